@@ -1,0 +1,42 @@
+# Everything sets itself up: `make demo` and `make test` need Python 3.11 or later and make, nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: demo test test-long lint types imports unit benchmark clean
+
+demo: $(READY)
+	@$(BIN)/veilstat demo
+
+test: lint types imports unit
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+imports: $(READY)
+	$(BIN)/lint-imports --no-cache
+
+unit: $(READY)
+	$(THREADS) $(BIN)/python -m pytest -n 2 -m "not long"
+
+test-long: $(READY)
+	$(THREADS) $(BIN)/python -m pytest -n 2 -m "long"
+
+benchmark: $(READY)
+	$(THREADS) $(BIN)/python benchmarks/masking.py
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --constraint constraints.txt \
+		--editable '.[ray,homomorphic,dp,plot,test]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -1,0 +1,61 @@
+"""veilstat: statistics over several owners' joint data, without anybody seeing a row.
+
+>>> import veilstat as vs
+>>> study = vs.simulate({"north": north, "south": south, "east": east}, schema)  # doctest: +SKIP
+>>> print(study.plan(vs.Mean("age")))  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Integer": "language.columns",
+    "Continuous": "language.columns",
+    "Binary": "language.columns",
+    "Categorical": "language.columns",
+    "Date": "language.columns",
+    "Derived": "language.derived",
+    "Schema": "language.schema",
+    "VeilstatError": "language.errors",
+    "SchemaError": "language.errors",
+    "RangeError": "language.errors",
+    "CapabilityError": "language.errors",
+    "PolicyDenied": "language.errors",
+    "BudgetExhausted": "language.errors",
+    "QuorumLost": "language.errors",
+    "ProtocolViolation": "language.errors",
+    "ConvergenceError": "language.errors",
+    "simulate": "platform.simulation",
+    "Study": "platform.study",
+    "Plan": "platform.plan",
+    "Policy": "platform.policy",
+    "Masking": "architectures.masking",
+    "Clear": "architectures.clear",
+}
+
+__all__ = ["__version__", "testing", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for: names above, modules, and every statistic by the name of its class."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name == "testing":
+        return importlib.import_module(f"{__name__}.testing")
+    if name[:1].isupper():
+        from veilstat.statistics.registry import registry
+
+        for kind in registry().values():
+            if kind.__name__ == name:
+                return kind
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    from veilstat.statistics.registry import registry
+
+    return sorted([*__all__, *(kind.__name__ for kind in registry().values())])

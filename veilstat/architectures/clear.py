@@ -1,0 +1,111 @@
+"""The plain oracle: the same steps and the same cut as the protected architectures, with nothing protected.
+
+Owners send their totals as they are. It exists to check answers and to debug statistics, and its plan says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from veilstat.arithmetic.rings import Elements, Ring, ring_bits
+from veilstat.language.cut import Cut, Entry, Facts
+from veilstat.language.errors import CapabilityError
+from veilstat.protocol.faults import violation
+from veilstat.protocol.session import Binding, Message, Session, Turn
+
+from .interface import Contribution, Released, RoundCost, StepBinding, StepCost, Trust
+from .relay import RESULT, AwaitTotal, encode_total, total_size
+from .totals import owner_totals
+
+CONTRIBUTION = "contribution"
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Nothing is protected: the server sees every owner's totals. For tests and debugging."""
+
+    @property
+    def name(self) -> str:
+        return "clear"
+
+    @property
+    def entry(self) -> Entry:
+        return Entry.TOTALS
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        return (CONTRIBUTION,)
+
+    def supports(self, facts: Facts) -> bool:
+        """The same as masking, so that both open the same numbers."""
+        return facts.is_linear and facts.scale is not None
+
+    def trust(self, owners: tuple[str, ...]) -> Trust:
+        if not owners:
+            raise CapabilityError("a study needs at least one data owner", code="too_few_owners")
+        words = ("nothing is protected: the server sees the totals of every owner; use it with simulated data only",)
+        return Trust(1, len(owners), words, ("analyst", "server"))
+
+    def describe(self) -> Mapping[str, str | int]:
+        return {"name": self.name}
+
+    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+        vector = cut.size * _ring(cut).element_bytes
+        return StepCost({owner: (RoundCost(CONTRIBUTION, vector, 0),) for owner in owners}, 0, total_size(owners, vector))
+
+    def announce(self, random: Callable[[int], bytes]) -> tuple[bytes, bytes]:
+        return b"", b""
+
+    def owner(self, binding: StepBinding, contribution: Contribution, random: Callable[[int], bytes]) -> Session:
+        ring = _ring(binding.cut)
+        vector = ring.encode(owner_totals(binding, contribution))
+        message = Message(CONTRIBUTION, binding.server, ring.to_bytes(vector))
+        return _session(binding, (binding.server,), Turn((message,), None, binding.participants))
+
+    def server(self, binding: StepBinding) -> Session:
+        ring = _ring(binding.cut)
+        size = binding.cut.size * ring.element_bytes
+        first = _Collect(frozenset(binding.participants), size, binding.analyst, ring, ring.zeros(binding.cut.size))
+        return _session(binding, (*binding.participants, binding.analyst), Turn((), first))
+
+    def analyst(self, binding: StepBinding, secret: bytes) -> Session:
+        ring = _ring(binding.cut)
+
+        def release(survivors: tuple[str, ...], raw: memoryview) -> Released:
+            return Released(ring.decode(ring.from_bytes(raw), binding.cut.lower), survivors)
+
+        size = binding.cut.size * ring.element_bytes
+        return _session(binding, (binding.server,), Turn((), AwaitTotal(binding.server, binding.participants, size, release)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Collect:
+    senders: frozenset[str]
+    largest: int
+    analyst: str
+    ring: Ring
+    total: Elements
+    arrived: list[str] = field(default_factory=list)
+    name: ClassVar[str] = CONTRIBUTION
+    quorum: ClassVar[int] = 1
+
+    def take(self, sender: str, payload: memoryview) -> None:
+        if len(payload) != self.largest:
+            raise violation("malformed", f"{sender!r} sent totals of the wrong length", sender)
+        self.ring.add(self.total, self.ring.from_bytes(payload))
+        self.arrived.append(sender)
+
+    def close(self) -> Turn:
+        survivors = tuple(sorted(self.arrived))
+        payload = encode_total(survivors, self.ring.to_bytes(self.total))
+        return Turn((Message(RESULT, self.analyst, payload),), None, survivors)
+
+
+def _ring(cut: Cut) -> Ring:
+    return Ring(ring_bits(cut.bits))
+
+
+def _session(binding: StepBinding, tell: tuple[str, ...], first: Turn) -> Session:
+    return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, (CONTRIBUTION, RESULT), tell), first)

@@ -1,0 +1,158 @@
+"""What every architecture offers to the platform.
+
+An architecture says what it can protect, what that costs and whom it trusts, and makes each party's session for
+one step. It never sees a statistic, a table or a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from veilstat.language.cut import Cut, Entry, Facts
+from veilstat.language.evaluate import Rows
+from veilstat.language.step import Arrays
+from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.session import Session
+
+Random = Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundCost:
+    """Payload bytes of one round: what the named owner sends to and receives from the server."""
+
+    name: str
+    sent: int
+    received: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """What one opening costs: payloads per round for each owner, and what goes to and from the analyst."""
+
+    owners: Mapping[str, tuple[RoundCost, ...]]
+    analyst_sends: int
+    analyst_receives: int
+
+    @property
+    def rounds(self) -> int:
+        """Rounds in which owners speak."""
+        return len(next(iter(self.owners.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom a configuration trusts, in numbers and in words."""
+
+    threshold: int
+    colluding: int
+    words: tuple[str, ...]
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepBinding:
+    """What a party's session for one step is bound to: the same at every party, but for ``identity``.
+
+    ``public`` holds the broadcast values as integers on their lattices, ``key`` what the analyst announced.
+    """
+
+    identity: Identity
+    roster: Roster
+    root: bytes
+    step: bytes
+    participants: tuple[str, ...]
+    server: str
+    analyst: str
+    cut: Cut
+    public: Arrays
+    key: bytes
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """All data owners of the study, whether they take part or not."""
+        return self.roster.with_role("owner")
+
+
+def no_objection(survivors: tuple[str, ...]) -> None:
+    """For owners that keep no record of earlier openings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """An owner's input to one step: its rows, or its arrays, and a last check on who survived.
+
+    ``authorise`` is asked with the survivors before anything can be opened, and raises ProtocolError to refuse.
+    """
+
+    rows: Rows
+    locals: Arrays = field(default_factory=dict)
+    authorise: Callable[[tuple[str, ...]], None] = no_objection
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What the analyst's session ends with: the opened integers in the cut's order, and whose data they hold.
+
+    ``solvable`` is the declared flag of a system that was solved behind the exit wall.
+    """
+
+    values: npt.NDArray[np.object_]
+    survivors: tuple[str, ...]
+    solvable: bool = True
+
+
+class Architecture(Protocol):
+    """How to compute a step unseen; a frozen dataclass of configuration."""
+
+    @property
+    def name(self) -> str:
+        """One word for plans and configuration."""
+        ...
+
+    @property
+    def entry(self) -> Entry:
+        """What leaves an owner, protected: totals over its rows, or the rows."""
+        ...
+
+    def supports(self, facts: Facts) -> bool:
+        """Whether this operation can be computed while its private arguments stay protected."""
+        ...
+
+    def trust(self, owners: tuple[str, ...]) -> Trust:
+        """The threshold and trust of this configuration; CapabilityError where it cannot hold."""
+        ...
+
+    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+        """Payload sizes of one opening without faults, from the cut alone."""
+        ...
+
+    def describe(self) -> Mapping[str, str | int]:
+        """The configuration, canonically, for the plan's digest."""
+        ...
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        """Names of the rounds in which owners speak, in order."""
+        ...
+
+    def announce(self, random: Random) -> tuple[bytes, bytes]:
+        """A fresh (secret, key) of the analyst for one step; empty where none is needed."""
+        ...
+
+    def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
+        """An owner's session; it ends with the survivors. RangeError where its data do not fit the plan."""
+        ...
+
+    def server(self, binding: StepBinding) -> Session:
+        """The server's session; it ends with the survivors."""
+        ...
+
+    def analyst(self, binding: StepBinding, secret: bytes) -> Session:
+        """The analyst's session; it ends with ``Released``. ``secret`` belongs to the announced key."""
+        ...

@@ -1,0 +1,60 @@
+"""The analyst's part of a masking session: remove the pad that it shares with each survivor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from veilstat.architectures.interface import Released
+from veilstat.arithmetic.agreement import KeyPair
+from veilstat.arithmetic.keystream import Keystream, fastest_mode
+from veilstat.arithmetic.rings import Elements, Ring
+from veilstat.protocol.faults import violation
+from veilstat.protocol.session import Turn
+
+from . import bonawitz17 as paper
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitResult:
+    """Wait for the server's total; ``pair`` is None where the server is the recipient and the total is not padded."""
+
+    server: str
+    participants: tuple[str, ...]
+    threshold: int
+    ring: Ring
+    lower: tuple[int, ...] = field(repr=False)
+    pair: KeyPair | None
+    inbox: list[memoryview] = field(default_factory=list, repr=False)
+    name: ClassVar[str] = paper.RESULT
+    quorum: ClassVar[int] = 1
+
+    def start(self) -> Turn:
+        """Nothing is sent: the request carried the analyst's key."""
+        return Turn((), self)
+
+    @property
+    def senders(self) -> frozenset[str]:
+        return frozenset((self.server,))
+
+    @property
+    def largest(self) -> int:
+        return paper.result_size(self.participants, len(self.lower) * self.ring.element_bytes)
+
+    def take(self, sender: str, payload: memoryview) -> None:
+        self.inbox.append(payload)
+
+    def close(self) -> Turn:
+        channels, label, raw = paper.decode_result(self.inbox[0], self.server)
+        if (
+            len(raw) != len(self.lower) * self.ring.element_bytes
+            or not set(channels) <= set(self.participants)
+            or len(channels) < self.threshold
+        ):
+            raise violation("malformed", f"{self.server!r} sent a total of the wrong length or over the wrong owners", self.server)
+        total: Elements = self.ring.from_bytes(raw).copy()
+        if self.pair is not None:
+            stream = Keystream(self.ring, fastest_mode())
+            for key in channels.values():
+                stream.subtract(total, paper.pad_seed(self.pair, key, label))
+        return Turn((), None, Released(self.ring.decode(total, self.lower), tuple(sorted(channels))))

@@ -1,0 +1,37 @@
+"""Thresholds, computed from the threat model and never typed in (Bonawitz et al. CCS'17, Fig. 5).
+
+n owners, c of them collude with the server and with whoever learns the result. With threshold t any t owners can
+open a session, so c colluding owners learn the sum of at least t - c honest ones; t >= c + 2 leaves at least two
+honest contributors in every sum.
+"""
+
+from __future__ import annotations
+
+from veilstat.language.errors import CapabilityError
+
+
+def default_colluding(owners: int) -> int:
+    """One colluding owner, where that leaves two honest ones."""
+    return max(0, min(1, owners - 2))
+
+
+def curious_threshold(owners: int, colluding: int, min_owners: int | None) -> int:
+    """max(c + 2, min_owners), for a server that follows the protocol.
+
+    Raises:
+        CapabilityError: fewer owners than the threshold; the message has the formula and the numbers.
+    """
+    if owners < 2:
+        raise CapabilityError(
+            f"masking needs at least 2 data owners, there is {owners}: the total of one owner is its own data", code="too_few_owners"
+        )
+    if colluding < 0 or (min_owners is not None and min_owners < 1):
+        raise CapabilityError("colluding must be 0 or more, and min_owners 1 or more", code="bad_configuration")
+    threshold = max(colluding + 2, min_owners or 0)
+    if threshold > owners:
+        raise CapabilityError(
+            f"{owners} data owners cannot reach the threshold max(colluding + 2, min_owners) = max({colluding} + 2, {min_owners or 0}) = {threshold}; "
+            "add owners, or lower colluding or min_owners",
+            code="threshold_unreachable",
+        )
+    return threshold

@@ -1,0 +1,63 @@
+"""The last hop of architectures whose server hands an opened total to the analyst as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import msgspec
+
+from veilstat.protocol.envelope import array_bytes, text_bytes
+from veilstat.protocol.faults import violation
+from veilstat.protocol.session import Turn
+
+from .interface import Released
+
+RESULT = "result"
+
+
+def encode_total(survivors: Sequence[str], raw: bytes | memoryview) -> bytes:
+    """Who contributed, and the opened values."""
+    head = msgspec.msgpack.encode(list(survivors))
+    return b"".join((len(head).to_bytes(4, "little"), head, raw))
+
+
+def total_size(survivors: Sequence[str], raw: int) -> int:
+    """Bytes of ``encode_total``."""
+    return 4 + array_bytes(len(survivors)) + sum(text_bytes(len(name.encode())) for name in survivors) + raw
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitTotal:
+    """The analyst waits for the server's total of ``size`` bytes at most."""
+
+    server: str
+    participants: tuple[str, ...]
+    size: int
+    release: Callable[[tuple[str, ...], memoryview], Released]
+    inbox: list[memoryview] = field(default_factory=list, repr=False)
+    name: ClassVar[str] = RESULT
+    quorum: ClassVar[int] = 1
+
+    @property
+    def senders(self) -> frozenset[str]:
+        return frozenset((self.server,))
+
+    @property
+    def largest(self) -> int:
+        return total_size(self.participants, self.size)
+
+    def take(self, sender: str, payload: memoryview) -> None:
+        self.inbox.append(payload)
+
+    def close(self) -> Turn:
+        payload = self.inbox[0]
+        end = 4 + int.from_bytes(payload[:4], "little")
+        try:
+            survivors = tuple(msgspec.msgpack.decode(payload[4:end], type=list[str]))
+        except msgspec.MsgspecError:
+            raise violation("malformed", f"{self.server!r} sent a result that could not be read", self.server) from None
+        if not set(survivors) <= set(self.participants):
+            raise violation("malformed", f"{self.server!r} named owners that do not take part", self.server)
+        return Turn((), None, self.release(survivors, payload[end:]))

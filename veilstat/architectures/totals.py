@@ -1,0 +1,30 @@
+"""An owner's side of the entry wall: the cut's totals over its own rows, checked against their bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from veilstat.language.errors import RangeError
+from veilstat.language.evaluate import evaluate
+
+from .interface import Contribution, StepBinding
+
+
+def owner_totals(binding: StepBinding, contribution: Contribution) -> npt.NDArray[np.object_]:
+    """What this owner adds to every opened number, as integers in the cut's order.
+
+    Raises:
+        RangeError: a number leaves this owner's part of the bounds that the plan's ring was computed from.
+    """
+    cut = binding.cut
+    wanted = tuple(opening.node for opening in cut.openings)
+    inputs = {**binding.public, **contribution.locals}
+    vector = cut.flatten(evaluate(cut.circuit, wanted, rows=contribution.rows, inputs=inputs, known={}))
+    owners = len(binding.owners)
+    low, high = np.array(cut.lower, dtype=object), np.array(cut.upper, dtype=object)
+    if not ((low <= vector * owners) & (vector * owners <= high)).all():
+        raise RangeError(
+            "a total exceeds the bounds that the plan was computed from; check max_rows and the columns' bounds", code="overflow"
+        )
+    return vector

@@ -1,0 +1,1 @@
+"""Rings, keystreams, secret sharing and key agreement: pure functions on arrays and bytes."""

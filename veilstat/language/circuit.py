@@ -1,0 +1,215 @@
+"""The circuit: a statistic as data, a small graph over arrays that is printed, hashed, costed and executed.
+
+A node holds an array of exact rationals. Where ``scale`` is not None every element is an integer multiple of it
+and ``bounds`` limits those integers; where it is None the node is a general rational (behind a division), which
+only clear evaluation, or a protocol with a declared resolution, can hold. A node with ``rows`` has one such array
+for every row of every owner; ``INNER`` sums over rows and owners and is where totals are born.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from typing import TypeAlias
+
+from .bounds import Interval
+
+Shape: TypeAlias = "tuple[int, ...]"
+Attribute: TypeAlias = "str | int | bytes | Fraction | tuple[int, ...] | Circuit"
+
+
+class Op(StrEnum):
+    """Every operation; arguments are nodes, the rest is in ``Node.attributes``."""
+
+    COLUMN = "column"  # name: an owner's codes, 0 where missing
+    PRESENT = "present"  # name: 1 where the column is present, else 0
+    ONES = "ones"  # 1 in every row
+    LOCAL = "local"  # name: an array that an owner brings instead of rows; summed over owners
+    PUBLIC = "public"  # name: an array that is broadcast when the step runs
+    STATE = "state"  # name: what an ITERATE body receives from the round before
+    CONSTANT = "constant"  # data: integers, known before anything runs
+    ADD = "add"
+    SUBTRACT = "subtract"
+    MULTIPLY = "multiply"  # elementwise
+    MATMUL = "matmul"
+    SUM = "sum"  # over all elements
+    INDEX = "index"  # flat: which elements of the argument, in which order
+    CONCATENATE = "concatenate"  # of vectors
+    INNER = "inner"  # sum over all rows of the outer product of two row values: the totals
+    EQUAL = "equal"  # 1 or 0
+    LESS = "less"  # 1 or 0
+    SELECT = "select"  # condition, if 1, if 0
+    FUNCTION = "function"  # name: logistic or softplus, rounded per element to the node's scale
+    DIVIDE = "divide"  # exact; undefined (nan) where the divisor is 0
+    SQRT = "sqrt"  # to 128 significant bits
+    SOLVE = "solve"  # A x = B, exact
+    ROUND = "round"  # to the node's scale, half to even; refused outside the node's bounds
+    ITERATE = "iterate"  # body: repeat on the state until done or `times`, then hold it
+
+
+LINEAR = frozenset({Op.ADD, Op.SUBTRACT, Op.SUM, Op.INDEX, Op.CONCATENATE})
+"""Operations that are linear in all their arguments together."""
+
+PRODUCTS = frozenset({Op.MULTIPLY, Op.MATMUL, Op.INNER})
+"""Operations that are linear in each argument by itself."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One operation; ``shape`` leaves out the rows axis."""
+
+    op: Op
+    args: tuple[int, ...]
+    attributes: Mapping[str, Attribute]
+    shape: Shape
+    rows: bool
+    scale: Fraction | None
+    bounds: Interval | None
+
+    @property
+    def size(self) -> int:
+        """Elements per row, or in all where there are no rows."""
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count
+
+    @property
+    def bits(self) -> int | None:
+        """Bits of the integers in this node, sign included; None where it holds general rationals."""
+        return None if self.bounds is None else self.bounds.magnitude_bits
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a step gives back under a name.
+
+    ``resolution``: when a protocol still protects a non-integer value here, it opens this multiple of it.
+    ``determined``: given only if it follows from what is opened anyway; never opened for its own sake.
+    """
+
+    node: int
+    resolution: Fraction | None = None
+    determined: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Circuit:
+    """Nodes in order of computation, and named outputs."""
+
+    nodes: tuple[Node, ...]
+    outputs: Mapping[str, Output]
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over operations, attributes, shapes, scales and outputs: equal circuits, equal digests."""
+        state = hashlib.sha256(b"veilstat/circuit/1")
+        for node in self.nodes:
+            state.update(_canonical(node))
+        for name, output in sorted(self.outputs.items()):
+            state.update(repr((name, output.node, output.resolution, output.determined)).encode())
+        return state.digest()
+
+    def node_digests(self) -> tuple[bytes, ...]:
+        """For each node the digest of the whole expression below it, whatever circuit it stands in."""
+        digests: list[bytes] = []
+        for node in self.nodes:
+            below = b"".join(digests[arg] for arg in node.args)
+            digests.append(hashlib.sha256(_canonical(node, with_args=False) + below).digest())
+        return tuple(digests)
+
+    def needed(self, roots: tuple[int, ...], stop: frozenset[int] = frozenset()) -> frozenset[int]:
+        """All nodes that ``roots`` depend on, not looking below ``stop``."""
+        seen: set[int] = set()
+        stack = list(roots)
+        while stack:
+            place = stack.pop()
+            if place not in seen:
+                seen.add(place)
+                if place not in stop:
+                    stack.extend(self.nodes[place].args)
+        return frozenset(seen)
+
+    def express(self, place: int) -> str:
+        """A node as a short formula, for people."""
+        return _express(self, place)
+
+
+def _canonical(node: Node, *, with_args: bool = True) -> bytes:
+    attributes = tuple((key, value.digest if isinstance(value, Circuit) else value) for key, value in sorted(node.attributes.items()))
+    return repr((str(node.op), node.args if with_args else (), attributes, node.shape, node.rows, node.scale)).encode()
+
+
+_SIGNS = {Op.ADD: " + ", Op.SUBTRACT: " - ", Op.EQUAL: " = ", Op.LESS: " < ", Op.DIVIDE: " / ", Op.MATMUL: "·", Op.MULTIPLY: "·"}
+_LONGEST = 72
+
+
+@dataclass(frozen=True, slots=True)
+class _Phrase:
+    """A formula, and the columns that must be present for a row to count in it."""
+
+    text: str
+    present: tuple[str, ...] = ()
+
+
+def _express(circuit: Circuit, place: int) -> str:
+    phrase = _phrase(circuit, place)
+    text = phrase.text if len(phrase.text) <= _LONGEST else phrase.text[: _LONGEST - 1] + "…"
+    present = [name for name in phrase.present if name != text.removeprefix("Σ ")]
+    if not present:
+        return text
+    condition = "complete rows" if len(present) > 2 else "rows with " + " and ".join(present)
+    return f"{text}, {condition}"
+
+
+def _phrase(circuit: Circuit, place: int) -> _Phrase:
+    node = circuit.nodes[place]
+    parts = [_phrase(circuit, arg) for arg in node.args]
+    present = tuple(dict.fromkeys(name for part in parts for name in part.present))
+    texts = [part.text for part in parts]
+    match node.op:
+        case Op.COLUMN | Op.PUBLIC | Op.STATE | Op.LOCAL:
+            return _Phrase(str(node.attributes["name"]))
+        case Op.PRESENT:
+            return _Phrase("1", (str(node.attributes["name"]),))
+        case Op.ONES:
+            return _Phrase("1")
+        case Op.CONSTANT:
+            return _Phrase(_constant_text(node))
+        case Op.INNER:
+            return _Phrase(_inner_text(node, texts), present)
+        case Op.INDEX:
+            return parts[0]
+        case Op.CONCATENATE:
+            return _Phrase("(" + ", ".join(texts) + ")", present)
+        case Op.MULTIPLY:
+            return _Phrase(
+                "·".join(f"({text})" if " " in text and text[0] != "(" else text for text in texts if text != "1") or "1", present
+            )
+        case Op.SUM:
+            return _Phrase(f"sum of {texts[0]}", present)
+        case Op.FUNCTION:
+            return _Phrase(f"{node.attributes['name']!s}({texts[0]})", present)
+        case _ if node.op in _SIGNS:
+            return _Phrase(_SIGNS[node.op].join(texts), present)
+    return _Phrase(f"{node.op}({', '.join(texts)})", present)
+
+
+def _inner_text(node: Node, texts: list[str]) -> str:
+    factors = [text for text in texts if text != "1"]
+    if not factors:
+        return "number of rows"
+    if len(factors) == 2 and node.args[0] == node.args[1]:
+        return f"cross-products of {factors[0]}" if node.shape else f"Σ ({factors[0]})²"
+    return "Σ " + "·".join(factors)
+
+
+def _constant_text(node: Node) -> str:
+    assert node.bounds is not None and node.scale is not None
+    if node.size == 1:
+        value = node.scale * node.bounds.low
+        return str(value) if value.denominator == 1 else f"{float(value):g}"
+    return f"({node.size} constants)"

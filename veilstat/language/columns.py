@@ -1,0 +1,349 @@
+"""The kinds of column: agreed bounds and a lattice on which every value becomes an integer code.
+
+A code is a non-negative integer ``k`` at most ``top``; it stands for ``origin + step * k``. Bounds, steps and
+levels are public, so that encodings, ring widths and sensitivities follow from them and never from data.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, ClassVar, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from .encoding import Integers, Number, encode, exact, nearest_floats, round_half_even
+from .errors import RangeError, SchemaError
+
+Level: TypeAlias = "str | int | bool"
+Codes: TypeAlias = "tuple[Integers, npt.NDArray[np.bool_]]"
+"""A column's integer codes (0 where missing) and which rows are present."""
+
+_EPOCH = dt.date(1970, 1, 1)
+_LARGEST_TOP = 2**53
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Column:
+    name: str = field(kw_only=False)
+    unit: str = ""
+    missing: tuple[Level, ...] = ()
+
+    kind: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise SchemaError("a column needs a name, a non-empty string", code="bad_column")
+        object.__setattr__(self, "missing", tuple(self.missing))
+        if not 1 <= self.top <= _LARGEST_TOP:
+            raise SchemaError(
+                f"column {self.name!r}: the bounds must hold between 2 and 2^53 + 1 lattice points, not {self.top + 1}",
+                code="bad_bounds",
+            )
+
+    @property
+    def origin(self) -> Fraction:
+        """The value of code 0."""
+        return Fraction(0)
+
+    @property
+    def lattice_step(self) -> Fraction:
+        """The distance between neighbouring lattice points."""
+        return Fraction(1)
+
+    @property
+    def top(self) -> int:
+        """The largest code."""
+        raise NotImplementedError
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether sums and means of the column make sense."""
+        return True
+
+    def codes(self, series: pd.Series) -> Codes:
+        """Encode one column of a table.
+
+        Raises:
+            RangeError: a value lies outside the bounds. SchemaError: wrong type, or an unknown level.
+        """
+        present = series.notna().to_numpy(dtype=bool)
+        if self.missing:
+            present &= ~series.isin(list(self.missing)).to_numpy(dtype=bool)
+        codes = np.zeros(len(series), dtype=np.int64)
+        try:
+            codes[present] = self._encode(series[present])
+        except (SchemaError, RangeError) as error:
+            raise error.at(f"column {self.name!r}") from None
+        return codes, present
+
+    def decode(self, codes: Integers, present: npt.NDArray[np.bool_]) -> pd.Series:
+        """The lattice values that ``codes`` stand for, missing where not present."""
+        values = pd.Series(nearest_floats(codes, self.origin, self.lattice_step))
+        return values.where(present)
+
+    def describe(self) -> str:
+        """Bounds and lattice in words."""
+        return f"{_short(self.origin)} to {_short(self.origin + self.lattice_step * self.top)} in steps of {_short(self.lattice_step)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain mapping, as TOML holds it."""
+        plain: dict[str, Any] = {"kind": self.kind}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if value != entry.default and value is not None:
+                plain[entry.name] = list(value) if isinstance(value, tuple) else value
+        return plain
+
+    def _encode(self, series: pd.Series) -> Integers:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Numeric(_Column):
+    lower: Number
+    upper: Number
+    step: Number = 1
+
+    def __post_init__(self) -> None:
+        try:
+            lower, upper, step = exact(self.lower), exact(self.upper), exact(self.step)
+        except SchemaError as error:
+            raise error.at(f"column {self.name!r}, bounds or step") from None
+        if step <= 0 or upper <= lower:
+            raise SchemaError(f"column {self.name!r}: lower must be below upper, and step positive", code="bad_bounds")
+        super().__post_init__()
+
+    @property
+    def origin(self) -> Fraction:
+        return exact(self.lower)
+
+    @property
+    def lattice_step(self) -> Fraction:
+        return exact(self.step)
+
+    @property
+    def top(self) -> int:
+        return round_half_even((exact(self.upper) - self.origin) / self.lattice_step)
+
+    def describe(self) -> str:
+        return f"{_short(exact(self.lower))} to {_short(exact(self.upper))} in steps of {_short(self.lattice_step)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = super().to_dict()
+        for key in ("lower", "upper", "step"):
+            if key in plain:
+                plain[key] = _toml_number(exact(plain[key]))
+        return plain
+
+    def _encode(self, series: pd.Series) -> Integers:
+        return encode(plain_numbers(series), self.origin, self.lattice_step, exact(self.lower), exact(self.upper))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integer(_Numeric):
+    """Whole numbers from ``lower`` to ``upper``, in ``unit``."""
+
+    kind: ClassVar[str] = "integer"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(exact(value).denominator != 1 for value in (self.lower, self.upper, self.step)):
+            raise SchemaError(f"column {self.name!r}: Integer needs whole bounds and step; use Continuous", code="bad_bounds")
+
+    def decode(self, codes: Integers, present: npt.NDArray[np.bool_]) -> pd.Series:
+        if present.all():
+            return pd.Series(int(self.origin) + int(self.lattice_step) * codes)
+        return super().decode(codes, present)
+
+    def _encode(self, series: pd.Series) -> Integers:
+        numbers = plain_numbers(series)
+        if numbers.dtype.kind in "fO" and any(value != int(value) for value in numbers if abs(value) < float("inf")):
+            raise SchemaError("whole numbers were expected; declare the column Continuous with a step", code="wrong_type")
+        return encode(numbers, self.origin, self.lattice_step, exact(self.lower), exact(self.upper))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuous(_Numeric):
+    """Real numbers from ``lower`` to ``upper``, rounded to a lattice of width ``step`` (half to even), in ``unit``."""
+
+    step: Number
+    kind: ClassVar[str] = "continuous"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binary(_Column):
+    """A yes or no, stored as 0/1 or False/True."""
+
+    kind: ClassVar[str] = "binary"
+
+    @property
+    def top(self) -> int:
+        return 1
+
+    def decode(self, codes: Integers, present: npt.NDArray[np.bool_]) -> pd.Series:
+        return pd.Series(codes) if present.all() else super().decode(codes, present)
+
+    def describe(self) -> str:
+        return "0 or 1"
+
+    def _encode(self, series: pd.Series) -> Integers:
+        numbers = plain_numbers(series)
+        if any(value not in (0, 1) for value in np.unique(numbers)):
+            raise SchemaError("only 0, 1, False and True were expected", code="unknown_level")
+        return numbers.astype(np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Categorical(_Column):
+    """One of the agreed ``levels``, in the agreed order; the first is the reference level in regressions."""
+
+    levels: tuple[Level, ...]
+    kind: ClassVar[str] = "categorical"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.levels, str):
+            raise SchemaError(f"column {self.name!r}: levels must be a list, not one string", code="bad_levels")
+        object.__setattr__(self, "levels", tuple(self.levels))
+        if len(self.levels) < 2 or len(set(self.levels)) < len(self.levels):
+            raise SchemaError(f"column {self.name!r}: at least two levels are needed, each named once", code="bad_levels")
+        super().__post_init__()
+
+    @property
+    def top(self) -> int:
+        return len(self.levels) - 1
+
+    @property
+    def is_numeric(self) -> bool:
+        return False
+
+    def decode(self, codes: Integers, present: npt.NDArray[np.bool_]) -> pd.Series:
+        values = pd.Series([self.levels[int(code)] for code in codes], dtype=object).where(present)
+        return values.astype(pd.CategoricalDtype(list(self.levels)))
+
+    def describe(self) -> str:
+        return "one of " + ", ".join(str(level) for level in self.levels)
+
+    def _encode(self, series: pd.Series) -> Integers:
+        order = {level: code for code, level in enumerate(self.levels)}
+        codes = series.astype(object).map(order)
+        unknown = int(codes.isna().sum())
+        if unknown:
+            raise SchemaError(
+                f"{unknown} value{'s are' if unknown > 1 else ' is'} none of the agreed levels; correct the data, or agree on the level",
+                code="unknown_level",
+            )
+        return cast(Integers, codes.to_numpy(dtype=np.int64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Date(_Column):
+    """A calendar day from ``lower`` to ``upper`` (ISO strings or dates); in arithmetic, days since 1970-01-01."""
+
+    lower: str | dt.date
+    upper: str | dt.date
+    unit: str = "days"
+    kind: ClassVar[str] = "date"
+
+    def __post_init__(self) -> None:
+        for bound in ("lower", "upper"):
+            value = getattr(self, bound)
+            try:
+                day = dt.date.fromisoformat(value) if isinstance(value, str) else value
+            except ValueError:
+                day = None
+            if isinstance(day, dt.datetime):
+                day = day.date()
+            if not isinstance(day, dt.date):
+                raise SchemaError(f"column {self.name!r}: {bound} must be a day such as '2026-01-31'", code="bad_bounds")
+            object.__setattr__(self, bound, day.isoformat())
+        super().__post_init__()
+
+    @property
+    def origin(self) -> Fraction:
+        return Fraction(_days(str(self.lower)))
+
+    @property
+    def top(self) -> int:
+        return _days(str(self.upper)) - _days(str(self.lower))
+
+    def decode(self, codes: Integers, present: npt.NDArray[np.bool_]) -> pd.Series:
+        days = (codes + int(self.origin)).astype("datetime64[D]").astype("datetime64[s]")
+        return pd.Series(days).where(present)
+
+    def describe(self) -> str:
+        return f"{self.lower} to {self.upper}, by day"
+
+    def _encode(self, series: pd.Series) -> Integers:
+        try:
+            stamps = pd.to_datetime(series)
+        except (ValueError, TypeError):
+            raise SchemaError("days were expected here", code="wrong_type") from None
+        days = stamps.to_numpy().astype("datetime64[D]").astype(np.int64)
+        return encode(days, self.origin, Fraction(1), self.origin, self.origin + self.top)
+
+
+def plain_numbers(series: pd.Series) -> npt.NDArray[Any]:
+    """The numbers of a series without missing values as a plain numpy array of its own width."""
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        series = series.astype(series.dtype.categories.dtype)
+    if isinstance(series.dtype, np.dtype):
+        numbers = series.to_numpy()
+    elif pd.api.types.is_bool_dtype(series.dtype):
+        numbers = series.to_numpy(dtype=bool)
+    elif pd.api.types.is_integer_dtype(series.dtype):
+        numbers = series.to_numpy(dtype=np.int64)
+    elif pd.api.types.is_float_dtype(series.dtype):
+        numbers = series.to_numpy(dtype=getattr(series.dtype, "numpy_dtype", np.float64))
+    else:
+        numbers = series.to_numpy(dtype=object)
+    if numbers.dtype.kind not in "biufO" or any(isinstance(value, (str, bytes)) for value in _objects(numbers)):
+        raise SchemaError("numbers were expected here; text or another type was found", code="wrong_type")
+    return numbers
+
+
+def _objects(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return numbers if numbers.dtype.kind == "O" else numbers[:0]
+
+
+def _days(day: str) -> int:
+    return (dt.date.fromisoformat(day) - _EPOCH).days
+
+
+def _short(value: Fraction) -> str:
+    return f"{int(value):,}" if value.denominator == 1 else f"{float(value):g}"
+
+
+def _toml_number(value: Fraction) -> int | Decimal:
+    return int(value) if value.denominator == 1 else Decimal(value.numerator) / Decimal(value.denominator)
+
+
+def column_from_dict(plain: Mapping[str, Any], kinds: Mapping[str, type[_Column]]) -> _Column:
+    """The column that ``to_dict`` wrote.
+
+    Raises:
+        SchemaError: an unknown kind or key.
+    """
+    rest = dict(plain)
+    kind = rest.pop("kind", None)
+    if kind not in kinds:
+        raise SchemaError(f"unknown kind of column {kind!r}; there are: {', '.join(sorted(kinds))}", code="unknown_kind")
+    known = {entry.name for entry in fields(kinds[kind])}
+    unknown = sorted(set(rest) - known)
+    if unknown:
+        raise SchemaError(
+            f"column {rest.get('name')!r}: unknown key {unknown[0]!r}; there are: {', '.join(sorted(known))}", code="unknown_key"
+        )
+    try:
+        return kinds[kind](**rest)
+    except TypeError:
+        needed = ", ".join(entry.name for entry in fields(kinds[kind]) if entry.name not in rest)
+        raise SchemaError(f"column {rest.get('name')!r}: a key is missing, one of: {needed}", code="missing_key") from None
+
+
+Column = _Column

@@ -1,0 +1,335 @@
+"""The cut: where the exit wall stands, computed from a circuit and from what an architecture can protect.
+
+Walking from the answers towards the data, the first nodes that are still protected are what becomes clear. The
+owners apply whatever is linear before they protect anything, so ``x + y`` is one value on the wire, not two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .bounds import objects
+from .circuit import LINEAR, PRODUCTS, Circuit, Node, Op
+from .errors import CapabilityError
+
+_MOST_FORMS = 1 << 12
+_PRIME = (1 << 61) - 1
+
+
+class Entry(StrEnum):
+    """Where the entry wall stands: what leaves a data owner, protected."""
+
+    TOTALS = "totals"
+    ROWS = "rows"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an architecture is told about an operation when it is asked whether it can protect it.
+
+    ``private`` says for each argument whether it depends on data; ``depth`` counts products of private values below.
+    """
+
+    op: Op
+    shape: tuple[int, ...]
+    bits: int | None
+    scale: Fraction | None
+    rows: bool
+    depth: int
+    private: tuple[bool, ...]
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the operation is linear in its private arguments."""
+        return (self.op in LINEAR and all(self.private)) or (self.op in PRODUCTS and sum(self.private) == 1)
+
+
+Supports: TypeAlias = "Callable[[Facts], bool]"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Elements of one node that become clear, with the declared resolution of a rational."""
+
+    node: int
+    elements: tuple[int, ...]
+    resolution: Fraction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What becomes clear when a circuit runs on an architecture, in the order in which it travels."""
+
+    circuit: Circuit
+    openings: tuple[Opening, ...]
+    answers: tuple[str, ...]
+    lower: tuple[int, ...] = field(repr=False)
+    upper: tuple[int, ...] = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Numbers that become clear."""
+        return sum(len(opening.elements) for opening in self.openings)
+
+    @property
+    def bits(self) -> int:
+        """Bits of the widest field: every total fits in a ring of this width."""
+        return max(((high - low).bit_length() for low, high in zip(self.lower, self.upper, strict=True)), default=1)
+
+    @property
+    def holds_state(self) -> bool:
+        """Whether an iteration runs behind the wall."""
+        return any(node.op is Op.ITERATE for node in self.circuit.nodes)
+
+    def columns(self) -> tuple[str, ...]:
+        """Columns that the owners must read."""
+        needed = self.circuit.needed(tuple(opening.node for opening in self.openings))
+        found: set[str] = set()
+        for place in needed:
+            found |= _columns(self.circuit.nodes[place])
+        return tuple(sorted(found))
+
+    def broadcast(self) -> tuple[str, ...]:
+        """Public values that the protected side needs; no other is sent."""
+        needed = self.circuit.needed(tuple(opening.node for opening in self.openings))
+        return tuple(sorted(str(self.circuit.nodes[p].attributes["name"]) for p in needed if self.circuit.nodes[p].op is Op.PUBLIC))
+
+    def flatten(self, values: dict[int, npt.NDArray[Any]]) -> npt.NDArray[np.object_]:
+        """The opened elements of computed nodes as one vector."""
+        parts = [values[opening.node].reshape(-1)[list(opening.elements)] for opening in self.openings]
+        return objects(np.concatenate(parts)) if parts else np.zeros(0, dtype=object)
+
+    def unflatten(self, vector: npt.NDArray[Any]) -> dict[int, npt.NDArray[Any]]:
+        """The inverse of ``flatten``; elements that were not opened are 0 and never read."""
+        values, start = {}, 0
+        for opening in self.openings:
+            node = self.circuit.nodes[opening.node]
+            array = np.zeros(node.size, dtype=object)
+            array[list(opening.elements)] = vector[start : start + len(opening.elements)]
+            if node.scale is None:
+                resolution = opening.resolution or Fraction(1)
+                array = np.array([resolution * element for element in array], dtype=object)
+            values[opening.node] = array.reshape(node.shape)
+            start += len(opening.elements)
+        return values
+
+
+def _columns(node: Node) -> set[str]:
+    if node.op in (Op.COLUMN, Op.PRESENT):
+        return {str(node.attributes["name"])}
+    body = node.attributes.get("body")
+    return set().union(*(_columns(inner) for inner in body.nodes)) if isinstance(body, Circuit) else set()
+
+
+def cut(circuit: Circuit, entry: Entry, supports: Supports) -> Cut:
+    """The frontier of what an architecture can protect.
+
+    Raises:
+        CapabilityError: some operation on rows cannot be protected, and rows are never opened.
+    """
+    return _Cutter(circuit, entry, supports).cut()
+
+
+class _Cutter:
+    def __init__(self, circuit: Circuit, entry: Entry, supports: Supports) -> None:
+        self.circuit, self.entry, self.supports = circuit, entry, supports
+        self.private: list[bool] = []
+        self.depth: list[int] = []
+        self.protected: list[bool] = []
+        for node in circuit.nodes:
+            self._classify(node)
+        self.wanted: dict[int, set[int]] = {}
+        self.resolutions: dict[int, Fraction] = {}
+
+    def _classify(self, node: Node) -> None:
+        inputs = {Op.COLUMN, Op.PRESENT, Op.ONES, Op.LOCAL, Op.STATE}
+        body = node.attributes.get("body")
+        private = tuple(self.private[arg] for arg in node.args)
+        product = node.op not in LINEAR and not (node.op in PRODUCTS and sum(private) == 1)
+        self.private.append(node.op in inputs or any(private) or isinstance(body, Circuit))
+        self.depth.append(max((self.depth[arg] for arg in node.args), default=0) + (product and any(private)))
+        self.protected.append(self.private[-1] and self._is_protected(node, private, body if isinstance(body, Circuit) else None))
+
+    def _is_protected(self, node: Node, private: tuple[bool, ...], body: Circuit | None) -> bool:
+        if node.op is Op.STATE:
+            return True
+        if self.entry is Entry.ROWS and node.op in (Op.COLUMN, Op.PRESENT, Op.ONES):
+            return True
+        if self.entry is Entry.TOTALS:
+            if node.op is Op.LOCAL:
+                return True
+            if node.rows:
+                return False
+            if node.op is Op.INNER:
+                return not any(self.circuit.nodes[place].op is Op.STATE for place in self.circuit.needed(node.args))
+        facts = Facts(node.op, node.shape, node.bits, node.scale, node.rows, self.depth[-1], private)
+        if not all(self.protected[arg] or not self.private[arg] for arg in node.args) or not self.supports(facts):
+            return False
+        return body is None or self._body_is_protected(body)
+
+    def _body_is_protected(self, body: Circuit) -> bool:
+        inner = _Cutter(body, self.entry, self.supports)
+        return all(inner.protected[output.node] or not inner.private[output.node] for output in body.outputs.values())
+
+    def cut(self) -> Cut:
+        outputs = self.circuit.outputs
+        for output in outputs.values():
+            if not output.determined:
+                self._walk(output.node, frozenset(range(self.circuit.nodes[output.node].size)), output.resolution)
+        chosen = self._choose()
+        order = sorted(chosen)
+        openings = tuple(Opening(place, tuple(sorted(chosen[place])), self.resolutions.get(place)) for place in order)
+        lower: list[int] = []
+        upper: list[int] = []
+        for opening in openings:
+            bounds = self.circuit.nodes[opening.node].bounds
+            if bounds is not None:
+                dense = bounds.dense(self.circuit.nodes[opening.node].shape)
+                lower += [int(dense.lower.reshape(-1)[element]) for element in opening.elements]
+                upper += [int(dense.upper.reshape(-1)[element]) for element in opening.elements]
+            else:
+                lower += [0] * len(opening.elements)
+                upper += [0] * len(opening.elements)
+        known = {opening.node: set(opening.elements) for opening in openings}
+        answers = tuple(sorted(name for name, output in outputs.items() if self._follows(output.node, known)))
+        return Cut(self.circuit, openings, answers, tuple(lower), tuple(upper))
+
+    def _walk(self, place: int, elements: frozenset[int], resolution: Fraction | None) -> None:
+        node = self.circuit.nodes[place]
+        if not self.private[place] or not elements:
+            return
+        if node.op is Op.INDEX:
+            flat = np.frombuffer(node.attributes["flat"], dtype=np.int64)  # type: ignore[arg-type]
+            self._walk(node.args[0], frozenset(int(flat[element]) for element in elements), resolution)
+            return
+        if node.op is Op.CONCATENATE:
+            start = 0
+            for arg in node.args:
+                size = self.circuit.nodes[arg].size
+                self._walk(arg, frozenset(e - start for e in elements if start <= e < start + size), resolution)
+                start += size
+            return
+        if self.protected[place] and not node.rows and (node.scale is not None or resolution is not None):
+            self.wanted.setdefault(place, set()).update(elements)
+            if node.scale is None and resolution is not None:
+                self.resolutions[place] = min(resolution, self.resolutions.get(place, resolution))
+            return
+        if node.rows or node.op is Op.STATE:
+            raise CapabilityError(
+                f"this architecture cannot protect {self.circuit.express(place)!r} on rows, and rows are never opened; let owners send totals (entry='totals')",
+                code="rows_unprotected",
+            )
+        if node.op is Op.ITERATE:
+            raise CapabilityError("this architecture cannot hold the state of an iteration", code="state_unprotected")
+        for arg in node.args:
+            self._walk(arg, frozenset(range(self.circuit.nodes[arg].size)), None)
+
+    def _choose(self) -> dict[int, set[int]]:
+        """Linear forms as they are, unless together they determine every term: then the terms, which are narrower."""
+        forms = {place: self._forms(place, elements) for place, elements in self.wanted.items()}
+        chosen: dict[int, set[int]] = {}
+        for group in _connected(forms):
+            rows = [form for place in group for form in forms[place]]
+            atoms = sorted({atom for form in rows for atom in form})
+            if len(rows) >= len(atoms) and _rank(rows, atoms) == len(atoms):
+                for place, element in atoms:
+                    chosen.setdefault(place, set()).update(self.wanted[place] if element < 0 else {element})
+            else:
+                for place in group:
+                    chosen.setdefault(place, set()).update(self.wanted[place])
+        return chosen
+
+    def _forms(self, place: int, elements: set[int]) -> list[dict[tuple[int, int], Fraction]]:
+        if len(elements) > _MOST_FORMS:
+            return [{(place, -1): Fraction(1)}]
+        whole = self._form(place)
+        return [whole[element] for element in sorted(elements)]
+
+    def _form(self, place: int) -> list[dict[tuple[int, int], Fraction]]:
+        node = self.circuit.nodes[place]
+        itself = [{(place, element): Fraction(1)} for element in range(node.size)]
+        if node.size > _MOST_FORMS or not self._is_plain_linear(node):
+            return itself
+        parts = [self._form(arg) for arg in node.args]
+        match node.op:
+            case Op.ADD | Op.SUBTRACT:
+                sign = Fraction(1 if node.op is Op.ADD else -1)
+                places = [
+                    np.broadcast_to(np.arange(self.circuit.nodes[a].size).reshape(self.circuit.nodes[a].shape), node.shape).reshape(-1)
+                    for a in node.args
+                ]
+                return [_added(parts[0][i], parts[1][j], sign) for i, j in zip(*places, strict=True)]
+            case Op.SUM:
+                total: dict[tuple[int, int], Fraction] = {}
+                for part in parts[0]:
+                    total = _added(total, part, Fraction(1))
+                return [total]
+            case Op.INDEX:
+                return [parts[0][int(i)] for i in np.frombuffer(node.attributes["flat"], dtype=np.int64)]  # type: ignore[arg-type]
+        return [form for part in parts for form in part]
+
+    def _is_plain_linear(self, node: Node) -> bool:
+        return node.op in LINEAR and all(
+            self.private[arg] and self.protected[arg] and self.circuit.nodes[arg].scale is not None for arg in node.args
+        )
+
+    def _follows(self, place: int, known: dict[int, set[int]]) -> bool:
+        """Whether a node can be computed from what is opened and public."""
+        return self._elements_follow(place, frozenset(range(self.circuit.nodes[place].size)), known)
+
+    def _elements_follow(self, place: int, elements: frozenset[int], known: dict[int, set[int]]) -> bool:
+        node = self.circuit.nodes[place]
+        if not self.private[place] or elements <= known.get(place, set()):
+            return True
+        if node.rows or not node.args or node.op in (Op.INNER, Op.ITERATE):
+            return False
+        if node.op is Op.INDEX:
+            flat = np.frombuffer(node.attributes["flat"], dtype=np.int64)  # type: ignore[arg-type]
+            return self._elements_follow(node.args[0], frozenset(int(flat[element]) for element in elements), known)
+        return all(self._elements_follow(arg, frozenset(range(self.circuit.nodes[arg].size)), known) for arg in node.args)
+
+
+_Form: TypeAlias = "dict[tuple[int, int], Fraction]"
+
+
+def _added(first: _Form, second: _Form, sign: Fraction) -> _Form:
+    total = dict(first)
+    for atom, factor in second.items():
+        total[atom] = total.get(atom, Fraction(0)) + sign * factor
+    return {atom: factor for atom, factor in total.items() if factor}
+
+
+def _connected(forms: dict[int, list[_Form]]) -> list[list[int]]:
+    groups: list[tuple[set[tuple[int, int]], list[int]]] = []
+    for place in sorted(forms):
+        atoms = {atom for form in forms[place] for atom in form}
+        touching = [group for group in groups if group[0] & atoms]
+        merged = (atoms.union(*(group[0] for group in touching)), [p for group in touching for p in group[1]] + [place])
+        groups = [group for group in groups if group not in touching] + [merged]
+    return [group[1] for group in groups]
+
+
+def _rank(forms: list[_Form], atoms: list[tuple[int, int]]) -> int:
+    """Rank modulo a prime, which never exceeds the true rank."""
+    rows = [{atom: int(f.numerator) * pow(f.denominator, -1, _PRIME) % _PRIME for atom, f in form.items()} for form in forms]
+    rank = 0
+    for atom in atoms:
+        pivot = next((row for row in rows if row.get(atom)), None)
+        if pivot is None:
+            continue
+        rows.remove(pivot)
+        rank += 1
+        inverse = pow(pivot[atom], -1, _PRIME)
+        for row in rows:
+            factor = row.get(atom, 0) * inverse % _PRIME
+            if factor:
+                for other, value in pivot.items():
+                    row[other] = (row.get(other, 0) - factor * value) % _PRIME
+    return rank

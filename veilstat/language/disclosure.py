@@ -1,0 +1,42 @@
+"""Disclosures: what becomes clear, to whom and how often, computed from the cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .cut import Cut
+
+
+@dataclass(frozen=True, slots=True)
+class Disclosure:
+    """Numbers that become clear together.
+
+    Args:
+        step: the step that opens them. formula: what they are. count: how many numbers, per opening.
+        bits: of the widest; lower, upper: bounds of the integers; resolution: of a rounded rational, else None.
+        recipients: who learns them. at_most: how many times.
+    """
+
+    step: str
+    formula: str
+    count: int
+    bits: int
+    lower: int
+    upper: int
+    resolution: Fraction | None
+    recipients: tuple[str, ...]
+    at_most: int
+
+
+def disclosures(step: str, cut: Cut, recipients: tuple[str, ...], at_most: int) -> tuple[Disclosure, ...]:
+    """One entry for every node of the cut."""
+    found, start = [], 0
+    for opening in cut.openings:
+        stop = start + len(opening.elements)
+        low, high = min(cut.lower[start:stop]), max(cut.upper[start:stop])
+        formula = cut.circuit.express(opening.node)
+        count = stop - start
+        found.append(Disclosure(step, formula, count, (high - low).bit_length(), low, high, opening.resolution, recipients, at_most))
+        start = stop
+    return tuple(found)

@@ -1,0 +1,98 @@
+"""The analyst's party: signs queries, asks for steps, and alone learns what is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from veilstat.architectures.interface import Released, StepBinding
+from veilstat.language.step import Arrays
+from veilstat.protocol.context import proposal_message, session_root
+from veilstat.protocol.envelope import Envelope
+from veilstat.protocol.faults import Fault, violation
+from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.session import Send
+
+from . import messages
+from .definition import ANALYST, SERVER, Definition
+from .gate import ReleaseGate
+from .messages import OWNERS, Approval, Proposal, StepRequest
+from .party import Party
+from .plan import Plan, StepPlan
+
+
+class Analyst(Party):
+    """The analyst's side of one query after another.
+
+    ``propose`` and ``request`` put messages into the outbox; once the network has settled, ``participants``,
+    ``released`` or ``fault`` say what came of them.
+    """
+
+    def __init__(self, identity: Identity, roster: Roster, definition: Definition, random: Callable[[int], bytes]) -> None:
+        super().__init__(identity, roster)
+        self.definition, self.random = definition, random
+        self.gate: ReleaseGate | None = None
+        self.participants: tuple[str, ...] | None = None
+        self.released: Released | None = None
+        self.fault: Fault | None = None
+        self.opened: list[tuple[str, Any]] = []
+
+    def others(self) -> tuple[str, ...]:
+        return (SERVER,)
+
+    def propose(self, plan: Plan) -> None:
+        """Sign a query and send it to the owners."""
+        query_id = self.random(messages.QUERY_ID_BYTES)
+        digest = bytes.fromhex(plan.digest)
+        signature = self.identity.sign(proposal_message(digest, query_id, plan.query))
+        self.root = session_root(digest, query_id, self.roster.digest, plan.trust.recipients, signature)
+        self.gate = ReleaseGate(plan, self.root)
+        self.session, self.participants, self.released, self.fault = None, None, None, None
+        self._to_owners(messages.PROPOSE, messages.encode(Proposal(plan.query, digest, query_id, signature)))
+
+    def request(self, step: StepPlan, index: int, public: Arrays) -> None:
+        """Ask for one opening; ``public`` holds integers on their lattices."""
+        assert self.gate is not None and self.participants is not None and self.root is not None
+        names = step.cut.broadcast()
+        raw = messages.encode_public(names, step.types, public)
+        _, context = self.gate.authorise(step.label, index, self.participants, messages.public_digest(raw))
+        architecture = self.definition.architecture
+        secret, key = architecture.announce(self.random)
+        chosen = {name: public[name] for name in names}
+        binding = StepBinding(self.identity, self.roster, self.root, context, self.participants, SERVER, ANALYST, step.cut, chosen, key)
+        self.released = None
+        body = StepRequest(step.label, index.to_bytes(8, "little"), list(self.participants), key, raw)
+        self._to_owners(messages.REQUEST, messages.encode(body))
+        self.begin(context, architecture.analyst(binding, secret))
+
+    @property
+    def waiting(self) -> bool:
+        return (self.root is not None and self.participants is None) or super().waiting
+
+    def expire(self) -> None:
+        if self.root is not None and self.participants is None:
+            self.fail(Fault("QuorumLost", "no_answer", "the server did not answer the proposal; nothing was opened", (SERVER,)))
+        else:
+            super().expire()
+
+    def on_query(self, envelope: Envelope) -> None:
+        if envelope.sender != SERVER or envelope.round != messages.APPROVE or envelope.root != self.root:
+            raise violation("unexpected_message", f"{envelope.sender!r} sent a message that has no place here", envelope.sender)
+        owners = messages.decode(envelope.payload, Approval, envelope.sender).owners
+        if not set(owners) <= set(self.definition.owners) or len(set(owners)) != len(owners):
+            raise violation("bad_participants", "the server named owners that are not in the roster", SERVER)
+        if self.participants is None:
+            self.participants = tuple(sorted(owners))
+
+    def on_finished(self, result: object) -> None:
+        assert isinstance(result, Released)
+        self.released = result
+
+    def on_failed(self, fault: Fault) -> None:
+        self.fault, self.gate = fault, None
+
+    def _to_owners(self, round_name: str, payload: bytes) -> None:
+        assert self.root is not None
+        first = len(self._outbox)
+        self.send(round_name, OWNERS, payload)
+        self._outbox[first:] = [Send(SERVER, event.frame) for event in self._outbox[first:]]

@@ -1,0 +1,110 @@
+"""The server: forwards the analyst's signed words to the owners, collects approvals, and plays the server's side.
+
+It is trusted with nothing but following the protocol: it holds no row, no key and no plan of its own making.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from veilstat.architectures.interface import StepBinding
+from veilstat.language.step import Statistic
+from veilstat.protocol.envelope import Envelope
+from veilstat.protocol.faults import Fault, quorum_lost, violation
+from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.session import Send
+
+from . import messages
+from .definition import ANALYST, SERVER, Definition
+from .gate import ReleaseGate
+from .messages import OWNERS, Approval, Proposal, StepRequest
+from .party import Party
+from .plan import Plan
+from .query import decode_query
+
+
+class Coordinator(Party):
+    """The server's party."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        roster: Roster,
+        definition: Definition,
+        registry: Mapping[str, type[Statistic[Any]]],
+        planner: Callable[[Statistic[Any], Definition], Plan],
+    ) -> None:
+        super().__init__(identity, roster)
+        self.definition, self.registry, self.planner = definition, registry, planner
+        self.gate: ReleaseGate | None = None
+        self.approved: set[str] | None = None
+
+    def others(self) -> tuple[str, ...]:
+        return (*self.definition.owners, ANALYST)
+
+    @property
+    def waiting(self) -> bool:
+        return self.approved is not None or super().waiting
+
+    def expire(self) -> None:
+        if self.approved is None:
+            super().expire()
+            return
+        needed = self.definition.architecture.trust(self.definition.owners).threshold
+        if len(self.approved) < needed:
+            missing = tuple(sorted(set(self.definition.owners) - self.approved))
+            self.fail(quorum_lost(messages.APPROVE, len(self.approved), needed, missing).fault)
+        else:
+            self._report_approvals()
+
+    def on_query(self, envelope: Envelope) -> None:
+        match envelope.round:
+            case messages.PROPOSE if envelope.sender == ANALYST:
+                self._propose(envelope)
+            case messages.APPROVE if envelope.sender in self.definition.owners and envelope.root == self.root:
+                if self.approved is not None:
+                    self.approved.add(envelope.sender)
+                    if self.approved == set(self.definition.owners):
+                        self._report_approvals()
+            case messages.REQUEST if envelope.sender == ANALYST and self.gate is not None and envelope.root == self.root:
+                self._serve(envelope, self.gate)
+            case _:
+                raise violation("unexpected_message", f"{envelope.sender!r} sent a message that has no place here", envelope.sender)
+
+    def on_finished(self, result: object) -> None:
+        pass
+
+    def on_failed(self, fault: Fault) -> None:
+        self.gate, self.approved = None, None
+
+    def _group(self) -> str:
+        return OWNERS
+
+    def _propose(self, envelope: Envelope) -> None:
+        proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
+        self.root, self.session, self.approved = envelope.root, None, set()
+        self.gate = ReleaseGate(self.planner(decode_query(proposal.query, self.registry), self.definition), envelope.root)
+        self._forward(envelope)
+
+    def _report_approvals(self) -> None:
+        assert self.approved is not None
+        approval = messages.encode(Approval(sorted(self.approved)))
+        self.approved = None
+        self.send(messages.APPROVE, ANALYST, approval)
+
+    def _serve(self, envelope: Envelope, gate: ReleaseGate) -> None:
+        request = messages.decode(envelope.payload, StepRequest, envelope.sender)
+        step, context = gate.authorise(
+            request.label, int.from_bytes(request.index, "little"), request.participants, messages.public_digest(request.public)
+        )
+        public = messages.decode_public(request.public, step.cut.broadcast(), step.types, envelope.sender)
+        binding = StepBinding(
+            self.identity, self.roster, gate.root, context, gate.participants, SERVER, ANALYST, step.cut, public, request.key
+        )
+        self._forward(envelope)
+        self.begin(context, self.definition.architecture.server(binding))
+
+    def _forward(self, envelope: Envelope) -> None:
+        """Pass on the analyst's own signed frame, unchanged."""
+        self._outbox.append(Send(OWNERS, envelope.frame))

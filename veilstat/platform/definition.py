@@ -1,0 +1,49 @@
+"""What a study is, publicly: everything that every party must agree on before a query is planned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from veilstat.architectures.interface import Architecture
+from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.language.schema import Schema
+
+SERVER, ANALYST = "server", "analyst"
+LONGEST_OWNER = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Definition:
+    """Schema, data owners, architecture, and the digests of the owners' published policies."""
+
+    schema: Schema
+    owners: tuple[str, ...]
+    architecture: Architecture
+    policies: Mapping[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.owners:
+            if not isinstance(name, str) or not 0 < len(name.encode()) <= LONGEST_OWNER or not name.isprintable():
+                raise SchemaError(f"a data owner's name has 1 to {LONGEST_OWNER} printable bytes; {name!r} does not", code="bad_owner")
+            if name in (SERVER, ANALYST, "owners"):
+                raise SchemaError(f"a data owner cannot be called {name!r}; the name belongs to another party", code="bad_owner")
+        if len(set(self.owners)) != len(self.owners):
+            raise SchemaError("two data owners have the same name", code="bad_owner")
+        if not self.owners:
+            raise CapabilityError("a study needs data owners, there is none", code="too_few_owners")
+        object.__setattr__(self, "owners", tuple(sorted(self.owners)))
+        self.architecture.trust(self.owners)
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the whole definition."""
+        plain = {
+            "schema": self.schema.digest.hex(),
+            "owners": self.owners,
+            "architecture": dict(self.architecture.describe()),
+            "policies": {name: digest.hex() for name, digest in self.policies.items()},
+        }
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).digest()

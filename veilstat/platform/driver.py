@@ -1,0 +1,157 @@
+"""The analyst's run of a query: statistic asks, network answers, public arithmetic goes on from what was opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from veilstat.architectures.interface import Released
+from veilstat.language import errors
+from veilstat.language.bounds import objects
+from veilstat.language.errors import PolicyDenied, QuorumLost, VeilstatError
+from veilstat.language.evaluate import NoRows, SingularMatrix, Solver, evaluate
+from veilstat.language.step import Arrays, Opened, Request
+from veilstat.protocol.faults import Fault
+
+from .analyst import Analyst
+from .plan import Plan, StepPlan
+
+Progress = Callable[[str, int, int], None]
+
+
+def no_progress(label: str, done: int, at_most: int) -> None:
+    """For runs that nobody watches."""
+
+
+@dataclass(slots=True)
+class Driver:
+    """Runs one plan.
+
+    Args:
+        settle: delivers messages until nothing moves. solve: exact solver for what lies behind the exit wall.
+        progress: told after every opening which step, how many so far, and how many at most.
+    """
+
+    plan: Plan
+    analyst: Analyst
+    settle: Callable[[], None]
+    solve: Solver
+    progress: Progress = no_progress
+    openings: dict[str, int] = field(default_factory=dict)
+    contributors: tuple[str, ...] = ()
+
+    def run(self) -> Any:
+        """The statistic's result.
+
+        Raises:
+            VeilstatError: whatever ended the query; nothing is opened after it.
+        """
+        self.analyst.propose(self.plan)
+        self.settle()
+        self._raise_fault()
+        if self.analyst.participants is None:
+            raise QuorumLost("nobody answered the proposal; nothing was opened", code="no_answer")
+        self.contributors = self.analyst.participants
+        steps = self.plan.statistic.run(self.plan.definition.schema)
+        try:
+            request = next(steps)
+            while True:
+                request = self._advance(steps, request)
+        except StopIteration as stop:
+            return stop.value
+
+    def _advance(self, steps: Any, request: Request) -> Request:
+        try:
+            opened = self._open(request)
+        except SingularMatrix as error:
+            following: Request = steps.throw(error)
+            return following
+        answer: Request = steps.send(opened)
+        return answer
+
+    def _open(self, request: Request) -> Opened:
+        step = next((entry for entry in self.plan.steps if entry.label == request.label), None)
+        if step is None:
+            raise PolicyDenied(f"the plan has no step {request.label!r}; nothing was opened", code="undeclared_opening")
+        public = {name: step.step.public[name].integers(name, value) for name, value in request.public.items()}
+        state = {name: step.step.state[name].integers(name, value) for name, value in request.state.items()}
+        missing = (set(step.step.public) - set(public)) | (set(step.step.state) - set(state))
+        if missing:
+            raise PolicyDenied(f"step {step.label!r} was asked for without {sorted(missing)[0]!r}", code="missing_public")
+        if not step.step.state:
+            return self._opened(self._answers(step, public), ())
+        if step.held:
+            values = self._answers(step, {**public, **state})
+            return self._opened(values, (), int(values["iterations"].reshape(-1)[0]))
+        return self._iterate(step, public, state)
+
+    def _iterate(self, step: StepPlan, public: Arrays, state: Arrays) -> Opened:
+        history: list[Arrays] = []
+        values: Mapping[str, npt.NDArray[Any]] = {}
+        while len(history) < step.at_most:
+            values = self._answers(step, {**public, **state})
+            history.append(values)
+            state = {name: wire.integers(name, values[name]) for name, wire in step.step.state.items()}
+            if values["done"].reshape(-1)[0]:
+                break
+        return self._opened(values, tuple(history), len(history))
+
+    def _opened(self, values: Arrays, history: tuple[Arrays, ...], iterations: int = 1) -> Opened:
+        return Opened(values, self.contributors, iterations, history)
+
+    def _answers(self, step: StepPlan, public: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """Open the cut once and compute everything that follows from it."""
+        index = self.openings.get(step.label, 0)
+        released = self._exchange(step, index, public)
+        circuit, names = step.circuit, step.cut.answers
+        places = tuple(circuit.outputs[name].node for name in names)
+        known = step.cut.unflatten(released.values)
+        computed = evaluate(circuit, places, rows=NoRows(), inputs=public, known=known, solve=self.solve)
+        values = {}
+        for name, place in zip(names, places, strict=True):
+            scale = circuit.nodes[place].scale
+            value = computed[place]
+            values[name] = (
+                objects(value)
+                if scale in (None, 1)
+                else np.array([scale * int(e) for e in value.reshape(-1)], dtype=object).reshape(value.shape)
+            )
+        return values
+
+    def _exchange(self, step: StepPlan, index: int, public: Arrays) -> Released:
+        if self.openings and self.contributors != self.analyst.participants:
+            lost = sorted(set(self.analyst.participants or ()) - set(self.contributors))
+            raise QuorumLost(
+                f"{', '.join(lost)} dropped out in an earlier step; a query opens all its steps over the same owners. Start it again without them",
+                code="owner_lost",
+                culprits=lost,
+            )
+        self.openings[step.label] = index + 1
+        self.analyst.request(step, index, public)
+        self.settle()
+        self._raise_fault()
+        released = self.analyst.released
+        if released is None:
+            raise QuorumLost("the server did not answer; nothing was opened", code="no_answer")
+        self.analyst.opened.append((step.label, released))
+        self.contributors = released.survivors
+        self.progress(step.label, index + 1, step.at_most)
+        if not released.solvable:
+            raise SingularMatrix(-1)
+        return released
+
+    def _raise_fault(self) -> None:
+        if self.analyst.fault is not None:
+            raise as_error(self.analyst.fault)
+
+
+def as_error(fault: Fault) -> VeilstatError:
+    """The exception that a user sees for a fault."""
+    kind = getattr(errors, fault.kind, None)
+    if not (isinstance(kind, type) and issubclass(kind, VeilstatError)):
+        kind = VeilstatError
+    return kind(fault.message, code=fault.code, culprits=fault.culprits)

@@ -1,0 +1,98 @@
+"""The release gate: the only way to an opening. Every party keeps one per query and asks it before each step.
+
+Before: is the opening in the plan, is it the next one, is it bound to the same participants? After: count it as
+spent, whatever came of it. Owners also keep a record across queries, against differences of exact answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from veilstat.language.cut import Cut
+from veilstat.protocol.context import Transcript, digest, step_context
+from veilstat.protocol.faults import Fault, ProtocolError
+
+from .plan import Plan, StepPlan
+
+
+def denied(code: str, message: str) -> ProtocolError:
+    """A refusal by a party's own rules."""
+    return ProtocolError(Fault("PolicyDenied", code, message))
+
+
+@dataclass(slots=True)
+class ReleaseGate:
+    """What one query may still open."""
+
+    plan: Plan
+    root: bytes
+    participants: tuple[str, ...] = ()
+    transcript: Transcript = field(init=False)
+    openings: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.transcript = Transcript(self.root)
+
+    def authorise(self, label: str, index: int, participants: Iterable[str], public: bytes) -> tuple[StepPlan, bytes]:
+        """Spend one opening of a step.
+
+        Returns:
+            The step's plan and the context that binds everything in it.
+
+        Raises:
+            ProtocolError: PolicyDenied for what the plan does not list, has spent, or lists otherwise.
+        """
+        step = next((entry for entry in self.plan.steps if entry.label == label), None)
+        if step is None:
+            raise denied("undeclared_opening", f"the plan has no step {label!r}; nothing was opened")
+        spent = self.openings.get(label, 0)
+        if index != spent:
+            raise denied(
+                "repeated_opening", f"step {label!r} was asked for opening {index + 1}, the next one is {spent + 1}; nothing was opened"
+            )
+        if spent >= step.at_most:
+            raise denied("openings_spent", f"step {label!r} may be opened {step.at_most} times at most, and was; nothing more is opened")
+        names = tuple(sorted(participants))
+        if self.openings and names != self.participants:
+            raise denied("participants_changed", "a query opens all its steps over the same owners; nothing more is opened")
+        self.participants = names
+        self.openings[label] = spent + 1
+        context = step_context(self.root, label, index, public, names, self.transcript.value)
+        self.transcript = self.transcript.after(context, names)
+        return step, context
+
+
+@dataclass(slots=True)
+class OpeningRecord:
+    """What was opened from this owner's data, over whom: an owner refuses a second exact answer whose difference
+    from the first isolates fewer than ``fewest`` owners.
+
+    Expressions are compared as they stand; linear combinations of different ones are not searched.
+    """
+
+    fewest: int
+    opened: dict[bytes, list[frozenset[str]]] = field(default_factory=dict)
+
+    def authorise(self, cut: Cut, public: bytes, survivors: Iterable[str]) -> None:
+        """Check against everything opened before, then count this as opened.
+
+        Raises:
+            ProtocolError: PolicyDenied.
+        """
+        roster = frozenset(survivors)
+        digests = cut.circuit.node_digests()
+        keys = [digest("veilstat/opened/1", digests[opening.node], public) for opening in cut.openings]
+        for key in keys:
+            for before in self.opened.get(key, ()):
+                alone = [difference for difference in (before - roster, roster - before) if 0 < len(difference) < self.fewest]
+                if alone:
+                    names = ", ".join(sorted(alone[0]))
+                    raise denied(
+                        "isolating_difference",
+                        f"the same sum was opened before over other owners, and the difference would be the data of {names}; start a new study over fresh data",
+                    )
+        for key in keys:
+            rosters = self.opened.setdefault(key, [])
+            if roster not in rosters:
+                rosters.append(roster)

@@ -1,0 +1,138 @@
+"""Messages of a query as a whole: proposal, approval, and the request of each step, with their sizes.
+
+Like everything on the wire they have a schema and a limit; broadcast values are integers of fixed width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from veilstat.language.step import Arrays, Step, WireType
+from veilstat.protocol.context import digest
+from veilstat.protocol.envelope import array_bytes, binary_bytes, text_bytes
+from veilstat.protocol.faults import violation
+from veilstat.protocol.identity import SIGNATURE_BYTES
+
+PROPOSE, APPROVE, REQUEST = "propose", "approve", "request"
+OWNERS = "owners"
+QUERY_ID_BYTES = 16
+
+_T = TypeVar("_T")
+
+
+class Proposal(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """The analyst's signed query: canonical JSON, the plan's digest, a random id."""
+
+    query: bytes
+    plan: bytes
+    query_id: bytes
+    signature: bytes
+
+
+class Approval(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Which owners agreed."""
+
+    owners: list[str]
+
+
+class StepRequest(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One opening: which step, which time, over whom, the analyst's key for it, and the broadcast values."""
+
+    label: str
+    index: bytes
+    participants: list[str]
+    key: bytes
+    public: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Payload sizes of the query's own messages, from their format alone."""
+
+    proposal: int
+    approval: int
+    approvals: int
+
+    @staticmethod
+    def of(query: bytes, owners: Sequence[str]) -> Sizes:
+        proposal = (
+            array_bytes(4) + binary_bytes(len(query)) + binary_bytes(32) + binary_bytes(QUERY_ID_BYTES) + binary_bytes(SIGNATURE_BYTES)
+        )
+        return Sizes(proposal, array_bytes(1) + array_bytes(0), array_bytes(1) + names_bytes(owners))
+
+
+def request_bytes(label: str, owners: Sequence[str], key: int, public: int) -> int:
+    """Bytes of a StepRequest."""
+    return (
+        array_bytes(5) + text_bytes(len(label.encode())) + binary_bytes(8) + names_bytes(owners) + binary_bytes(key) + binary_bytes(public)
+    )
+
+
+def names_bytes(names: Sequence[str]) -> int:
+    """Bytes of a list of names."""
+    return array_bytes(len(names)) + sum(text_bytes(len(name.encode())) for name in names)
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """MessagePack."""
+    return msgspec.msgpack.encode(message)
+
+
+def decode(payload: memoryview, kind: type[_T], sender: str) -> _T:
+    """Parse a message; a violation by its sender otherwise."""
+    try:
+        return msgspec.msgpack.decode(payload, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
+        raise violation("malformed", f"{sender!r} sent a message that could not be read", sender) from None
+
+
+def wire_types(step: Step) -> Mapping[str, WireType]:
+    """The types of everything that may be broadcast for a step."""
+    return {**step.public, **step.state}
+
+
+def public_width(wire: WireType) -> int:
+    """Bytes of each broadcast integer."""
+    return wire.interval.magnitude_bits // 8 + 1
+
+
+def public_bytes(names: Sequence[str], types: Mapping[str, WireType]) -> int:
+    """Bytes of the broadcast values of one opening."""
+    return sum(types[name].size * public_width(types[name]) for name in names)
+
+
+def encode_public(names: Sequence[str], types: Mapping[str, WireType], values: Arrays) -> bytes:
+    """Broadcast integers in order of name, little-endian two's complement of fixed width."""
+    parts = []
+    for name in names:
+        width = public_width(types[name])
+        parts += [int(value).to_bytes(width, "little", signed=True) for value in values[name].reshape(-1)]
+    return b"".join(parts)
+
+
+def decode_public(raw: bytes, names: Sequence[str], types: Mapping[str, WireType], sender: str) -> Arrays:
+    """The inverse of ``encode_public``; a violation where a value leaves its declared bounds."""
+    if len(raw) != public_bytes(names, types):
+        raise violation("malformed", f"{sender!r} broadcast values of the wrong length", sender)
+    values, start = {}, 0
+    for name in names:
+        wire, width = types[name], public_width(types[name])
+        integers = [
+            int.from_bytes(raw[start + place * width : start + (place + 1) * width], "little", signed=True) for place in range(wire.size)
+        ]
+        bounds = wire.interval
+        if any(not bounds.low <= value <= bounds.high for value in integers):
+            raise violation("public_out_of_bounds", f"{sender!r} broadcast {name!r} outside its declared bounds", sender)
+        values[name] = np.array(integers, dtype=object).reshape(wire.shape)
+        start += wire.size * width
+    return values
+
+
+def public_digest(raw: bytes) -> bytes:
+    """The digest of the broadcast values, which enters the step's context."""
+    return digest("veilstat/public/1", raw)

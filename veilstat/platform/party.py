@@ -1,0 +1,151 @@
+"""What all parties share: opening envelopes, refusing what is not for them, and handing on to the right session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from veilstat.protocol.envelope import NO_STEP, Envelope, seal
+from veilstat.protocol.faults import Fault, ProtocolError, violation
+from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.session import ABORT, Failed, Finished, Send, Session, decode_fault, encode_fault
+
+from .messages import OWNERS
+
+
+class Party:
+    """A machine that serves one query at a time: ``receive`` frames, ``expire`` waits, collect ``events``.
+
+    Subclasses say what a message of the query (``on_query``), the end of a step (``on_finished``) and the end of
+    the query (``on_failed``) mean to them.
+    """
+
+    def __init__(self, identity: Identity, roster: Roster) -> None:
+        self.identity, self.roster = identity, roster
+        self.rejected: list[Fault] = []
+        self.root: bytes | None = None
+        self.session: Session | None = None
+        self.step = NO_STEP
+        self._outbox: list[Send] = []
+
+    @property
+    def name(self) -> str:
+        return self.identity.name
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is awaited that may never come."""
+        return self.session is not None and self.session.waiting_for is not None
+
+    def receive(self, frame: bytes) -> None:
+        """Take a frame from anybody; what was not signed by a party of the roster is refused and noted."""
+        try:
+            envelope = Envelope.decode(frame)
+        except ProtocolError as error:
+            self.rejected.append(error.fault)
+            return
+        try:
+            envelope.verify(self.roster)
+            if envelope.recipient not in (self.name, self._group()):
+                raise violation("misdirected", f"a message for {envelope.recipient!r} reached {self.name!r}")
+        except ProtocolError as error:
+            self.rejected.append(error.fault)
+            if envelope.root == self.root:
+                self.fail(error.fault)
+            return
+        try:
+            self._route(envelope)
+        except ProtocolError as error:
+            self.fail(error.fault)
+
+    def expire(self) -> None:
+        """Nothing more will come for what is awaited now."""
+        if self.session is not None and self.session.waiting_for is not None:
+            self.session.expire(self.session.waiting_for)
+            self._drain()
+
+    def events(self) -> Iterator[Send]:
+        """Frames to be sent since the last call."""
+        outbox, self._outbox = self._outbox, []
+        return iter(outbox)
+
+    def fail(self, fault: Fault) -> None:
+        """End the query, telling the others."""
+        if self.root is None:
+            self.rejected.append(fault)
+            return
+        if self.session is not None and self.session.waiting_for is not None:
+            self.session.fail(fault)
+            self._drain()
+            return
+        for recipient in self.others():
+            self.send(ABORT, recipient, encode_fault(fault))
+        self._fail(fault)
+
+    def send(self, round_name: str, recipient: str, payload: bytes) -> None:
+        """Send a message of the query itself, outside any step."""
+        assert self.root is not None
+        for frame in seal(self.identity, self.root, NO_STEP, round_name, recipient, payload):
+            self._outbox.append(Send(recipient, frame))
+
+    def begin(self, step: bytes, session: Session) -> None:
+        """Start a step's session."""
+        self.step, self.session = step, session
+        self._drain()
+
+    def others(self) -> tuple[str, ...]:
+        """Whom to tell when the query fails."""
+        raise NotImplementedError
+
+    def on_query(self, envelope: Envelope) -> None:
+        """A message of the query itself."""
+        raise NotImplementedError
+
+    def on_finished(self, result: object) -> None:
+        """The step's session has ended with a result."""
+        raise NotImplementedError
+
+    def on_failed(self, fault: Fault) -> None:
+        """The query has ended without one."""
+
+    def _group(self) -> str:
+        return OWNERS if self.roster.roles[self.name] == "owner" else self.name
+
+    def _route(self, envelope: Envelope) -> None:
+        if envelope.step == NO_STEP:
+            if envelope.round == ABORT and envelope.root == self.root:
+                self._hear_abort(envelope)
+            elif envelope.round != ABORT:
+                if envelope.blocks != 1:
+                    raise violation("too_large", f"{envelope.sender!r} sent a message of a query in several blocks", envelope.sender)
+                self.on_query(envelope)
+        elif self.session is not None and envelope.root == self.root and envelope.step == self.step:
+            self.session.receive(envelope)
+            self._drain()
+        else:
+            self.rejected.append(
+                violation("unknown_session", f"{envelope.sender!r} spoke of a step that is not running here", envelope.sender).fault
+            )
+
+    def _hear_abort(self, envelope: Envelope) -> None:
+        fault = decode_fault(envelope.payload, envelope.sender)
+        for recipient in self.others():
+            if recipient != envelope.sender and self.roster.roles[self.name] == "server":
+                self.send(ABORT, recipient, encode_fault(fault))
+        self._fail(fault)
+
+    def _drain(self) -> None:
+        session = self.session
+        if session is None:
+            return
+        for event in session.events():
+            match event:
+                case Send():
+                    self._outbox.append(event)
+                case Finished(result):
+                    self.on_finished(result)
+                case Failed(fault):
+                    self._fail(fault)
+
+    def _fail(self, fault: Fault) -> None:
+        self.root, self.session, self.step = None, None, NO_STEP
+        self.on_failed(fault)

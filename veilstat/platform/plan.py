@@ -1,0 +1,167 @@
+"""The plan: what a query will reveal to whom and what it will cost, computed before anybody is contacted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from veilstat.architectures.interface import RoundCost, StepCost, Trust
+from veilstat.arithmetic.rings import ring_bits
+from veilstat.language.circuit import Circuit
+from veilstat.language.cut import Cut, cut
+from veilstat.language.disclosure import Disclosure, disclosures
+from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.language.step import Statistic, Step, WireType
+from veilstat.protocol.envelope import frame_bytes
+
+from . import messages
+from .definition import ANALYST, SERVER, Definition
+from .query import describe_query, encode_query
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One step as an architecture will run it. ``held``: the iteration runs behind the wall, as one opening."""
+
+    step: Step
+    circuit: Circuit = field(repr=False)
+    cut: Cut = field(repr=False)
+    held: bool
+    at_most: int
+    cost: StepCost
+    disclosures: tuple[Disclosure, ...]
+
+    @property
+    def label(self) -> str:
+        return self.step.label
+
+    @property
+    def types(self) -> Mapping[str, WireType]:
+        """Types of what may be broadcast."""
+        return messages.wire_types(self.step)
+
+    @property
+    def ring_bits(self) -> int:
+        """The ring that every total of the step fits in."""
+        return ring_bits(self.cut.bits)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a query will reveal to whom, and what it will cost. Pure: nobody was contacted to make it.
+
+    ``print(plan)`` shows it whole; ``digest`` names it, and every owner computes the same one before it agrees.
+    """
+
+    statistic: Statistic[Any] = field(repr=False)
+    definition: Definition = field(repr=False)
+    query: bytes = field(repr=False)
+    steps: tuple[StepPlan, ...] = field(repr=False)
+    trust: Trust
+    inferences: tuple[str, ...]
+    privacy: None = None
+
+    @property
+    def disclosures(self) -> tuple[Disclosure, ...]:
+        """Everything that becomes clear, in order of steps."""
+        return tuple(entry for step in self.steps for entry in step.disclosures)
+
+    @property
+    def ring_bits(self) -> int:
+        """Bits of the widest ring that the query uses."""
+        return max(step.ring_bits for step in self.steps)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds in which owners speak, at most: one to approve, then those of every opening."""
+        return 1 + sum(step.at_most * step.cost.rounds for step in self.steps)
+
+    @property
+    def openings(self) -> int:
+        """Numbers that become clear, at most."""
+        return sum(step.at_most * step.cut.size for step in self.steps)
+
+    @property
+    def bytes_per_owner(self) -> int:
+        """Bytes on the wire that one owner sends and receives, at most; exact where nobody drops out."""
+        return max(self.owner_bytes(owner, {step.label: step.at_most for step in self.steps}) for owner in self.definition.owners)
+
+    def owner_bytes(self, owner: str, openings: Mapping[str, int]) -> int:
+        """Bytes that ``owner`` sends and receives when each step is opened so many times."""
+        owners = self.definition.owners
+        sizes = messages.Sizes.of(self.query, owners)
+        total = frame_bytes(messages.PROPOSE, ANALYST, messages.OWNERS, sizes.proposal)
+        total += frame_bytes(messages.APPROVE, owner, SERVER, sizes.approval)
+        for step in self.steps:
+            count = openings.get(step.label, 0)
+            public = messages.public_bytes(step.cut.broadcast(), step.types)
+            request = messages.request_bytes(step.label, owners, step.cost.analyst_sends, public)
+            total += count * frame_bytes(messages.REQUEST, ANALYST, messages.OWNERS, request)
+            total += count * sum(_round_bytes(entry, owner) for entry in step.cost.owners[owner])
+        return total
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of query, step templates with what each opens, schema, architecture, roster, recipients, policies, privacy."""
+        state = hashlib.sha256(b"veilstat/plan/1")
+        for part in (self.query, self.definition.digest, repr(self.trust.recipients).encode(), repr(self.privacy).encode()):
+            state.update(len(part).to_bytes(8, "little") + part)
+        for step in self.steps:
+            state.update(step.step.digest(step.circuit) + repr((step.cut.openings, step.held, step.at_most)).encode())
+        return state.hexdigest()
+
+    def __str__(self) -> str:
+        from .plan_text import plan_text
+
+        return plan_text(self)
+
+    def _repr_html_(self) -> str:
+        from .plan_html import plan_html
+
+        return plan_html(self)
+
+    @property
+    def title(self) -> str:
+        """The query as a person would write it."""
+        return describe_query(self.statistic)
+
+
+def make_plan(statistic: Statistic[Any], definition: Definition) -> Plan:
+    """Plan a query: trace its steps, cut them by what the architecture protects, and cost them.
+
+    Raises:
+        SchemaError: the query does not fit the schema. CapabilityError: the architecture cannot run it.
+        RangeError: numbers would not fit.
+    """
+    if not hasattr(statistic, "steps"):
+        raise SchemaError("a query is a statistic such as vs.Mean('age')", code="bad_query")
+    schema, owners = definition.schema, definition.owners
+    trust = definition.architecture.trust(owners)
+    statistic.columns(schema)
+    steps = tuple(_plan_step(step, definition, trust) for step in statistic.steps(schema))
+    return Plan(statistic, definition, encode_query(statistic), steps, trust, statistic.inferences(schema))
+
+
+def _plan_step(step: Step, definition: Definition, trust: Trust) -> StepPlan:
+    schema, owners, architecture = definition.schema, definition.owners, definition.architecture
+    held = False
+    if step.state:
+        circuit = step.trace_held(schema, len(owners))
+        try:
+            chosen = cut(circuit, architecture.entry, architecture.supports)
+            held = True
+        except CapabilityError:
+            held = False
+    if not held:
+        circuit = step.trace(schema, len(owners))
+        chosen = cut(circuit, architecture.entry, architecture.supports)
+    at_most = 1 if held else step.at_most
+    cost = architecture.cost(chosen, owners, ANALYST)
+    return StepPlan(step, circuit, chosen, held, at_most, cost, disclosures(step.label, chosen, trust.recipients, at_most))
+
+
+def _round_bytes(entry: RoundCost, owner: str) -> int:
+    received = frame_bytes(entry.name, SERVER, owner, entry.received) if entry.received else 0
+    return frame_bytes(entry.name, owner, SERVER, entry.sent) + received

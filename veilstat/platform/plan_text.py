@@ -1,0 +1,120 @@
+"""A plan in words and numbers, for analysts and data stewards."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from fractions import Fraction
+
+from veilstat.language.disclosure import Disclosure
+from veilstat.statistics.table import Table
+
+from .plan import Plan, StepPlan
+
+WIDTH = 112
+
+
+def plan_text(plan: Plan) -> str:
+    """The whole plan as text."""
+    parts = [f"Plan of {plan.title}", f"digest {plan.digest}", ""]
+    for title, lines in sections(plan):
+        parts.append(title)
+        for line in lines:
+            parts += textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ")
+        if title == OPENS:
+            parts += ["", textwrap.indent(disclosure_table(plan).text(), "  ")]
+        parts.append("")
+    return "\n".join(parts).rstrip()
+
+
+OPENS = "What becomes clear, and to whom"
+
+
+def sections(plan: Plan) -> list[tuple[str, list[str]]]:
+    """Titles and sentences of a plan."""
+    architecture, owners = plan.definition.architecture, plan.definition.owners
+    return [
+        ("Who computes", [f"{architecture.name}, with {len(owners)} data owners: {', '.join(owners)}", *plan.trust.words]),
+        (OPENS, _opens(plan)),
+        (
+            "What can be inferred besides",
+            [*plan.inferences, "who contributed, when, and the sizes of messages; no differential privacy is applied"],
+        ),
+        ("What it costs", _costs(plan)),
+        ("What the resolution costs", _resolution(plan) or ["nothing: the columns used are whole numbers or levels"]),
+    ]
+
+
+def disclosure_table(plan: Plan) -> Table:
+    """One line for every kind of number that becomes clear."""
+    rows = []
+    for entry in plan.disclosures:
+        times = "once" if entry.at_most == 1 else f"at most {entry.at_most:,}"
+        rows.append([entry.formula, entry.step, f"{entry.count:,}", _bits(entry), times, " and ".join(entry.recipients)])
+    return Table("", ["what", "step", "numbers", "bits", "times", "learnt by"], rows)
+
+
+def _bits(entry: Disclosure) -> str:
+    return f"to {float(entry.resolution):.0e}" if entry.resolution is not None else str(entry.bits)
+
+
+def _opens(plan: Plan) -> list[str]:
+    total, most = plan.openings, max((step.at_most for step in plan.steps), default=1)
+    recipients = " and ".join(f"the {name}" for name in plan.trust.recipients)
+    verb = "learns" if len(plan.trust.recipients) == 1 else "learn"
+    count = f"{total:,} number{'s' * (total != 1)}" + (", at most" if most > 1 else "")
+    return [f"{recipients} {verb} {count}, totals over the owners who contribute, and nothing else:"]
+
+
+def _costs(plan: Plan) -> list[str]:
+    most = any(step.at_most > 1 for step in plan.steps)
+    lines = [
+        f"{plan.rounds:,} rounds{', at most' if most else ''}; {size(plan.bytes_per_owner)} sent and received by each owner{', at most' if most else ''}"
+    ]
+    for step in plan.steps:
+        lines.append(f"step {step.label}: {_ring_reason(step, plan)}")
+    return lines
+
+
+def _ring_reason(step: StepPlan, plan: Plan) -> str:
+    widest = max(step.disclosures, key=lambda entry: entry.bits, default=None)
+    if widest is None:
+        return "nothing private is opened"
+    if widest.resolution is not None:
+        return "results are rounded to the stated resolution before they are opened"
+    rows = plan.definition.schema.max_rows * len(plan.definition.owners)
+    per_row = max(abs(widest.lower), abs(widest.upper)) // rows
+    reason = f"{len(plan.definition.owners)} owners x {plan.definition.schema.max_rows:,} rows x {_large(per_row)} per row"
+    return f"{widest.bits} bits hold the widest total ({reason}), so numbers travel modulo 2^{step.ring_bits}"
+
+
+def _large(value: int) -> str:
+    return f"{value:,}" if value < 10**9 else f"2^{math.log2(value):.1f}"
+
+
+def _resolution(plan: Plan) -> list[str]:
+    lines = []
+    schema = plan.definition.schema
+    for name in plan.statistic.columns(schema):
+        column = schema[name]
+        if column.kind not in ("continuous", "derived"):
+            continue
+        step, width = column.lattice_step, column.lattice_step * column.top
+        unit = f" {column.unit}" if column.unit else ""
+        lines.append(
+            f"{name} is rounded to {_plain(step)}{unit}: adds step^2/12 = {float(step**2 / 12):.2g} to its variance, "
+            f"an error of {float(step) / math.sqrt(12):.2g} per value, {100 * float(step / width) / math.sqrt(12):.2g} % of its range"
+        )
+    return lines
+
+
+def _plain(value: Fraction) -> str:
+    return str(value.numerator) if value.denominator == 1 else f"{float(value):g}"
+
+
+def size(count: int) -> str:
+    """Bytes, for people."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,44 @@
+"""What a data owner permits, as data that is published: only its digest enters a plan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from veilstat.language.errors import PolicyDenied
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """An owner's rules; None permits all.
+
+    Args:
+        statistics: names of the statistics that may be computed, such as ("mean", "linear_regression").
+        columns: columns that may be used.
+        most_openings: the most numbers that one query may open.
+        min_owners: the fewest owners that this owner wants to stand in one total.
+    """
+
+    statistics: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
+    most_openings: int | None = None
+    min_owners: int = 2
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the rules."""
+        plain = [self.statistics, self.columns, self.most_openings, self.min_owners]
+        return hashlib.sha256(json.dumps(plain).encode()).digest()
+
+    def check(self, statistic: str, columns: tuple[str, ...], openings: int) -> None:
+        """Refuse what the rules do not permit; PolicyDenied names the rule."""
+        if self.statistics is not None and statistic not in self.statistics:
+            raise PolicyDenied(f"the policy does not permit {statistic}; it permits: {', '.join(self.statistics)}", code="statistic_denied")
+        denied = sorted(set(columns) - set(self.columns)) if self.columns is not None else []
+        if denied:
+            raise PolicyDenied(f"the policy does not permit the column {denied[0]!r}", code="column_denied")
+        if self.most_openings is not None and openings > self.most_openings:
+            raise PolicyDenied(
+                f"the query would open {openings} numbers, the policy permits {self.most_openings}", code="too_many_openings"
+            )

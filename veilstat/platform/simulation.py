@@ -1,0 +1,172 @@
+"""The embedded study: all parties in one process, with the same protocols as everywhere.
+
+Every owner's table stays with its own agent; whatever another party learns went through the network as bytes.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+
+from veilstat.architectures.interface import Architecture, Released
+from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.language.schema import Schema
+from veilstat.protocol.envelope import Envelope
+from veilstat.protocol.faults import ProtocolError
+from veilstat.protocol.identity import Identity, Roster
+from veilstat.statistics.registry import registry
+from veilstat.statistics.results import Cost, Receipt, Result
+from veilstat.statistics.solve import solve
+from veilstat.transports.memory import Fault, Machine, MemoryNetwork
+
+from .agent import Agent, Planner
+from .analyst import Analyst
+from .coordinator import Coordinator
+from .definition import ANALYST, SERVER, Definition
+from .driver import Driver, Progress, no_progress
+from .messages import OWNERS
+from .plan import Plan, make_plan
+from .policy import Policy
+from .table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What one party other than the owners saw: every frame that reached it, and what became clear to it."""
+
+    party: str
+    frames: tuple[bytes, ...]
+    opened: tuple[tuple[str, Released], ...]
+
+    @property
+    def envelopes(self) -> tuple[Envelope, ...]:
+        """The frames, parsed."""
+        parsed = []
+        for frame in self.frames:
+            try:
+                parsed.append(Envelope.decode(frame))
+            except ProtocolError:
+                continue
+        return tuple(parsed)
+
+    @property
+    def payload_bytes(self) -> bytes:
+        """All payloads, joined."""
+        return b"".join(bytes(envelope.payload) for envelope in self.envelopes)
+
+
+class Simulation:
+    """Parties of one study in one process; ``run`` answers a plan."""
+
+    def __init__(
+        self,
+        definition: Definition,
+        tables: Mapping[str, pd.DataFrame],
+        policies: Mapping[str, Policy],
+        faults: Iterable[Fault],
+        random: Callable[[int], bytes],
+    ) -> None:
+        identities = {name: Identity.from_seed(name, random(32)) for name in (*definition.owners, SERVER, ANALYST)}
+        roles = {name: {SERVER: "server", ANALYST: "analyst"}.get(name, "owner") for name in identities}
+        roster = Roster({name: identity.public for name, identity in identities.items()}, roles)
+        statistics = registry()
+        planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
+        self.definition = definition
+        self.analyst = Analyst(identities[ANALYST], roster, definition, random)
+        self.agents = {
+            name: Agent(
+                identities[name], roster, definition, Table(name, tables[name], definition.schema), policies.get(name, Policy()), statistics, planner, random
+            )
+            for name in definition.owners
+        }  # fmt: skip
+        coordinator = Coordinator(identities[SERVER], roster, definition, statistics, planner)
+        machines: dict[str, Machine] = {SERVER: coordinator, **self.agents, ANALYST: self.analyst}
+        self.network = MemoryNetwork(machines, {OWNERS: definition.owners}, faults, identities, (SERVER, ANALYST))
+
+    def run(self, plan: Plan, progress: Progress = no_progress) -> Result:
+        """The result of a plan, with its receipt."""
+        started = time.perf_counter()
+        before, sent = self._bytes(), self._sent()
+        driver = Driver(plan, self.analyst, self.network.settle, solve, progress)
+        result: Result = driver.run()
+        spent = {name: count - before[name] for name, count in self._bytes().items()}
+        rounds = 1 + sum(driver.openings.get(step.label, 0) * step.cost.rounds for step in plan.steps)
+        owners = max(spent[name] for name in self.definition.owners)
+        cost = Cost(rounds, owners, self._sent() - sent, time.perf_counter() - started)
+        return result.with_receipt(Receipt(plan, driver.contributors, plan.privacy, cost))
+
+    @property
+    def observed(self) -> dict[str, Observed]:
+        """What server and analyst saw so far."""
+        opened = tuple(self.analyst.opened)
+        recipients = self.definition.architecture.trust(self.definition.owners).recipients
+        return {
+            name: Observed(name, tuple(self.network.traffic[name].frames), opened if name in recipients else ())
+            for name in (SERVER, ANALYST)
+        }
+
+    def _sent(self) -> int:
+        return sum(its.sent for its in self.network.traffic.values())
+
+    def _bytes(self) -> dict[str, int]:
+        return {name: its.sent + its.received for name, its in self.network.traffic.items()}
+
+
+def simulate(
+    tables: Mapping[str, pd.DataFrame],
+    schema: Schema,
+    architecture: str | Architecture = "masking",
+    *,
+    policies: Mapping[str, Policy] | None = None,
+    faults: Iterable[Fault] = (),
+) -> Any:
+    """A study in one process: every data owner's table stays with its own simulated party.
+
+    Args:
+        tables: a DataFrame for each data owner, rows split over owners; NaN is missing.
+        schema: agreed columns with bounds.
+        architecture: "masking" or "clear", or a configured one such as ``vs.Masking(colluding=2)``.
+        policies: what each owner permits; all, by default.
+        faults: what goes wrong, for tests (``vs.testing``).
+
+    Raises:
+        SchemaError: tables or schema are of the wrong kind. CapabilityError: the architecture cannot serve these owners.
+    """
+    from .study import Study
+
+    if not isinstance(tables, Mapping):
+        raise SchemaError("the tables are a mapping from data owner to DataFrame", code="wrong_type")
+    if not isinstance(schema, Schema):
+        raise SchemaError("the schema is a vs.Schema", code="wrong_type")
+    rules = dict(policies or {})
+    stranger = sorted(set(rules) - set(tables))
+    if stranger:
+        raise SchemaError(f"there is a policy for {stranger[0]!r}, who is no data owner", code="bad_owner")
+    digests = {name: rules.get(name, Policy()).digest for name in tables}
+    definition = Definition(schema, tuple(tables), choose(architecture), digests)
+    return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes))
+
+
+def choose(architecture: str | Architecture) -> Architecture:
+    """An architecture by name, in its default configuration; CapabilityError for an unknown one."""
+    from veilstat.architectures.clear import Clear
+    from veilstat.architectures.masking import Masking
+
+    known: Mapping[str, Callable[[], Architecture]] = {"masking": Masking, "clear": Clear}
+    if isinstance(architecture, str):
+        if architecture not in known:
+            raise CapabilityError(
+                f"there is no architecture {architecture!r} here; there are: {', '.join(sorted(known))}", code="unknown_architecture"
+            )
+        return known[architecture]()
+    if not hasattr(architecture, "supports"):
+        raise CapabilityError(
+            "an architecture is a name such as 'masking', or a configuration such as vs.Masking()", code="unknown_architecture"
+        )
+    return architecture

@@ -1,0 +1,116 @@
+"""The study that analysts work with: plan a query, look at what it reveals, run it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from veilstat.language.errors import CapabilityError
+from veilstat.language.schema import Schema
+from veilstat.language.step import Statistic
+from veilstat.statistics.registry import registry
+from veilstat.statistics.results import Result
+
+from .definition import Definition
+from .driver import Progress
+from .plan import Plan, make_plan
+from .progress import default_progress
+
+
+class Backend(Protocol):
+    """What answers a plan: the embedded simulation, or a deployment."""
+
+    def run(self, plan: Plan, progress: Progress) -> Result: ...
+
+
+class Study:
+    """A study of several data owners' joint data.
+
+    Every statistic is a method: ``study.mean("age")`` is ``study.run(vs.Mean("age"))``. ``study.plan(query)`` shows
+    what a query would reveal to whom, and what it would cost, without contacting anybody.
+    """
+
+    def __init__(self, definition: Definition, backend: Backend) -> None:
+        self.definition = definition
+        self._backend = backend
+
+    @property
+    def schema(self) -> Schema:
+        """The agreed columns."""
+        return self.definition.schema
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The data owners, by name."""
+        return self.definition.owners
+
+    def plan(self, query: Statistic[Any]) -> Plan:
+        """What the query will reveal to whom and what it will cost. Nobody is contacted.
+
+        Raises:
+            SchemaError, CapabilityError, RangeError: the query cannot be run, and why.
+        """
+        return make_plan(query, self.definition)
+
+    def run(self, query: Statistic[Any], *, privacy: None = None, progress: Progress | None = None) -> Any:
+        """The result of a query.
+
+        Args:
+            progress: called after every opening with the step, how many so far, and at most how many; by default a
+                progress bar in notebooks and terminals for queries of many openings.
+
+        Raises:
+            VeilstatError: what went wrong and what to do; nothing was opened beyond what the plan lists.
+        """
+        if privacy is not None:
+            raise CapabilityError("differential privacy is not available yet; run without privacy=", code="not_available")
+        plan = self.plan(query)
+        with default_progress(plan, progress) as report:
+            return self._backend.run(plan, report)
+
+    def groupby(self, by: str) -> GroupedStudy:
+        """Statistics within the levels of a column: ``study.groupby("sex").mean("bp")``."""
+        return GroupedStudy(self, by)
+
+    @property
+    def observed(self) -> Any:
+        """What each party other than the owners saw (embedded studies only)."""
+        observed = getattr(self._backend, "observed", None)
+        if observed is None:
+            raise CapabilityError("only an embedded study can show what the other parties saw", code="not_embedded")
+        return observed
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        statistics = registry()
+        if name.startswith("_") or name not in statistics:
+            raise AttributeError(f"a study has no {name!r}; its statistics are: {', '.join(statistics)}")
+        kind = statistics[name]
+
+        def ask(*args: Any, progress: Progress | None = None, privacy: None = None, **options: Any) -> Any:
+            return self.run(kind(*args, **options), progress=progress, privacy=privacy)
+
+        ask.__name__, ask.__doc__ = name, kind.__doc__
+        ask.__signature__ = inspect.signature(kind)  # type: ignore[attr-defined]
+        return ask
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *registry()})
+
+    def __repr__(self) -> str:
+        return f"Study of {len(self.owners)} data owners ({', '.join(self.owners)}), architecture {self.definition.architecture.name}\n{self.schema}"
+
+    def _repr_html_(self) -> str:
+        owners = ", ".join(self.owners)
+        return f"<p>Study of {len(self.owners)} data owners ({owners}), architecture {self.definition.architecture.name}</p>{self.schema._repr_html_()}"
+
+
+class GroupedStudy:
+    """A study, by the levels of a column."""
+
+    def __init__(self, study: Study, by: str) -> None:
+        self._study, self._by = study, by
+
+    def mean(self, column: str, **options: Any) -> Any:
+        """The mean of a numeric column within each level."""
+        return self._study.mean_by(column, by=self._by, **options)

@@ -1,0 +1,37 @@
+"""What can go wrong between parties, as data that travels: a kind, a stable code, words, and whose fault it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+VIOLATION = "ProtocolViolation"
+QUORUM = "QuorumLost"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """``kind`` is the name of the error that a user sees; ``culprits`` are parties, empty where nobody is known."""
+
+    kind: str
+    code: str
+    message: str
+    culprits: tuple[str, ...] = ()
+
+
+class ProtocolError(Exception):
+    """Raised inside a round; a session turns it into a failed session and tells the others."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+def violation(code: str, message: str, *culprits: str) -> ProtocolError:
+    """A party sent what the protocol forbids."""
+    return ProtocolError(Fault(VIOLATION, code, message, tuple(sorted(culprits))))
+
+
+def quorum_lost(round_name: str, present: int, needed: int, missing: tuple[str, ...]) -> ProtocolError:
+    """Too few answered in time."""
+    text = f"{present} answered in round {round_name}, at least {needed} are needed; missing: {', '.join(missing) or 'nobody'}. Nothing was opened."
+    return ProtocolError(Fault(QUORUM, "quorum_lost", text, missing))

@@ -1,0 +1,71 @@
+"""Long-term identities: Ed25519 keys, pinned in a roster that every party was given beforehand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+SIGNATURE_BYTES = 64
+LONGEST_NAME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A party's name and signing key; the repr shows the name only."""
+
+    name: str
+    _key: Ed25519PrivateKey = field(repr=False)
+
+    @staticmethod
+    def from_seed(name: str, seed: bytes) -> Identity:
+        """The identity of a 32-byte secret seed."""
+        return Identity(name, Ed25519PrivateKey.from_private_bytes(seed))
+
+    @property
+    def public(self) -> bytes:
+        return self._key.public_key().public_bytes_raw()
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes that only this identity can make."""
+        return self._key.sign(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Who takes part: public keys by name, and each party's role (owner, server, analyst)."""
+
+    keys: Mapping[str, bytes]
+    roles: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if set(self.keys) != set(self.roles):
+            raise ValueError("every party needs a key and a role")
+        for name, key in self.keys.items():
+            if not 0 < len(name.encode()) <= LONGEST_NAME or len(key) != 32:
+                raise ValueError(f"party {name!r}: a name of 1 to {LONGEST_NAME} bytes and a key of 32 bytes are needed")
+        if len(set(self.keys.values())) != len(self.keys):
+            raise ValueError("two parties have the same key")
+
+    def with_role(self, role: str) -> tuple[str, ...]:
+        """The parties of one role, in order of name."""
+        return tuple(sorted(name for name, its in self.roles.items() if its == role))
+
+    def verifies(self, name: str, message: bytes, signature: bytes) -> bool:
+        """Whether the named party signed the message."""
+        if name not in self.keys:
+            return False
+        try:
+            Ed25519PublicKey.from_public_bytes(self.keys[name]).verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over names, keys and roles."""
+        entries = sorted((name, self.keys[name].hex(), self.roles[name]) for name in self.keys)
+        return hashlib.sha256(repr(entries).encode()).digest()

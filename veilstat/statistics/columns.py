@@ -1,0 +1,78 @@
+"""What statistics of plain columns share: which columns, which rows, and units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from veilstat.language.errors import SchemaError
+from veilstat.language.schema import Schema
+from veilstat.language.step import Opened
+from veilstat.language.trace import Trace, Value
+
+LISTWISE = "listwise"
+
+
+def as_names(columns: str | Sequence[str]) -> tuple[str, ...]:
+    """One or several names as a tuple; SchemaError for none, a repeated one, or no text."""
+    names = (columns,) if isinstance(columns, str) else tuple(columns)
+    if not names or any(not isinstance(name, str) for name in names):
+        raise SchemaError("columns are given by name, one or a list of them", code="bad_columns")
+    if len(set(names)) < len(names):
+        raise SchemaError("a column is named twice", code="bad_columns")
+    return names
+
+
+def check_missing(missing: str | None) -> None:
+    """Accept None (each column by itself) and 'listwise'."""
+    if missing not in (None, LISTWISE):
+        raise SchemaError(f"missing must be None (each column by itself) or 'listwise', not {missing!r}", code="bad_option")
+
+
+def flags(rows: Trace, names: Sequence[str], missing: str | None) -> list[Value]:
+    """For each column, 1 in the rows that count for it."""
+    if missing == LISTWISE:
+        return [rows.all_present(names)] * len(names)
+    return [rows.present(name) for name in names]
+
+
+def require_rows(n: Any, what: str) -> None:
+    """Refuse an answer from nothing."""
+    if n == 0:
+        raise SchemaError(f"{what}: no data owner has a row with a value; there is nothing to compute from", code="no_rows")
+
+
+def counts(opened: Opened, names: Sequence[str], scalar: bool) -> tuple[Any, Any]:
+    """(n, n_missing): integers for one column, Series by column for several."""
+    rows = int(opened.number("rows"))
+    n = [int(value) for value in opened["n"].reshape(-1)]
+    if scalar:
+        return n[0], rows - n[0]
+    return pd.Series(n, index=list(names), name="n"), pd.Series([rows - value for value in n], index=list(names), name="n_missing")
+
+
+def number_or_series(values: Sequence[Any], names: Sequence[str], scalar: bool) -> Any:
+    """A float for one column, a Series for several."""
+    floats = [float(value) for value in values]
+    return floats[0] if scalar else pd.Series(floats, index=list(names))
+
+
+def in_units(schema: Schema, name: str, code: Any) -> Any:
+    """A location in codes as a value of the column: origin + step * code, exactly."""
+    column = schema[name]
+    return column.origin + column.lattice_step * code
+
+
+def root(value: Any) -> float:
+    """The square root of an exact number, nan where undefined."""
+    floated = float(value)
+    return float(np.sqrt(floated)) if floated >= 0 else float("nan")
+
+
+def resolution(schema: Schema, names: Sequence[str]) -> Fraction:
+    """The declared resolution of sealed estimates in code units."""
+    return Fraction(1, 2**40)

@@ -1,0 +1,267 @@
+"""Counts, sums, means, variances, standard deviations, covariances and correlations, from sums of integers.
+
+Population quantities are estimated with ddof = 1. Sums are exact, so the textbook formula
+(n S2 - S1^2) / (n (n - 1)) loses nothing here, unlike in floating point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from veilstat.language.schema import Schema
+from veilstat.language.step import Answer, Opened, Request, Step
+from veilstat.language.trace import Trace, Value, stack
+
+from .columns import LISTWISE, as_names, check_missing, counts, flags, in_units, number_or_series, require_rows, root
+from .results import EstimateWithError, Result
+
+SEALED = Fraction(1, 2**40)
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many rows there are, or how many have a value in a column.
+
+    Args:
+        column: None counts rows.
+    """
+
+    name: ClassVar[str] = "count"
+    column: str | None = None
+
+    def columns(self, schema: Schema) -> tuple[str, ...]:
+        return () if self.column is None else (schema[self.column].name,)
+
+    def steps(self, schema: Schema) -> tuple[Step, ...]:
+        def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+            present = rows.ones if self.column is None else rows.present(self.column)
+            return {"rows": rows.ones.total(), "n": present.total()}
+
+        return (Step("count", contribution, lambda totals, public: totals),)
+
+    def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
+        opened = yield Request("count")
+        n, rows = int(opened.number("n")), int(opened.number("rows"))
+        title = "rows" if self.column is None else f"count of {self.column}"
+        return Result(title=title, estimate=n, n=n, n_missing=rows - n)
+
+    def inferences(self, schema: Schema) -> tuple[str, ...]:
+        return ("how many rows all owners have together",)
+
+
+@dataclass(frozen=True)
+class _OfColumns:
+    """Statistics of one or several numeric columns, each over its own rows unless ``missing='listwise'``."""
+
+    column: str | tuple[str, ...]
+    missing: str | None = None
+
+    _powers: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        names = as_names(self.column)
+        object.__setattr__(self, "column", self.column if isinstance(self.column, str) else names)
+        check_missing(self.missing)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns, in order."""
+        return as_names(self.column)
+
+    @property
+    def _scalar(self) -> bool:
+        return isinstance(self.column, str)
+
+    def columns(self, schema: Schema) -> tuple[str, ...]:
+        return tuple(schema.numeric(name).name for name in self.names)
+
+    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        present = flags(rows, self.names, self.missing)
+        values = [
+            rows.column(name) * flag if self.missing == LISTWISE else rows.column(name)
+            for name, flag in zip(self.names, present, strict=True)
+        ]
+        totals = {
+            "rows": rows.ones.total(),
+            "n": stack(*(flag.total() for flag in present)),
+            "sum": stack(*(value.total() for value in values)),
+            "squares": stack(*(value.inner(value) for value in values)),
+        }
+        return totals if self._powers > 1 else {key: total for key, total in totals.items() if key != "squares"}
+
+    def inferences(self, schema: Schema) -> tuple[str, ...]:
+        known = "counts, sums and sums of squares" if self._powers > 1 else "counts and sums"
+        return (f"whatever follows from {known} of {', '.join(self.names)} over all owners together",)
+
+
+@dataclass(frozen=True)
+class Sum(_OfColumns):
+    """The total of a numeric column, or of several."""
+
+    name: ClassVar[str] = "sum"
+    _powers: ClassVar[int] = 1
+
+    def steps(self, schema: Schema) -> tuple[Step, ...]:
+        return (Step("sums", self._contribution, lambda totals, public: totals),)
+
+    def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
+        opened = yield Request("sums")
+        n, n_missing = counts(opened, self.names, self._scalar)
+        sums = []
+        for name, count, codes in zip(self.names, opened["n"], opened["sum"], strict=True):
+            sums.append(schema[name].origin * count + schema[name].lattice_step * codes)
+        estimate = number_or_series(sums, self.names, self._scalar)
+        return Result(title=f"sum of {', '.join(self.names)}", estimate=estimate, n=n, n_missing=n_missing)
+
+
+def _moments(totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
+    n, total = totals["n"], totals["sum"]
+    mean = total / n
+    variance = (n * totals["squares"] - total * total) / (n * (n - 1))
+    return {"rows": totals["rows"], "n": n, "mean": Answer(mean, SEALED), "variance": Answer(variance, SEALED)}
+
+
+@dataclass(frozen=True)
+class Mean(_OfColumns):
+    """The mean of a numeric column, or of several, with standard errors and Student's t intervals."""
+
+    name: ClassVar[str] = "mean"
+
+    def steps(self, schema: Schema) -> tuple[Step, ...]:
+        return (Step("moments", self._contribution, _moments),)
+
+    def run(self, schema: Schema) -> Generator[Request, Opened, EstimateWithError]:
+        opened = yield Request("moments")
+        for name, count in zip(self.names, opened["n"], strict=True):
+            require_rows(count, f"mean of {name!r}")
+        n, n_missing = counts(opened, self.names, self._scalar)
+        means = [in_units(schema, name, code) for name, code in zip(self.names, opened["mean"], strict=True)]
+        errors = [
+            float(schema[name].lattice_step) * root(variance / count)
+            for name, variance, count in zip(self.names, opened["variance"], opened["n"], strict=True)
+        ]
+        error = number_or_series(errors, self.names, self._scalar)
+        return EstimateWithError(
+            title=f"mean of {', '.join(self.names)}",
+            estimate=number_or_series(means, self.names, self._scalar),
+            n=n,
+            n_missing=n_missing,
+            std_error=None if self._scalar and np.isnan(error) else error,
+            freedom=n - 1,
+        )
+
+
+@dataclass(frozen=True)
+class Variance(_OfColumns):
+    """The variance of a numeric column, or of several (ddof = 1)."""
+
+    name: ClassVar[str] = "variance"
+
+    def steps(self, schema: Schema) -> tuple[Step, ...]:
+        return (Step("moments", self._contribution, _moments),)
+
+    def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
+        opened = yield Request("moments")
+        return self._result(schema, opened, "variance", float)
+
+    def _result(self, schema: Schema, opened: Opened, word: str, scale: Any) -> Result:
+        for name, count in zip(self.names, opened["n"], strict=True):
+            require_rows(count, f"{word} of {name!r}")
+        n, n_missing = counts(opened, self.names, self._scalar)
+        values = [
+            scale(v * schema[name].lattice_step ** 2) if v == v else float("nan")
+            for name, v in zip(self.names, opened["variance"], strict=True)
+        ]
+        return Result(
+            title=f"{word} of {', '.join(self.names)}",
+            estimate=number_or_series(values, self.names, self._scalar),
+            n=n,
+            n_missing=n_missing,
+        )
+
+
+@dataclass(frozen=True)
+class Std(Variance):
+    """The standard deviation of a numeric column, or of several (ddof = 1)."""
+
+    name: ClassVar[str] = "std"
+
+    def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
+        opened = yield Request("moments")
+        return self._result(schema, opened, "standard deviation", root)
+
+
+@dataclass(frozen=True)
+class Covariance:
+    """The covariance matrix of numeric columns over the rows where all are present (ddof = 1)."""
+
+    name: ClassVar[str] = "covariance"
+    column: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "column", as_names(self.column))
+
+    def columns(self, schema: Schema) -> tuple[str, ...]:
+        return tuple(schema.numeric(name).name for name in self.column)
+
+    def steps(self, schema: Schema) -> tuple[Step, ...]:
+        return (Step("moments", self._contribution, self._combine),)
+
+    def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
+        opened = yield Request("moments")
+        steps = [float(schema[name].lattice_step) for name in self.column]
+        matrix = opened["covariance"].astype(np.float64) * np.outer(steps, steps)
+        return self._result(opened, "covariance", matrix)
+
+    def inferences(self, schema: Schema) -> tuple[str, ...]:
+        return (f"means, variances, correlations and every regression among {', '.join(self.column)} over all owners together",)
+
+    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        vector = stack(rows.ones, *(rows.column(name) for name in self.column)) * rows.all_present(self.column)
+        return {"rows": rows.ones.total(), "products": vector.inner(vector)}
+
+    def _combine(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
+        n, sums, products = totals["products"][0, 0], totals["products"][0, 1:], totals["products"][1:, 1:]
+        size = len(self.column)
+        outer = sums[np.repeat(np.arange(size), size).reshape(size, size)] * sums[np.tile(np.arange(size), (size, 1))]
+        covariance = (n * products - outer) / (n * (n - 1))
+        return {"rows": totals["rows"], "n": n, "covariance": Answer(covariance, SEALED)}
+
+    def _result(self, opened: Opened, word: str, matrix: Any) -> Result:
+        n, rows = int(opened.number("n")), int(opened.number("rows"))
+        require_rows(n, f"{word} of {', '.join(self.column)}")
+        frame = pd.DataFrame(matrix, index=list(self.column), columns=list(self.column))
+        return Result(title=f"{word} of {', '.join(self.column)}", estimate=frame, n=n, n_missing=rows - n)
+
+
+@dataclass(frozen=True)
+class Correlation(Covariance):
+    """Pearson's correlation matrix of numeric columns over the rows where all are present."""
+
+    name: ClassVar[str] = "correlation"
+
+    def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
+        opened = yield Request("moments")
+        return self._result(opened, "correlation", opened["correlation"].astype(np.float64))
+
+    def _combine(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
+        answers = super()._combine(totals, public)
+        covariance = _value(answers.pop("covariance"))
+        size = len(self.column)
+        diagonal = covariance[np.arange(size), np.arange(size)]
+        first, second = np.repeat(np.arange(size), size).reshape(size, size), np.tile(np.arange(size), (size, 1))
+        correlation = covariance / (diagonal[first] * diagonal[second]).sqrt()
+        return {**answers, "correlation": Answer(correlation, SEALED)}
+
+
+def _value(answer: Value | Answer) -> Value:
+    return answer.value if isinstance(answer, Answer) else answer
+
+
+__all__: Sequence[str] = ["Correlation", "Count", "Covariance", "Mean", "Std", "Sum", "Variance"]

@@ -1,0 +1,210 @@
+"""Counts and means by category: histograms, crosstabs, and means within the levels of a column."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from veilstat.language.encoding import exact
+from veilstat.language.errors import SchemaError
+from veilstat.language.schema import Schema
+from veilstat.language.step import Answer, Opened, Request, Step
+from veilstat.language.trace import Trace, Value, stack
+
+from .columns import in_units, require_rows, root
+from .results import EstimateWithError, Result
+
+MOST_BINS = 10_000
+SEALED = Fraction(1, 2**40)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class HistogramResult(Result):
+    """Counts by bin; ``edges`` as numpy's, ``below`` and ``above`` count what lies outside them."""
+
+    edges: npt.NDArray[np.float64]
+    below: int
+    above: int
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How many values fall between edges, with numpy's conventions: [a, b), and [a, b] for the last bin.
+
+    Args:
+        column: a numeric column.
+        bins: edges in increasing order, or a number of equal bins over the column's bounds. Edges are public.
+    """
+
+    name: ClassVar[str] = "histogram"
+    column: str
+    bins: int | tuple[float, ...] = 10
+
+    def __post_init__(self) -> None:
+        if isinstance(self.bins, (bool, np.bool_)):
+            raise SchemaError("bins are a number of bins, or edges in increasing order", code="bad_bins")
+        if isinstance(self.bins, (int, np.integer)):
+            if not 1 <= self.bins <= MOST_BINS:
+                raise SchemaError(f"there can be 1 to {MOST_BINS:,} bins", code="bad_bins")
+            object.__setattr__(self, "bins", int(self.bins))
+            return
+        try:
+            edges = tuple(float(edge) for edge in self.bins)
+        except (TypeError, ValueError):
+            raise SchemaError("bins are a number of bins, or edges in increasing order", code="bad_bins") from None
+        if not 2 <= len(edges) <= MOST_BINS + 1 or not all(a < b for a, b in pairwise(edges)) or not np.isfinite(edges).all():
+            raise SchemaError("bins need at least two finite edges in increasing order", code="bad_bins")
+        object.__setattr__(self, "bins", edges)
+
+    def columns(self, schema: Schema) -> tuple[str, ...]:
+        return (schema.numeric(self.column).name,)
+
+    def steps(self, schema: Schema) -> tuple[Step, ...]:
+        edges = [self._first_code(schema, edge) for edge in self._edges(schema)]
+        edges[-1] = self._first_code(schema, self._edges(schema)[-1], after=True)
+
+        def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+            under = rows.column(self.column).less(edges) * rows.present(self.column)
+            cumulative = stack(under, rows.present(self.column))
+            counts = cumulative - stack(0, under)
+            return {"rows": rows.ones.total(), "counts": counts.total()}
+
+        return (Step("counts", contribution, lambda totals, public: totals),)
+
+    def run(self, schema: Schema) -> Generator[Request, Opened, HistogramResult]:
+        opened = yield Request("counts")
+        edges = self._edges(schema)
+        below, *inside, above = (int(count) for count in opened["counts"])
+        n = below + sum(inside) + above
+        require_rows(n, f"histogram of {self.column!r}")
+        labels = [f"[{a:g}, {b:g}{']' if place == len(inside) - 1 else ')'}" for place, (a, b) in enumerate(pairwise(edges))]
+        return HistogramResult(
+            title=f"histogram of {self.column}",
+            estimate=pd.Series(inside, index=labels, name="count"),
+            n=n,
+            n_missing=int(opened.number("rows")) - n,
+            edges=np.array(edges),
+            below=below,
+            above=above,
+        )
+
+    def inferences(self, schema: Schema) -> tuple[str, ...]:
+        return ("small counts can point to single rows, above all at the ends; nothing is suppressed",)
+
+    def _edges(self, schema: Schema) -> tuple[float, ...]:
+        if not isinstance(self.bins, int):
+            return self.bins
+        column = schema[self.column]
+        low, high = float(column.origin), float(column.origin + column.lattice_step * column.top)
+        return tuple(float(edge) for edge in np.linspace(low, high, self.bins + 1))
+
+    def _first_code(self, schema: Schema, edge: float, *, after: bool = False) -> int:
+        column = schema[self.column]
+        place = (exact(edge) - column.origin) / column.lattice_step
+        first = place.numerator // place.denominator + 1 if after else -(-place.numerator // place.denominator)
+        return min(max(first, 0), column.top + 1)
+
+
+def one_hot(rows: Trace, schema: Schema, name: str) -> Value:
+    """For each level 1 in its rows; all 0 where missing."""
+    return rows.column(name).equal(list(range(len(schema.levels(name))))) * rows.present(name)
+
+
+@dataclass(frozen=True)
+class Crosstab:
+    """How many rows have each pair of levels of two columns."""
+
+    name: ClassVar[str] = "crosstab"
+    row: str
+    column: str
+
+    def columns(self, schema: Schema) -> tuple[str, ...]:
+        if self.row == self.column:
+            raise SchemaError("a crosstab needs two different columns", code="bad_columns")
+        for name in (self.row, self.column):
+            schema.levels(name)
+        return (self.row, self.column)
+
+    def steps(self, schema: Schema) -> tuple[Step, ...]:
+        def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+            first, second = one_hot(rows, schema, self.row), one_hot(rows, schema, self.column)
+            return {"rows": rows.ones.total(), "counts": first.inner(second)}
+
+        return (Step("counts", contribution, lambda totals, public: totals),)
+
+    def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
+        opened = yield Request("counts")
+        counts = opened["counts"].astype(np.int64)
+        n = int(counts.sum())
+        require_rows(n, f"crosstab of {self.row!r} and {self.column!r}")
+        frame = pd.DataFrame(
+            counts,
+            index=pd.Index(schema.levels(self.row), name=self.row),
+            columns=pd.Index(schema.levels(self.column), name=self.column),
+        )
+        return Result(title=f"crosstab of {self.row} and {self.column}", estimate=frame, n=n, n_missing=int(opened.number("rows")) - n)
+
+    def inferences(self, schema: Schema) -> tuple[str, ...]:
+        return ("small counts can point to single rows; nothing is suppressed",)
+
+
+@dataclass(frozen=True)
+class MeanBy:
+    """The mean of a numeric column within each level of another, with standard errors.
+
+    Rows where either is missing are left out; a level without rows has the mean NaN.
+    """
+
+    name: ClassVar[str] = "mean_by"
+    column: str
+    by: str
+
+    def columns(self, schema: Schema) -> tuple[str, ...]:
+        schema.levels(self.by)
+        if self.by == self.column:
+            raise SchemaError("a column cannot be grouped by itself", code="bad_columns")
+        return (schema.numeric(self.column).name, self.by)
+
+    def steps(self, schema: Schema) -> tuple[Step, ...]:
+        def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+            value = rows.column(self.column)
+            powers = stack(rows.present(self.column), value, value * value)
+            return {"rows": rows.ones.total(), "powers": one_hot(rows, schema, self.by).inner(powers)}
+
+        return (Step("moments", contribution, _by_level),)
+
+    def run(self, schema: Schema) -> Generator[Request, Opened, EstimateWithError]:
+        opened = yield Request("moments")
+        levels = pd.Index(schema.levels(self.by), name=self.by)
+        n = pd.Series([int(count) for count in opened["n"]], index=levels, name="n")
+        total = int(n.sum())
+        require_rows(total, f"mean of {self.column!r} by {self.by!r}")
+        step = float(schema[self.column].lattice_step)
+        means = [float(in_units(schema, self.column, mean)) for mean in opened["mean"]]
+        errors = [
+            step * root(variance / count) if count > 1 else float("nan") for variance, count in zip(opened["variance"], n, strict=True)
+        ]
+        return EstimateWithError(
+            title=f"mean of {self.column} by {self.by}",
+            estimate=pd.Series(means, index=levels, name=self.column),
+            n=n,
+            n_missing=int(opened.number("rows")) - total,
+            std_error=pd.Series(errors, index=levels),
+            freedom=n - 1,
+        )
+
+    def inferences(self, schema: Schema) -> tuple[str, ...]:
+        return ("a level with one row shows that row's value, one with two rows shows both; nothing is suppressed",)
+
+
+def _by_level(totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
+    n, total, squares = (totals["powers"][:, place] for place in range(3))
+    variance = (n * squares - total * total) / (n * (n - 1))
+    return {"rows": totals["rows"], "n": n, "mean": Answer(total / n, SEALED), "variance": Answer(variance, SEALED)}

@@ -1,0 +1,5 @@
+"""For tests: faults to inject, an openly insecure backend, and the conformance suite of architectures."""
+
+from veilstat.transports.memory import Delay, Dropout, Duplicate, Lie, Reorder, Tamper
+
+__all__ = ["Delay", "Dropout", "Duplicate", "Lie", "Reorder", "Tamper"]

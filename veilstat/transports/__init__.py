@@ -1,0 +1,1 @@
+"""How protocol bytes move. Protocols know none of this."""

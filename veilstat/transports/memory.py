@@ -1,0 +1,200 @@
+"""All parties in one process: frames pass through a queue, and tests inject faults into it.
+
+Every message is serialised on every hop. There is no clock: when nothing is left to deliver, whatever is still
+awaited expires, the server's rounds first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Protocol, TypeAlias
+
+from veilstat.protocol.envelope import Envelope, seal
+from veilstat.protocol.faults import ProtocolError
+from veilstat.protocol.identity import Identity
+from veilstat.protocol.session import Send
+
+
+class Machine(Protocol):
+    """One party, whatever it runs inside."""
+
+    def receive(self, frame: bytes) -> None: ...
+
+    def events(self) -> Iterator[Send]: ...
+
+    @property
+    def waiting(self) -> bool: ...
+
+    def expire(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout:
+    """The party goes silent for the rest of the query, before its message of this round is sent."""
+
+    party: str
+    round: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """The party's message of this round arrives after the round has expired."""
+
+    party: str
+    round: str
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The party's message of this round arrives twice."""
+
+    party: str
+    round: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tamper:
+    """Somebody on the way flips a bit of the party's message of this round; ``place`` is a fraction of its length."""
+
+    party: str
+    round: str
+    place: float = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Reorder:
+    """Messages are delivered in random order."""
+
+    seed: int = 0
+
+
+def flip_last_bit(payload: bytes) -> bytes:
+    """The smallest lie."""
+    return payload[:-1] + bytes((payload[-1] ^ 1,)) if payload else b"\1"
+
+
+@dataclass(frozen=True, slots=True)
+class Lie:
+    """The party itself sends something else in this round, properly signed."""
+
+    party: str
+    round: str
+    change: Callable[[bytes], bytes] = flip_last_bit
+
+
+Fault: TypeAlias = "Dropout | Delay | Duplicate | Tamper | Reorder | Lie"
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Bytes that a party sent and received, and the frames that it received."""
+
+    sent: int = 0
+    received: int = 0
+    frames: list[bytes] = field(default_factory=list)
+
+
+class MemoryNetwork:
+    """Delivers frames between parties until nothing moves.
+
+    Args:
+        machines: every party by name. groups: names that stand for several recipients.
+        faults: what goes wrong. identities: signing keys, for ``Lie`` only.
+        kept: parties whose received frames are kept for inspection.
+    """
+
+    def __init__(
+        self,
+        machines: Mapping[str, Machine],
+        groups: Mapping[str, tuple[str, ...]],
+        faults: Iterable[Fault] = (),
+        identities: Mapping[str, Identity] | None = None,
+        kept: tuple[str, ...] = (),
+    ) -> None:
+        self.machines, self.groups, self.kept = machines, groups, kept
+        self.faults, self.identities = tuple(faults), identities or {}
+        self.traffic = {name: Traffic() for name in machines}
+        self._queue: deque[tuple[str, bytes]] = deque()
+        self._late: list[tuple[str, bytes]] = []
+        self._silent: set[tuple[str, bytes]] = set()
+        self._order = next((Random(fault.seed) for fault in self.faults if isinstance(fault, Reorder)), None)  # noqa: S311
+
+    def settle(self) -> None:
+        """Deliver, and expire what is awaited in vain, until nothing moves."""
+        while True:
+            self._deliver_all()
+            if not self._expire_one():
+                if not self._late:
+                    return
+                self._queue.extend(self._late)
+                self._late = []
+
+    def _deliver_all(self) -> None:
+        self._collect()
+        while self._queue:
+            if self._order is not None:
+                self._queue.rotate(self._order.randrange(len(self._queue)))
+            recipient, frame = self._queue.popleft()
+            self.traffic[recipient].received += len(frame)
+            if recipient in self.kept:
+                self.traffic[recipient].frames.append(frame)
+            self.machines[recipient].receive(frame)
+            self._collect()
+
+    def _expire_one(self) -> bool:
+        for name, machine in self.machines.items():
+            if machine.waiting:
+                machine.expire()
+                self._collect()
+                if self._queue:
+                    return True
+                if name in self.kept and not machine.waiting:
+                    continue
+        return False
+
+    def _collect(self) -> None:
+        for name, machine in self.machines.items():
+            for event in machine.events():
+                self._send(name, event)
+
+    def _send(self, sender: str, event: Send) -> None:
+        for recipient in self.groups.get(event.recipient, (event.recipient,)):
+            for frame in self._with_faults(sender, recipient, event.frame):
+                self.traffic[sender].sent += len(frame)
+                self._queue.append((recipient, frame))
+
+    def _with_faults(self, sender: str, recipient: str, frame: bytes) -> list[bytes]:
+        if not self.faults:
+            return [frame]
+        try:
+            envelope = Envelope.decode(frame)
+        except ProtocolError:
+            return [frame]
+        copies = [frame]
+        for fault in self.faults:
+            if isinstance(fault, Reorder) or (fault.party, fault.round) != (sender, envelope.round) or envelope.sender != sender:
+                continue
+            match fault:
+                case Dropout():
+                    self._silent.add((sender, envelope.root))
+                case Delay():
+                    self._late += [(recipient, copy) for copy in copies]
+                    copies = []
+                case Duplicate():
+                    copies = copies * 2
+                case Tamper():
+                    copies = [_flipped(copy, fault.place) for copy in copies]
+                case Lie():
+                    payload = fault.change(bytes(envelope.payload))
+                    copies = list(seal(self.identities[sender], envelope.root, envelope.step, envelope.round, envelope.recipient, payload))
+        if {(sender, envelope.root), (recipient, envelope.root)} & self._silent:
+            return []
+        return copies
+
+
+def _flipped(frame: bytes, place: float) -> bytes:
+    position = min(len(frame) - 1, int(len(frame) * place))
+    return frame[:position] + bytes((frame[position] ^ 1,)) + frame[position + 1 :]
