@@ -162,7 +162,7 @@ def _express(circuit: Circuit, place: int) -> str:
     if not present:
         return text
     condition = "complete rows" if len(present) > 2 else "rows with " + " and ".join(present)
-    return f"{text}, {condition}"
+    return f"number of {condition}" if text == "number of rows" else f"{text}, {condition}"
 
 
 def _phrase(circuit: Circuit, place: int) -> _Phrase:
@@ -184,11 +184,13 @@ def _phrase(circuit: Circuit, place: int) -> _Phrase:
         case Op.INDEX:
             return parts[0]
         case Op.CONCATENATE:
-            return _Phrase("(" + ", ".join(texts) + ")", present)
+            flat = [text[1:-1] if circuit.nodes[arg].op is Op.CONCATENATE else text for arg, text in zip(node.args, texts, strict=True)]
+            return _Phrase("(" + ", ".join(flat) + ")", present)
         case Op.MULTIPLY:
-            return _Phrase(
-                "·".join(f"({text})" if " " in text and text[0] != "(" else text for text in texts if text != "1") or "1", present
-            )
+            factors = [text for arg, text in zip(node.args, texts, strict=True) if text != "1" and circuit.nodes[arg].op is not Op.CONSTANT]
+            return _Phrase("·".join(f"({text})" if " " in text and text[0] != "(" else text for text in factors) or "1", present)
+        case Op.ITERATE:
+            return _Phrase(f"last iterate of ({', '.join(texts)})")
         case Op.SUM:
             return _Phrase(f"sum of {texts[0]}", present)
         case Op.FUNCTION:
@@ -203,7 +205,9 @@ def _inner_text(node: Node, texts: list[str]) -> str:
     if not factors:
         return "number of rows"
     if len(factors) == 2 and node.args[0] == node.args[1]:
-        return f"cross-products of {factors[0]}" if node.shape else f"Σ ({factors[0]})²"
+        if node.shape:
+            return f"cross-products of {factors[0]}"
+        return f"Σ {factors[0]}²" if factors[0].isidentifier() else f"Σ ({factors[0]})²"
     return "Σ " + "·".join(factors)
 
 

@@ -6,10 +6,11 @@ owners apply whatever is linear before they protect anything, so ``x + y`` is on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
+from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +19,9 @@ import numpy.typing as npt
 from .bounds import objects
 from .circuit import LINEAR, PRODUCTS, Circuit, Node, Op
 from .errors import CapabilityError
+
+_Form: TypeAlias = "dict[tuple[int, int], Fraction | None]"
+"""A linear form of elements (node, element); None for a coefficient that is known only when the step runs."""
 
 _MOST_FORMS = 1 << 12
 _PRIME = (1 << 61) - 1
@@ -84,22 +88,20 @@ class Cut:
         return max(((high - low).bit_length() for low, high in zip(self.lower, self.upper, strict=True)), default=1)
 
     @property
-    def holds_state(self) -> bool:
-        """Whether an iteration runs behind the wall."""
-        return any(node.op is Op.ITERATE for node in self.circuit.nodes)
+    def solves(self) -> bool:
+        """Whether a system is solved behind the wall; whether it had a unique solution becomes clear then."""
+        needed = self.circuit.needed(tuple(opening.node for opening in self.openings))
+        return any(self.circuit.nodes[place].op is Op.SOLVE for place in needed)
 
     def columns(self) -> tuple[str, ...]:
         """Columns that the owners must read."""
         needed = self.circuit.needed(tuple(opening.node for opening in self.openings))
-        found: set[str] = set()
-        for place in needed:
-            found |= _columns(self.circuit.nodes[place])
-        return tuple(sorted(found))
+        return tuple(sorted(_named(self.circuit, needed, (Op.COLUMN, Op.PRESENT))))
 
     def broadcast(self) -> tuple[str, ...]:
         """Public values that the protected side needs; no other is sent."""
         needed = self.circuit.needed(tuple(opening.node for opening in self.openings))
-        return tuple(sorted(str(self.circuit.nodes[p].attributes["name"]) for p in needed if self.circuit.nodes[p].op is Op.PUBLIC))
+        return tuple(sorted(_named(self.circuit, needed, (Op.PUBLIC,))))
 
     def flatten(self, values: dict[int, npt.NDArray[Any]]) -> npt.NDArray[np.object_]:
         """The opened elements of computed nodes as one vector."""
@@ -121,11 +123,16 @@ class Cut:
         return values
 
 
-def _columns(node: Node) -> set[str]:
-    if node.op in (Op.COLUMN, Op.PRESENT):
-        return {str(node.attributes["name"])}
-    body = node.attributes.get("body")
-    return set().union(*(_columns(inner) for inner in body.nodes)) if isinstance(body, Circuit) else set()
+def _named(circuit: Circuit, places: Iterable[int], ops: tuple[Op, ...]) -> set[str]:
+    found: set[str] = set()
+    for place in places:
+        node = circuit.nodes[place]
+        if node.op in ops:
+            found.add(str(node.attributes["name"]))
+        body = node.attributes.get("body")
+        if isinstance(body, Circuit):
+            found |= _named(body, range(len(body.nodes)), ops)
+    return found
 
 
 def cut(circuit: Circuit, entry: Entry, supports: Supports) -> Cut:
@@ -238,7 +245,8 @@ class _Cutter:
         for group in _connected(forms):
             rows = [form for place in group for form in forms[place]]
             atoms = sorted({atom for form in rows for atom in form})
-            if len(rows) >= len(atoms) and _rank(rows, atoms) == len(atoms):
+            known = [form for form in rows if None not in form.values()]
+            if len(known) >= len(atoms) and _rank(known, atoms) == len(atoms):
                 for place, element in atoms:
                     chosen.setdefault(place, set()).update(self.wanted[place] if element < 0 else {element})
             else:
@@ -246,39 +254,41 @@ class _Cutter:
                     chosen.setdefault(place, set()).update(self.wanted[place])
         return chosen
 
-    def _forms(self, place: int, elements: set[int]) -> list[dict[tuple[int, int], Fraction]]:
+    def _forms(self, place: int, elements: set[int]) -> list[_Form]:
         if len(elements) > _MOST_FORMS:
             return [{(place, -1): Fraction(1)}]
         whole = self._form(place)
         return [whole[element] for element in sorted(elements)]
 
-    def _form(self, place: int) -> list[dict[tuple[int, int], Fraction]]:
+    def _form(self, place: int) -> list[_Form]:
+        """Each element as a linear form of elements that are not sums themselves; None for factors that are broadcast."""
         node = self.circuit.nodes[place]
-        itself = [{(place, element): Fraction(1)} for element in range(node.size)]
-        if node.size > _MOST_FORMS or not self._is_plain_linear(node):
+        itself: list[_Form] = [{(place, element): Fraction(1)} for element in range(node.size)]
+        private = [arg for arg in node.args if self.private[arg]]
+        if node.size > _MOST_FORMS or any(not self.protected[arg] or self.circuit.nodes[arg].scale is None for arg in private):
+            return itself
+        if node.op in (Op.MULTIPLY, Op.MATMUL) and len(private) == 1:
+            factors = self._factors(next(arg for arg in node.args if arg != private[0]))
+            return _multiplied(node, self.circuit, private[0], self._form(private[0]), factors)
+        if node.op not in LINEAR or len(private) < len(node.args):
             return itself
         parts = [self._form(arg) for arg in node.args]
         match node.op:
             case Op.ADD | Op.SUBTRACT:
                 sign = Fraction(1 if node.op is Op.ADD else -1)
-                places = [
-                    np.broadcast_to(np.arange(self.circuit.nodes[a].size).reshape(self.circuit.nodes[a].shape), node.shape).reshape(-1)
-                    for a in node.args
-                ]
+                places = [_broadcast(self.circuit.nodes[arg].shape, node.shape) for arg in node.args]
                 return [_added(parts[0][i], parts[1][j], sign) for i, j in zip(*places, strict=True)]
             case Op.SUM:
-                total: dict[tuple[int, int], Fraction] = {}
-                for part in parts[0]:
-                    total = _added(total, part, Fraction(1))
-                return [total]
+                return [_total(parts[0])]
             case Op.INDEX:
                 return [parts[0][int(i)] for i in np.frombuffer(node.attributes["flat"], dtype=np.int64)]  # type: ignore[arg-type]
         return [form for part in parts for form in part]
 
-    def _is_plain_linear(self, node: Node) -> bool:
-        return node.op in LINEAR and all(
-            self.private[arg] and self.protected[arg] and self.circuit.nodes[arg].scale is not None for arg in node.args
-        )
+    def _factors(self, place: int) -> list[Fraction | None]:
+        node = self.circuit.nodes[place]
+        if node.op is not Op.CONSTANT or node.scale is None:
+            return [None] * node.size
+        return [node.scale * value for value in node.attributes["data"]]  # type: ignore[operator, union-attr]
 
     def _follows(self, place: int, known: dict[int, set[int]]) -> bool:
         """Whether a node can be computed from what is opened and public."""
@@ -296,14 +306,43 @@ class _Cutter:
         return all(self._elements_follow(arg, frozenset(range(self.circuit.nodes[arg].size)), known) for arg in node.args)
 
 
-_Form: TypeAlias = "dict[tuple[int, int], Fraction]"
+def _broadcast(shape: tuple[int, ...], target: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """For each element of the target, which element of a smaller shape it takes."""
+    return np.broadcast_to(np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape), target).reshape(-1)
+
+
+def _multiplied(node: Node, circuit: Circuit, private: int, forms: list[_Form], factors: list[Fraction | None]) -> list[_Form]:
+    """Forms of a product with something public."""
+    shapes = [circuit.nodes[arg].shape for arg in node.args]
+    if node.op is Op.MULTIPLY:
+        first, second = (_broadcast(shape, node.shape) for shape in shapes)
+        own, other = (first, second) if node.args[0] == private else (second, first)
+        return [_scaled(forms[i], factors[j]) for i, j in zip(own, other, strict=True)]
+    left, right = (np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape) for shape in shapes)
+    result = []
+    for row in left.reshape(-1, shapes[0][-1]):
+        for column in right.reshape(shapes[1][0], -1).T:
+            own, other = (row, column) if node.args[0] == private else (column, row)
+            result.append(_total([_scaled(forms[i], factors[j]) for i, j in zip(own, other, strict=True)]))
+    return result
+
+
+def _scaled(form: _Form, factor: Fraction | None) -> _Form:
+    if factor is None:
+        return dict.fromkeys(form)
+    return {atom: None if value is None else value * factor for atom, value in form.items() if factor}
 
 
 def _added(first: _Form, second: _Form, sign: Fraction) -> _Form:
     total = dict(first)
     for atom, factor in second.items():
-        total[atom] = total.get(atom, Fraction(0)) + sign * factor
-    return {atom: factor for atom, factor in total.items() if factor}
+        before = total.get(atom, Fraction(0))
+        total[atom] = None if before is None or factor is None else before + sign * factor
+    return {atom: factor for atom, factor in total.items() if factor != 0}
+
+
+def _total(forms: list[_Form]) -> _Form:
+    return reduce(lambda total, form: _added(total, form, Fraction(1)), forms, {})
 
 
 def _connected(forms: dict[int, list[_Form]]) -> list[list[int]]:
@@ -318,7 +357,7 @@ def _connected(forms: dict[int, list[_Form]]) -> list[list[int]]:
 
 def _rank(forms: list[_Form], atoms: list[tuple[int, int]]) -> int:
     """Rank modulo a prime, which never exceeds the true rank."""
-    rows = [{atom: int(f.numerator) * pow(f.denominator, -1, _PRIME) % _PRIME for atom, f in form.items()} for form in forms]
+    rows = [{atom: f.numerator * pow(f.denominator, -1, _PRIME) % _PRIME for atom, f in form.items() if f is not None} for form in forms]
     rank = 0
     for atom in atoms:
         pivot = next((row for row in rows if row.get(atom)), None)

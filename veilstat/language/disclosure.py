@@ -39,4 +39,6 @@ def disclosures(step: str, cut: Cut, recipients: tuple[str, ...], at_most: int) 
         count = stop - start
         found.append(Disclosure(step, formula, count, (high - low).bit_length(), low, high, opening.resolution, recipients, at_most))
         start = stop
+    if cut.solves:
+        found.append(Disclosure(step, "whether the system has a unique solution", 1, 1, 0, 1, None, recipients, at_most))
     return tuple(found)

@@ -84,6 +84,7 @@ class Step:
         state: types of what an iteration carries. Where there is any, ``combine`` is the body of the iteration: it
             returns the next state under the same names, and ``done`` (1 or 0).
         at_most: openings of a step without state; iterations of one with state.
+        final: which parts of the state become clear when an iteration runs behind the wall.
     """
 
     label: str
@@ -92,6 +93,7 @@ class Step:
     public: Mapping[str, WireType] = field(default_factory=dict)
     state: Mapping[str, WireType] = field(default_factory=dict)
     at_most: int = 1
+    final: tuple[str, ...] = ()
 
     def trace(self, schema: Schema, owners: int) -> Circuit:
         """The circuit of one opening: state, where there is any, is broadcast like a public value."""
@@ -107,7 +109,7 @@ class Step:
         for name in sorted(self.state):
             wire = self.state[name]
             part = trace.index(final, np.arange(start, start + wire.size).reshape(wire.shape))
-            outputs[name] = Output(part.index, wire.scale)
+            outputs[name] = Output(part.index, wire.scale, determined=name not in self.final)
             start += wire.size
         outputs["done"] = Output(final[start].index, Fraction(1))
         outputs["iterations"] = Output(final[start + 1].index, Fraction(1))

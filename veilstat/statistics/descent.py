@@ -119,6 +119,7 @@ class Descent:
                 "momentum": WireType((), Fraction(1), Fraction(0), Fraction(self.settings.max_iterations)),
             },
             at_most=self.settings.max_iterations,
+            final=("current",),
         )
         final = Step("fit", self._fit_contribution, lambda totals, public: totals, public={"current": descend.state["current"]})
         return (scaling, descend, final)
@@ -164,10 +165,11 @@ class Descent:
     # what owners compute on their rows
 
     def _scaling_contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-        x, y = self.design.trace(rows)
+        _, y = self.design.trace(rows)
         totals = {"rows": rows.ones.total(), "n": rows.all_present(self.design.used).total()}
         if self.settings.standardise == MOMENTS:
-            columns = [x[place] for place, column in enumerate(self.design.columns) if not _is_one(column)]
+            weight = rows.all_present(self.design.used)
+            columns = [self.design.integers(rows, column) * weight for column in self.design.columns if not _is_one(column)]
             if columns:
                 vector = stack(*columns)
                 totals |= {"sums": vector.total(), "squares": stack(*(column.inner(column) for column in columns))}

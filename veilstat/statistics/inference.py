@@ -35,13 +35,15 @@ class Test:
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class RegressionResult(Result):
-    """What all regressions have. ``covariance`` is None where it was not opened; so is all that follows from it.
+    """What all regressions have. ``variances`` (of the coefficients) and ``covariance`` are None where they were not
+    opened; so is all that follows from them.
 
     ``df_resid`` are residual degrees of freedom; ``use_t`` says whether tests use Student's t.
     """
 
     design: Design
-    covariance: npt.NDArray[np.float64] | None
+    variances: npt.NDArray[np.float64] | None = None
+    covariance: npt.NDArray[np.float64] | None = None
     df_model: int
     df_resid: int
     llf: float | None
@@ -58,7 +60,7 @@ class RegressionResult(Result):
     @property
     def bse(self) -> pd.Series | None:
         """Standard errors."""
-        return None if self.covariance is None else pd.Series(np.sqrt(np.diag(self.covariance)), index=self.params.index)
+        return None if self.variances is None else pd.Series(np.sqrt(self.variances), index=self.params.index)
 
     @property
     def tvalues(self) -> pd.Series | None:
@@ -174,8 +176,8 @@ class RegressionResult(Result):
 
     def notes(self) -> tuple[str, ...]:
         lines = super().notes()[1:]
-        if self.covariance is None:
-            lines = (*lines, "standard errors: none, the covariance of the coefficients was not opened")
+        if self.variances is None:
+            lines = (*lines, "no standard errors: nothing that they could be computed from was opened")
         return lines
 
 

@@ -87,11 +87,24 @@ def _result(formula: str, design: Design, fit: Fit) -> LogisticResult:
     if fit.response_sum is not None and design.constant is not None and 0 < fit.response_sum < fit.n:
         share = float(fit.response_sum) / fit.n
         llnull = fit.n * (share * math.log(share) + (1 - share) * math.log(1 - share))
+    covariance = _covariance(design, fit)
     return LogisticResult(
-        title=f"logistic regression of {formula}, by gradient descent", estimate=fit.params, n=fit.n, n_missing=fit.n_missing, design=design,
-        covariance=_covariance(design, fit), df_model=size - (design.constant is not None), df_resid=fit.n - size, llf=-float(fit.loss), use_t=False,
-        history=fit.history, iterations=fit.iterations, converged=fit.converged, llnull=llnull,
-    )  # fmt: skip
+        title=f"logistic regression of {formula}, by gradient descent",
+        estimate=fit.params,
+        n=fit.n,
+        n_missing=fit.n_missing,
+        design=design,
+        variances=None if covariance is None else np.diag(covariance),
+        covariance=covariance,
+        df_model=size - (design.constant is not None),
+        df_resid=fit.n - size,
+        llf=-float(fit.loss),
+        use_t=False,
+        history=fit.history,
+        iterations=fit.iterations,
+        converged=fit.converged,
+        llnull=llnull,
+    )
 
 
 def _covariance(design: Design, fit: Fit) -> npt.NDArray[np.float64] | None:

@@ -14,7 +14,6 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from veilstat.language.errors import SchemaError
@@ -100,15 +99,26 @@ class LinearRegression:
 
     def _from_descent(self, design: Design, fit: Fit) -> LinearResult:
         n, p = fit.n, len(design.columns)
-        freedom = n - p
         unit = float(design.response.unit) ** 2
         rss = None if fit.loss is None else float(fit.loss) * unit
         tss = None if fit.total is None else float(fit.total) * unit
         return LinearResult(
-            title=f"linear regression of {self.formula}, by gradient descent", estimate=fit.params, n=n, n_missing=fit.n_missing, design=design,
-            covariance=None, df_model=p - (design.constant is not None), df_resid=freedom, llf=log_likelihood(n, rss), use_t=True,
-            history=fit.history, iterations=fit.iterations, converged=fit.converged, rss=rss, tss=tss, has_constant=design.constant is not None,
-        )  # fmt: skip
+            title=f"linear regression of {self.formula}, by gradient descent",
+            estimate=fit.params,
+            n=n,
+            n_missing=fit.n_missing,
+            design=design,
+            df_model=p - (design.constant is not None),
+            df_resid=n - p,
+            llf=log_likelihood(n, rss),
+            use_t=True,
+            history=fit.history,
+            iterations=fit.iterations,
+            converged=fit.converged,
+            rss=rss,
+            tss=tss,
+            has_constant=design.constant is not None,
+        )
 
 
 def collinear(design: Design, error: SingularMatrix) -> SchemaError:
@@ -154,7 +164,7 @@ def _normal_equations(design: Design) -> Any:
             "rows": totals["rows"],
             "n": n,
             "beta": Answer(solution, SEALED),
-            "variances": Answer(inverse[np.arange(size), np.arange(size)], SEALED),
+            "variances": Answer(_variances(design, inverse) * rss / (n - size), SEALED),
             "inverse": Answer(inverse, determined=True),
             "rss": Answer(rss, SEALED),
             "tss": Answer(centred if design.constant is not None else yy, SEALED),
@@ -163,12 +173,25 @@ def _normal_equations(design: Design) -> Any:
     return combine
 
 
+def _variances(design: Design, inverse: Value) -> Value:
+    """The diagonal of A inverse A' for the map A of ``to_units``, which is a diagonal less a product of two vectors."""
+    size = len(design.columns)
+    scales = [design.response.unit / column.unit for column in design.columns]
+    diagonal = inverse[np.arange(size), np.arange(size)] * [scale**2 for scale in scales]
+    if design.constant is None or not any(column.offset for column in design.columns):
+        return diagonal
+    offsets = [scale * column.offset for scale, column in zip(scales, design.columns, strict=True)]
+    mixed = inverse @ offsets
+    weights = np.array(design.constant, dtype=object)
+    return diagonal - mixed * list(2 * weights * scales) + (mixed * offsets).sum() * list(weights**2)
+
+
 def _from_moments(formula: str, design: Design, opened: Opened) -> LinearResult:
     n = int(opened.number("n"))
     require_rows(n, f"linear regression {formula!r}")
     size = len(design.columns)
     matrix, shift = design.to_units()
-    beta = _rationals(matrix @ opened["beta"] + shift)
+    beta = (matrix @ opened["beta"] + shift).astype(np.float64)
     freedom = n - size
     unit = design.response.unit**2
     rss, tss = opened.number("rss") * unit, opened.number("tss") * unit
@@ -177,11 +200,18 @@ def _from_moments(formula: str, design: Design, opened: Opened) -> LinearResult:
         scale = opened.number("rss") / freedom
         covariance = (matrix @ opened["inverse"] @ matrix.T * scale).astype(np.float64)
     return LinearResult(
-        title=f"linear regression of {formula}", estimate=pd.Series(beta, index=list(design.names)), n=n,
-        n_missing=int(opened.number("rows")) - n, design=design, covariance=covariance, df_model=size - (design.constant is not None),
-        df_resid=freedom, llf=log_likelihood(n, float(rss)), use_t=True, rss=float(rss), tss=float(tss), has_constant=design.constant is not None,
-    )  # fmt: skip
-
-
-def _rationals(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    return values.astype(np.float64)
+        title=f"linear regression of {formula}",
+        estimate=pd.Series(beta, index=list(design.names)),
+        n=n,
+        n_missing=int(opened.number("rows")) - n,
+        design=design,
+        variances=opened["variances"].astype(np.float64) if freedom > 0 else None,
+        covariance=covariance,
+        df_model=size - (design.constant is not None),
+        df_resid=freedom,
+        llf=log_likelihood(n, float(rss)),
+        use_t=True,
+        rss=float(rss),
+        tss=float(tss),
+        has_constant=design.constant is not None,
+    )
