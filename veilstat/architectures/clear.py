@@ -38,6 +38,10 @@ class Clear:
     def rounds(self) -> tuple[str, ...]:
         return (CONTRIBUTION,)
 
+    @property
+    def input_round(self) -> str:
+        return CONTRIBUTION
+
     def supports(self, facts: Facts) -> bool:
         """The same as masking, so that both open the same numbers."""
         return facts.is_linear and facts.scale is not None

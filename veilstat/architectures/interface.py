@@ -141,6 +141,11 @@ class Architecture(Protocol):
         """Names of the rounds in which owners speak, in order."""
         ...
 
+    @property
+    def input_round(self) -> str:
+        """The round in which an owner sends its protected contribution."""
+        ...
+
     def announce(self, random: Random) -> tuple[bytes, bytes]:
         """A fresh (secret, key) of the analyst for one step; empty where none is needed."""
         ...

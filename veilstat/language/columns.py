@@ -72,7 +72,7 @@ class _Column:
         Raises:
             RangeError: a value lies outside the bounds. SchemaError: wrong type, or an unknown level.
         """
-        present = series.notna().to_numpy(dtype=bool)
+        present = series.notna().to_numpy(dtype=bool, copy=True)
         if self.missing:
             present &= ~series.isin(list(self.missing)).to_numpy(dtype=bool)
         codes = np.zeros(len(series), dtype=np.int64)

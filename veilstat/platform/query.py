@@ -16,9 +16,8 @@ LONGEST_QUERY = 1 << 16
 def encode_query(statistic: Statistic[Any]) -> bytes:
     """Canonical JSON of a statistic: equal queries, equal bytes."""
     parameters = {entry.name: _plain(getattr(statistic, entry.name)) for entry in fields(statistic)}  # type: ignore[arg-type]
-    given = {key: value for key, value in parameters.items() if value is not None}
     text = json.dumps(
-        {"statistic": statistic.name, "parameters": given}, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        {"statistic": statistic.name, "parameters": parameters}, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
     encoded = text.encode()
     if len(encoded) > LONGEST_QUERY:

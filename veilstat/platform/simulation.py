@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from veilstat.architectures.interface import Architecture, Released
-from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.language.errors import CapabilityError, ConvergenceError, SchemaError
 from veilstat.language.schema import Schema
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError
@@ -94,12 +94,21 @@ class Simulation:
         started = time.perf_counter()
         before, sent = self._bytes(), self._sent()
         driver = Driver(plan, self.analyst, self.network.settle, solve, progress)
-        result: Result = driver.run()
+        try:
+            result: Result = driver.run()
+        except ConvergenceError as error:
+            if isinstance(error.result, Result):
+                error.result = error.result.with_receipt(self._receipt(driver, before, sent, started))
+            raise
+        return result.with_receipt(self._receipt(driver, before, sent, started))
+
+    def _receipt(self, driver: Driver, before: Mapping[str, int], sent: int, started: float) -> Receipt:
+        plan = driver.plan
         spent = {name: count - before[name] for name, count in self._bytes().items()}
         rounds = 1 + sum(driver.openings.get(step.label, 0) * step.cost.rounds for step in plan.steps)
         owners = max(spent[name] for name in self.definition.owners)
         cost = Cost(rounds, owners, self._sent() - sent, time.perf_counter() - started)
-        return result.with_receipt(Receipt(plan, driver.contributors, plan.privacy, cost))
+        return Receipt(plan, driver.contributors, plan.privacy, cost)
 
     @property
     def observed(self) -> dict[str, Observed]:

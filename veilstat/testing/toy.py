@@ -21,6 +21,7 @@ from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total
 from veilstat.language.columns import Codes
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.evaluate import SingularMatrix, evaluate
+from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Message, Session, Turn
 from veilstat.statistics.solve import solve
 
@@ -50,6 +51,10 @@ class ToyArithmetic:
     @property
     def rounds(self) -> tuple[str, ...]:
         return (UPLOAD,)
+
+    @property
+    def input_round(self) -> str:
+        return UPLOAD
 
     def supports(self, facts: Facts) -> bool:
         """Everything."""
@@ -129,6 +134,8 @@ class _Pool:
         return self.max_rows * (1 + 9 * len(self.binding.cut.columns()))
 
     def take(self, sender: str, payload: memoryview) -> None:
+        if len(payload) != self.largest:
+            raise violation("malformed", f"{sender!r} uploaded rows of the wrong length", sender)
         self.uploads[sender] = bytes(payload)
 
     def close(self) -> Turn:

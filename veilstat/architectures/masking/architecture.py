@@ -61,6 +61,10 @@ class Masking:
     def rounds(self) -> tuple[str, ...]:
         return paper.ROUNDS
 
+    @property
+    def input_round(self) -> str:
+        return paper.MASKED_INPUT
+
     def supports(self, facts: Facts) -> bool:
         """Pairwise masks cancel under addition and nothing else."""
         return facts.is_linear and facts.scale is not None

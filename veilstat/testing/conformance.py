@@ -1,0 +1,244 @@
+"""The conformance suite: what every architecture must pass, whatever it protects and how.
+
+Each ``check_*`` function takes a factory of the architecture and raises AssertionError with the reason. An
+architecture that openly protects nothing (for tests) passes all but ``check_protection``.
+
+    check_architecture(lambda: Masking(colluding=1))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from veilstat.architectures.clear import Clear
+from veilstat.architectures.interface import Architecture, Released
+from veilstat.language.errors import ConvergenceError, ProtocolViolation, QuorumLost, VeilstatError
+from veilstat.language.step import Statistic
+from veilstat.platform.query import build
+from veilstat.platform.simulation import simulate
+from veilstat.platform.study import Study
+from veilstat.statistics.registry import registry
+from veilstat.statistics.results import Result
+from veilstat.transports.memory import Delay, Dropout, Duplicate, Fault, Lie, Reorder, Tamper
+
+from .tables import small_schema, small_tables
+
+Make = Callable[[], Architecture]
+
+QUERIES: tuple[tuple[str, Mapping[str, Any]], ...] = (
+    ("count", {}),
+    ("count", {"column": "bmi"}),
+    ("sum", {"column": ["age", "bmi"]}),
+    ("mean", {"column": "bp"}),
+    ("mean", {"column": ["age", "bmi"], "missing": "listwise"}),
+    ("variance", {"column": "bp"}),
+    ("std", {"column": ["bp", "bmi"]}),
+    ("covariance", {"column": ["age", "bmi", "bp"]}),
+    ("correlation", {"column": ["age", "bp"]}),
+    ("histogram", {"column": "bp", "bins": [60, 100, 120, 140, 200]}),
+    ("crosstab", {"row": "region", "column": "female"}),
+    ("mean_by", {"column": "bp", "by": "region"}),
+    ("linear_regression", {"formula": "bp ~ age + bmi + C(region)"}),
+    ("linear_regression", {"formula": "bp ~ age + smoker", "method": "gradient_descent"}),
+    ("logistic_regression", {"formula": "smoker ~ age", "method": "gradient_descent"}),
+)
+SHORT = (QUERIES[3], QUERIES[12])
+
+
+def queries(chosen: Iterable[tuple[str, Mapping[str, Any]]] = QUERIES) -> list[Statistic[Any]]:
+    """The queries that the suite runs."""
+    return [build(name, dict(parameters), registry()) for name, parameters in chosen]
+
+
+def check_architecture(make: Make, *, protects: bool = True) -> None:
+    """The whole suite."""
+    for query in queries():
+        check_answer(make, query)
+        check_openings(make, query)
+        check_cost(make, query)
+    check_every_order(make)
+    check_every_dropout(make)
+    check_harmless_faults(make)
+    check_tampering(make)
+    if protects:
+        check_protection(make)
+
+
+def check_answer(make: Make, query: Statistic[Any]) -> None:
+    """The same answer as the plain oracle: equal where the same numbers are opened, else within the declared resolution."""
+    ours, oracle = _run(make(), query), _run(Clear(), query)
+    _assert_close(ours, oracle, _tolerance(ours))
+
+
+def check_openings(make: Make, query: Statistic[Any]) -> None:
+    """What became clear is what the plan lists, no number more, and the transport carried nothing undeclared."""
+    study = _study(make())
+    result = study.run(query)
+    declared = {step.label: sum(entry.count for entry in step.disclosures) - step.cut.solves for step in result.plan.steps}
+    most = {step.label: step.at_most for step in result.plan.steps}
+    counts: dict[str, int] = {}
+    for label, released in study.observed["analyst"].opened:
+        counts[label] = counts.get(label, 0) + 1
+        assert isinstance(released, Released)
+        assert len(released.values) == declared[label], (
+            f"step {label} opened {len(released.values)} numbers, the plan lists {declared[label]}"
+        )
+    for label, count in counts.items():
+        assert count <= most[label], f"step {label} was opened {count} times, the plan permits {most[label]}"
+
+
+def check_cost(make: Make, query: Statistic[Any]) -> None:
+    """Rounds and bytes are those that the plan computes from the formats, exactly, for the openings that took place."""
+    study = _study(make())
+    result = study.run(query)
+    openings: dict[str, int] = {}
+    for label, _ in study.observed["analyst"].opened:
+        openings[label] = openings.get(label, 0) + 1
+    expected = max(result.plan.owner_bytes(owner, openings) for owner in study.owners)
+    rounds = 1 + sum(openings.get(step.label, 0) * step.cost.rounds for step in result.plan.steps)
+    assert result.cost is not None
+    assert result.cost.bytes_per_owner == expected, (
+        f"{query}: {result.cost.bytes_per_owner} bytes per owner moved, the plan says {expected}"
+    )
+    assert result.cost.rounds == rounds <= result.plan.rounds, f"{query}: {result.cost.rounds} rounds, the plan says {rounds}"
+
+
+def check_every_order(make: Make, seeds: range = range(5)) -> None:
+    """Messages may arrive in any order."""
+    for query in queries(SHORT):
+        reference = _run(make(), query)
+        for seed in seeds:
+            _assert_close(_run(make(), query, faults=[Reorder(seed)]), reference, 0.0)
+
+
+def check_every_dropout(make: Make) -> None:
+    """An owner lost in any round: the answer over the survivors, or QuorumLost; never another number."""
+    architecture = make()
+    query = queries(SHORT)[0]
+    owners = tuple(small_tables())
+    for count in (1, 2):
+        for round_name in ("approve", *architecture.rounds):
+            lost = owners[:count]
+            faults = [Dropout(owner, round_name) for owner in lost]
+            try:
+                result = _run(make(), query, faults=faults)
+            except QuorumLost:
+                assert len(owners) - count < architecture.trust(owners).threshold, (
+                    f"{count} lost in {round_name} ended the query above its threshold"
+                )
+                continue
+            kept = {name: table for name, table in small_tables().items() if name in result.contributors}
+            assert set(owners) - set(result.contributors) <= set(lost), f"owners that did not drop out in {round_name} are missing"
+            oracle = simulate(kept, small_schema(), Clear()).run(query)
+            _assert_close(result, oracle, _tolerance(result))
+
+
+def check_harmless_faults(make: Make) -> None:
+    """Duplicates change nothing; a late message counts as a dropout."""
+    architecture = make()
+    query = queries(SHORT)[0]
+    reference = _run(make(), query)
+    for round_name in architecture.rounds:
+        _assert_close(_run(make(), query, faults=[Duplicate("owner2", round_name)]), reference, 0.0)
+        late = _outcome(make, query, [Delay("owner2", round_name)])
+        if isinstance(late, Result):
+            kept = {name: table for name, table in small_tables().items() if name in late.contributors}
+            _assert_close(late, simulate(kept, small_schema(), Clear()).run(query), _tolerance(late))
+        else:
+            assert isinstance(late, QuorumLost), f"a late message in {round_name} gave {late!r}"
+
+
+def check_tampering(make: Make) -> None:
+    """A message changed on the way ends the query and names its claimed sender; so does one that cannot be read."""
+    query = queries(SHORT)[0]
+    for round_name in make().rounds:
+        for place in (0.3, 0.75, 0.999):
+            outcome = _outcome(make, query, [Tamper("owner3", round_name, place)])
+            assert isinstance(outcome, (ProtocolViolation, QuorumLost)), f"a tampered message in {round_name} gave {outcome!r}"
+    outcome = _outcome(make, query, [Lie("owner3", make().rounds[0], lambda payload: payload[:-1])])
+    assert isinstance(outcome, ProtocolViolation), f"a message cut short by its sender gave {outcome!r}"
+    assert "owner3" in outcome.culprits
+
+
+def check_protection(make: Make) -> None:
+    """The same query twice: no element of what owners send under protection repeats, none is the plain total, and
+    none follows from the other by the difference of the inputs. Catches unmasked entries and reused masks."""
+    query = queries(SHORT)[1]
+    plain = _study(Clear())
+    plain.run(query)
+    bare = _payloads(plain, "contribution")
+    first, second = _study(make()), _study(make())
+    seen = []
+    for study in (first, second):
+        study.run(query)
+        study.run(query)
+        seen += _by_query(study, make().input_round)
+    owners = {owner for owner, _ in bare}
+    width = max(step.ring_bits for step in first.plan(query).steps) // 8
+    views = [{owner: _elements(payload, width) for owner, payload in view} for view in seen]
+    totals = {owner: set(_elements(payload, width)) for owner, payload in bare}
+    for owner in owners:
+        for place, view in enumerate(views):
+            assert not totals[owner] & set(view[owner]), f"{owner} sent an element of its total as it is"
+            for other in views[:place]:
+                repeated = sum(a == b for a, b in zip(view[owner], other[owner], strict=True))
+                assert not repeated, f"{owner} sent {repeated} elements twice under the same mask"
+
+
+def _elements(payload: bytes, width: int) -> list[bytes]:
+    return [payload[start : start + width] for start in range(0, len(payload), width)]
+
+
+def _payloads(study: Study, round_name: str) -> list[tuple[str, bytes]]:
+    frames = study.observed["server"].envelopes
+    return [
+        (envelope.sender, bytes(envelope.payload))
+        for envelope in frames
+        if envelope.round == round_name and envelope.sender in study.owners
+    ]
+
+
+def _by_query(study: Study, round_name: str) -> list[list[tuple[str, bytes]]]:
+    payloads, count = _payloads(study, round_name), len(study.owners)
+    return [payloads[start : start + count] for start in range(0, len(payloads), count)]
+
+
+def _study(architecture: Architecture, faults: Iterable[Fault] = ()) -> Study:
+    study = simulate(small_tables(), small_schema(), architecture, faults=faults)
+    assert isinstance(study, Study)
+    return study
+
+
+def _run(architecture: Architecture, query: Statistic[Any], faults: Iterable[Fault] = ()) -> Any:
+    try:
+        return _study(architecture, faults).run(query)
+    except ConvergenceError as error:
+        return error.result
+
+
+def _outcome(make: Make, query: Statistic[Any], faults: Iterable[Fault]) -> Result | VeilstatError:
+    try:
+        return _run(make(), query, faults)  # type: ignore[no-any-return]
+    except VeilstatError as error:
+        return error
+
+
+def _tolerance(result: Result) -> float:
+    """0 where integers were opened; else 1e-8 relative, far above the resolution of any answer of the suite."""
+    return 1e-8 if any(entry.resolution is not None for entry in result.plan.disclosures) else 0.0
+
+
+def _numbers(value: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.asarray(value.to_numpy() if isinstance(value, (pd.Series, pd.DataFrame)) else value, dtype=np.float64).reshape(-1)
+
+
+def _assert_close(ours: Result, oracle: Result, tolerance: float) -> None:
+    for field in ("estimate", "n", "n_missing"):
+        a, b = _numbers(getattr(ours, field)), _numbers(getattr(oracle, field))
+        assert a.shape == b.shape, f"{ours.title}: {field} has another shape"
+        same = np.isclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
+        assert same.all(), f"{ours.title}: {field} is {a[~same]} instead of {b[~same]}"
