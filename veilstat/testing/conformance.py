@@ -166,7 +166,8 @@ def check_tampering(make: Make) -> None:
 
 def check_protection(make: Make) -> None:
     """The same query twice: no element of what owners send under protection repeats, none is the plain total, and
-    none follows from the other by the difference of the inputs. Catches unmasked entries and reused masks."""
+    none follows from the other by the difference of the inputs. Catches unmasked entries and reused masks.
+    """
     query = queries(SHORT)[1]
     plain = _study(Clear())
     plain.run(query)

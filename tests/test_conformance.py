@@ -1,0 +1,121 @@
+"""Every architecture passes the suite, and the suite catches architectures that leak."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from veilstat.architectures.clear import Clear
+from veilstat.architectures.interface import Architecture
+from veilstat.architectures.masking import Masking, bonawitz17
+from veilstat.arithmetic.keystream import Keystream
+from veilstat.language.cut import Cut
+from veilstat.testing import conformance
+from veilstat.testing.toy import ToyArithmetic
+
+PROTECTING = {
+    "masking": lambda: Masking(),
+    "masking_server": lambda: Masking(recipient="server"),
+    "masking_three_collude": lambda: Masking(colluding=3),
+    "masking_none_colludes": lambda: Masking(colluding=0, min_owners=2),
+}
+ALL = {**PROTECTING, "clear": Clear, "toy": lambda: ToyArithmetic(64)}
+IDS = [f"{query.name}-{place}" for place, query in enumerate(conformance.queries())]
+
+
+@pytest.fixture(params=sorted(ALL))
+def make(request):
+    return ALL[request.param]
+
+
+def test_an_architecture_has_the_whole_interface(make):
+    for name in (name for name in vars(Architecture) if not name.startswith("_")):
+        assert hasattr(make(), name), name
+
+
+@pytest.mark.parametrize("query", conformance.queries(), ids=IDS)
+def test_answers_openings_and_costs(make, query):
+    conformance.check_answer(make, query)
+    conformance.check_openings(make, query)
+    conformance.check_cost(make, query)
+
+
+@pytest.mark.parametrize("check", ["every_order", "every_dropout", "harmless_faults", "tampering"])
+def test_faults(make, check):
+    getattr(conformance, f"check_{check}")(make)
+
+
+@pytest.mark.parametrize("name", sorted(PROTECTING))
+def test_protection(name):
+    conformance.check_protection(PROTECTING[name])
+
+
+def test_the_oracle_does_not_pass_for_protected():
+    with pytest.raises(AssertionError, match="as it is"):
+        conformance.check_protection(Clear)
+
+
+class _OneMore(Masking):
+    """Mutant: opens the first number twice."""
+
+    def _wide(self, binding):
+        cut = binding.cut
+        first = cut.openings[0]
+        wide = Cut(
+            cut.circuit,
+            (replace(first, elements=first.elements * 2), *cut.openings[1:]),
+            cut.answers,
+            cut.lower[:1] + cut.lower,
+            cut.upper[:1] + cut.upper,
+        )
+        return replace(binding, cut=wide)
+
+    def owner(self, binding, contribution, random):
+        return super().owner(self._wide(binding), contribution, random)
+
+    def server(self, binding):
+        return super().server(self._wide(binding))
+
+    def analyst(self, binding, secret):
+        return super().analyst(self._wide(binding), secret)
+
+
+def test_an_extra_opening_is_caught():
+    query = conformance.queries(conformance.SHORT)[0]
+    with pytest.raises(AssertionError, match="the plan lists"):
+        conformance.check_openings(_OneMore, query)
+    with pytest.raises(AssertionError, match="the plan says"):
+        conformance.check_cost(_OneMore, query)
+
+
+def test_an_unmasked_entry_is_caught(monkeypatch):
+    whole = Keystream._apply
+    monkeypatch.setattr(Keystream, "_apply", lambda self, vector, seed, operation: whole(self, vector[1:], seed, operation))
+    with pytest.raises(AssertionError, match="as it is"):
+        conformance.check_protection(Masking)
+
+
+def test_a_reused_mask_is_caught(monkeypatch):
+    for name in ("pair_seed", "self_seed", "pad_seed"):
+        monkeypatch.setattr(bonawitz17, name, lambda *_, name=name: name.encode().ljust(28, b"."))
+    conformance.check_answer(Masking, conformance.queries(conformance.SHORT)[0])
+    with pytest.raises(AssertionError, match="under the same mask"):
+        conformance.check_protection(Masking)
+
+
+def test_a_wrong_answer_is_caught(monkeypatch):
+    monkeypatch.setattr(bonawitz17, "adds_mask", lambda me, other: True)
+    with pytest.raises(AssertionError, match="instead of"):
+        conformance.check_answer(Masking, conformance.queries(conformance.SHORT)[0])
+
+
+def test_masked_vectors_look_uniform():
+    """Chi-squared over the bytes of many masked vectors of the same small totals."""
+    study = conformance._study(Masking())
+    query = conformance.queries(conformance.SHORT)[1]
+    for _ in range(40):
+        study.run(query)
+    raw = b"".join(payload for _, payload in conformance._payloads(study, "masked_input"))
+    counts = np.bincount(np.frombuffer(raw, dtype=np.uint8), minlength=256)
+    expected = len(raw) / 256
+    assert ((counts - expected) ** 2 / expected).sum() < 255 + 6 * (2 * 255) ** 0.5
