@@ -1,6 +1,7 @@
 """Real data sets that come with scikit-learn and statsmodels, each with a schema, split over owners."""
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import veilstat as vs
 
 def split(frame, sizes):
     edges = np.cumsum([0, *sizes])
-    return {f"owner{place + 1}": frame.iloc[a:b].reset_index(drop=True) for place, (a, b) in enumerate(zip(edges, edges[1:], strict=False))}
+    return {f"owner{place + 1}": frame.iloc[a:b].reset_index(drop=True) for place, (a, b) in enumerate(pairwise(edges))}
 
 
 @cache
