@@ -34,7 +34,7 @@ def cut_of(combine, supports=additive, entry=Entry.TOTALS, public=None):
 
 
 def opened(chosen):
-    return [(chosen.circuit.express(opening.node), opening.elements) for opening in chosen.openings]
+    return [(chosen.circuit.express(opening.node, {}), opening.elements) for opening in chosen.openings]
 
 
 def test_a_sum_of_two_totals_is_one_number():

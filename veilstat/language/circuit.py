@@ -133,9 +133,15 @@ class Circuit:
                     stack.extend(self.nodes[place].args)
         return frozenset(seen)
 
-    def express(self, place: int) -> str:
-        """A node as a short formula, for people."""
-        return _express(self, place)
+    def express(self, place: int, levels: Mapping[str, tuple[str, ...]]) -> str:
+        """A node as a short formula, for people; ``levels`` names the codes of categorical columns."""
+        phrase = _phrase(self, place, levels)
+        text = phrase.text if len(phrase.text) <= _LONGEST else phrase.text[: _LONGEST - 1] + "…"
+        present = [name for name in phrase.present if name != text.removeprefix("Σ ")]
+        if not present:
+            return text
+        condition = "complete rows" if len(present) > 2 else "rows with " + " and ".join(present)
+        return f"number of {condition}" if text == "number of rows" else f"{text}, {condition}"
 
 
 def _canonical(node: Node, *, with_args: bool = True) -> bytes:
@@ -155,21 +161,12 @@ class _Phrase:
     present: tuple[str, ...] = ()
 
 
-def _express(circuit: Circuit, place: int) -> str:
-    phrase = _phrase(circuit, place)
-    text = phrase.text if len(phrase.text) <= _LONGEST else phrase.text[: _LONGEST - 1] + "…"
-    present = [name for name in phrase.present if name != text.removeprefix("Σ ")]
-    if not present:
-        return text
-    condition = "complete rows" if len(present) > 2 else "rows with " + " and ".join(present)
-    return f"number of {condition}" if text == "number of rows" else f"{text}, {condition}"
-
-
-def _phrase(circuit: Circuit, place: int) -> _Phrase:
+def _phrase(circuit: Circuit, place: int, levels: Mapping[str, tuple[str, ...]]) -> _Phrase:
     node = circuit.nodes[place]
-    parts = [_phrase(circuit, arg) for arg in node.args]
+    parts = [_phrase(circuit, arg, levels) for arg in node.args]
     present = tuple(dict.fromkeys(name for part in parts for name in part.present))
     texts = [part.text for part in parts]
+    sources = [circuit.nodes[arg] for arg in node.args]
     match node.op:
         case Op.COLUMN | Op.PUBLIC | Op.STATE | Op.LOCAL:
             return _Phrase(str(node.attributes["name"]))
@@ -183,12 +180,14 @@ def _phrase(circuit: Circuit, place: int) -> _Phrase:
             return _Phrase(_inner_text(node, texts), present)
         case Op.INDEX:
             return parts[0]
+        case Op.EQUAL if sources[0].op is Op.COLUMN and sources[1].op is Op.CONSTANT:
+            return _Phrase(_level_text(texts[0], sources[1], levels.get(texts[0], ())))
         case Op.CONCATENATE:
-            flat = [text[1:-1] if circuit.nodes[arg].op is Op.CONCATENATE else text for arg, text in zip(node.args, texts, strict=True)]
-            return _Phrase("(" + ", ".join(flat) + ")", present)
+            return _Phrase("(" + ", ".join(_without_brackets(text) for text in texts) + ")", present)
         case Op.MULTIPLY:
-            factors = [text for arg, text in zip(node.args, texts, strict=True) if text != "1" and circuit.nodes[arg].op is not Op.CONSTANT]
-            return _Phrase("·".join(f"({text})" if " " in text and text[0] != "(" else text for text in factors) or "1", present)
+            factors = [text for source, text in zip(sources, texts, strict=True) if text != "1" and source.op is not Op.CONSTANT]
+            bracketed = [f"({text})" if len(factors) > 1 and " " in text and text[0] != "(" else text for text in factors]
+            return _Phrase("·".join(bracketed) or "1", present)
         case Op.ITERATE:
             return _Phrase(f"last iterate of ({', '.join(texts)})")
         case Op.SUM:
@@ -198,6 +197,19 @@ def _phrase(circuit: Circuit, place: int) -> _Phrase:
         case _ if node.op in _SIGNS:
             return _Phrase(_SIGNS[node.op].join(texts), present)
     return _Phrase(f"{node.op}({', '.join(texts)})", present)
+
+
+def _without_brackets(text: str) -> str:
+    inner = text[1:-1]
+    return inner if text == f"({inner})" and "(" not in inner else text
+
+
+def _level_text(column: str, constant: Node, names: tuple[str, ...]) -> str:
+    codes = constant.attributes["data"]
+    assert isinstance(codes, tuple)
+    if len(codes) > 1:
+        return f"each level of {column}"
+    return f"{column}={names[codes[0]] if codes[0] < len(names) else codes[0]}"
 
 
 def _inner_text(node: Node, texts: list[str]) -> str:

@@ -230,7 +230,7 @@ class _Cutter:
             return
         if node.rows or node.op is Op.STATE:
             raise CapabilityError(
-                f"this architecture cannot protect {self.circuit.express(place)!r} on rows, and rows are never opened; let owners send totals (entry='totals')",
+                f"this architecture cannot protect {self.circuit.express(place, {})!r} on rows, and rows are never opened; let owners send totals (entry='totals')",
                 code="rows_unprotected",
             )
         if node.op is Op.ITERATE:

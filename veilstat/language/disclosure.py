@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -29,13 +30,15 @@ class Disclosure:
     at_most: int
 
 
-def disclosures(step: str, cut: Cut, recipients: tuple[str, ...], at_most: int) -> tuple[Disclosure, ...]:
-    """One entry for every node of the cut."""
+def disclosures(
+    step: str, cut: Cut, levels: Mapping[str, tuple[str, ...]], recipients: tuple[str, ...], at_most: int
+) -> tuple[Disclosure, ...]:
+    """One entry for every node of the cut; ``levels`` names the codes of categorical columns."""
     found, start = [], 0
     for opening in cut.openings:
         stop = start + len(opening.elements)
         low, high = min(cut.lower[start:stop]), max(cut.upper[start:stop])
-        formula = cut.circuit.express(opening.node)
+        formula = cut.circuit.express(opening.node, levels)
         count = stop - start
         found.append(Disclosure(step, formula, count, (high - low).bit_length(), low, high, opening.resolution, recipients, at_most))
         start = stop

@@ -82,6 +82,10 @@ class Schema:
             return tuple(int(column.origin + column.lattice_step * code) for code in range(column.top + 1))
         raise SchemaError(f"column {name!r} has no small set of levels; use histogram, or declare it Categorical", code="wrong_type")
 
+    def level_names(self) -> dict[str, tuple[str, ...]]:
+        """Names of the codes of categorical columns, for people."""
+        return {column.name: tuple(map(str, column.levels)) for column in self.columns if isinstance(column, Categorical)}
+
     def encode(self, frame: pd.DataFrame, name: str) -> Codes:
         """Codes and presence of one column of an owner's table.
 

@@ -15,7 +15,7 @@ from veilstat.language.bounds import objects
 from veilstat.language.errors import PolicyDenied, QuorumLost, VeilstatError
 from veilstat.language.evaluate import NoRows, SingularMatrix, Solver, evaluate
 from veilstat.language.step import Arrays, Opened, Request
-from veilstat.protocol.faults import Fault
+from veilstat.protocol.faults import Fault, ProtocolError
 
 from .analyst import Analyst
 from .plan import Plan, StepPlan
@@ -130,8 +130,11 @@ class Driver:
                 code="owner_lost",
                 culprits=lost,
             )
+        try:
+            self.analyst.request(step, index, public)
+        except ProtocolError as error:
+            raise as_error(error.fault) from None
         self.openings[step.label] = index + 1
-        self.analyst.request(step, index, public)
         self.settle()
         self._raise_fault()
         released = self.analyst.released

@@ -159,7 +159,9 @@ def _plan_step(step: Step, definition: Definition, trust: Trust) -> StepPlan:
         chosen = cut(circuit, architecture.entry, architecture.supports)
     at_most = 1 if held else step.at_most
     cost = architecture.cost(chosen, owners, ANALYST)
-    return StepPlan(step, circuit, chosen, held, at_most, cost, disclosures(step.label, chosen, trust.recipients, at_most))
+    return StepPlan(
+        step, circuit, chosen, held, at_most, cost, disclosures(step.label, chosen, schema.level_names(), trust.recipients, at_most)
+    )
 
 
 def _round_bytes(entry: RoundCost, owner: str) -> int:

@@ -100,9 +100,8 @@ def _resolution(plan: Plan) -> list[str]:
         if column.kind not in ("continuous", "derived"):
             continue
         step, width = column.lattice_step, column.lattice_step * column.top
-        unit = f" {column.unit}" if column.unit else ""
         lines.append(
-            f"{name} is rounded to {_plain(step)}{unit}: adds step^2/12 = {float(step**2 / 12):.2g} to its variance, "
+            f"{name} is rounded to {_plain(step)}: adds step^2/12 = {float(step**2 / 12):.2g} to its variance, "
             f"an error of {float(step) / math.sqrt(12):.2g} per value, {100 * float(step / width) / math.sqrt(12):.2g} % of its range"
         )
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Mapping
 from dataclasses import fields
@@ -51,6 +52,35 @@ def build(name: str, parameters: Mapping[str, Any], registry: Mapping[str, type[
         return registry[name](**parameters)
     except TypeError:
         raise SchemaError(f"{name} needs more than it was given; it takes: {', '.join(sorted(known))}", code="missing_option") from None
+
+
+def parse_query(text: str, registry: Mapping[str, type[Statistic[Any]]]) -> Statistic[Any]:
+    """A query as a person writes it: ``mean("age")``, ``groupby("sex").mean("bp")``. Parsed, never evaluated.
+
+    Raises:
+        SchemaError: it is no call of a statistic with plain values.
+    """
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError):
+        node = ast.Constant(value=None)
+    match node:
+        case ast.Call(func=ast.Name(id=name)):
+            return build(name, _arguments(node, name, registry), registry)
+        case ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="groupby"), args=[ast.Constant(value=str(by))]), attr="mean")):
+            return build("mean_by", {**_arguments(node, "mean_by", registry), "by": by}, registry)
+    raise SchemaError(f'a query looks like mean("age") or linear_regression("y ~ x"); {text!r} does not', code="bad_query")
+
+
+def _arguments(call: ast.Call, name: str, registry: Mapping[str, type[Statistic[Any]]]) -> dict[str, Any]:
+    names = [entry.name for entry in fields(registry[name])] if name in registry else []  # type: ignore[arg-type]
+    try:
+        values = {names[place]: ast.literal_eval(argument) for place, argument in enumerate(call.args)}
+        return values | {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (ValueError, IndexError, TypeError, SyntaxError):
+        if name not in registry:
+            return {}
+        raise SchemaError(f"the arguments of {name} are text, numbers and lists: {', '.join(names)}", code="bad_query") from None
 
 
 def describe_query(statistic: Statistic[Any]) -> str:

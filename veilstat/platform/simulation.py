@@ -14,7 +14,9 @@ from typing import Any
 
 import pandas as pd
 
+from veilstat.architectures.clear import Clear
 from veilstat.architectures.interface import Architecture, Released
+from veilstat.architectures.masking import Masking
 from veilstat.language.errors import CapabilityError, ConvergenceError, SchemaError
 from veilstat.language.schema import Schema
 from veilstat.protocol.envelope import Envelope
@@ -34,6 +36,8 @@ from .messages import OWNERS
 from .plan import Plan, make_plan
 from .policy import Policy
 from .table import Table
+
+ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {"masking": Masking, "clear": Clear}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +168,11 @@ def simulate(
 
 def choose(architecture: str | Architecture) -> Architecture:
     """An architecture by name, in its default configuration; CapabilityError for an unknown one."""
-    from veilstat.architectures.clear import Clear
-    from veilstat.architectures.masking import Masking
-
-    known: Mapping[str, Callable[[], Architecture]] = {"masking": Masking, "clear": Clear}
     if isinstance(architecture, str):
-        if architecture not in known:
-            raise CapabilityError(
-                f"there is no architecture {architecture!r} here; there are: {', '.join(sorted(known))}", code="unknown_architecture"
-            )
-        return known[architecture]()
+        if architecture not in ARCHITECTURES:
+            known = ", ".join(sorted(ARCHITECTURES))
+            raise CapabilityError(f"there is no architecture {architecture!r} here; there are: {known}", code="unknown_architecture")
+        return ARCHITECTURES[architecture]()
     if not hasattr(architecture, "supports"):
         raise CapabilityError(
             "an architecture is a name such as 'masking', or a configuration such as vs.Masking()", code="unknown_architecture"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -19,7 +19,7 @@ LISTWISE = "listwise"
 
 def as_names(columns: str | Sequence[str]) -> tuple[str, ...]:
     """One or several names as a tuple; SchemaError for none, a repeated one, or no text."""
-    names = (columns,) if isinstance(columns, str) else tuple(columns)
+    names = (columns,) if isinstance(columns, str) else tuple(columns) if isinstance(columns, Iterable) else ()
     if not names or any(not isinstance(name, str) for name in names):
         raise SchemaError("columns are given by name, one or a list of them", code="bad_columns")
     if len(set(names)) < len(names):

@@ -1,0 +1,104 @@
+"""The command line: ``veilstat demo | plan | run | doctor``."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from veilstat.language.errors import VeilstatError
+from veilstat.statistics.registry import registry
+from veilstat.statistics.results import Result
+
+from .query import parse_query
+from .study_file import load_study
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Statistics over several owners' joint data; nobody sees a row.",
+)
+StudyFile = Annotated[Path, typer.Argument(help="a study in TOML: schema, architecture, owners")]
+Query = Annotated[str, typer.Argument(help="""such as 'mean("age")' or 'linear_regression("bp ~ age + bmi")'""")]
+
+
+@app.command()
+def demo() -> None:
+    """Five insurers, one regression, nobody sees a row: the whole story on real data."""
+    from .demo import run_demo
+
+    run_demo(Console())
+
+
+@app.command()
+def plan(study: StudyFile, query: Query) -> None:
+    """Show what a query would reveal to whom and what it would cost. Nothing is run."""
+    typer.echo(str(load_study(study).plan(parse_query(query, registry()))))
+
+
+@app.command()
+def run(
+    study: StudyFile, query: Query, as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False
+) -> None:
+    """Run a query on simulated owners and print the result."""
+    result = load_study(study).run(parse_query(query, registry()))
+    typer.echo(json.dumps(to_json(result), indent=2) if as_json else str(result))
+
+
+@app.command()
+def doctor() -> None:
+    """Check versions, cryptography and optional parts, and say how to mend what is amiss."""
+    from .doctor import examine
+
+    findings = examine()
+    table = Table("", "", "found", "what to do", box=None, pad_edge=False)
+    for finding in findings:
+        mark = "[green]ok[/]" if finding.is_well else "[red]!![/]" if finding.essential else "[yellow]--[/]"
+        table.add_row(mark, finding.what, finding.found, finding.advice)
+    Console().print(table)
+    if any(finding.essential and not finding.is_well for finding in findings):
+        raise typer.Exit(1)
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """A result as plain JSON: estimates by name, rows, plan, contributors, cost. What does not exist is null."""
+    cost = result.cost
+    return {
+        "query": result.plan.title,
+        "estimate": _plain(result.to_frame()),
+        "n": _plain(result.n),
+        "n_missing": _plain(result.n_missing),
+        "contributors": list(result.contributors),
+        "plan": result.plan.digest,
+        "cost": None
+        if cost is None
+        else {"rounds": cost.rounds, "bytes_per_owner": cost.bytes_per_owner, "seconds": round(cost.seconds, 3)},
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pd.DataFrame):
+        return {str(label): {str(key): _plain(entry) for key, entry in row.items()} for label, row in value.iterrows()}
+    if isinstance(value, pd.Series):
+        return {str(label): _plain(entry) for label, entry in value.items()}
+    if value is None or isinstance(value, str):
+        return value
+    number = value.item() if hasattr(value, "item") else value
+    return None if isinstance(number, float) and not math.isfinite(number) else number
+
+
+def main() -> None:
+    """Run a command; errors that veilstat raises are printed without a traceback."""
+    try:
+        app()
+    except VeilstatError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]{type(error).__name__}[/] ", end="")
+        typer.echo(str(error), err=True)
+        raise SystemExit(1) from None

@@ -1,0 +1,191 @@
+"""The demo: five insurers' real data, statistics beside the pooled answer, and what the server saw of it."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from veilstat.architectures.masking import Masking
+from veilstat.language.schema import Schema
+from veilstat.statistics.inference import LinearResult
+from veilstat.statistics.moments import Mean
+from veilstat.statistics.regression import LinearRegression
+from veilstat.transports.memory import Dropout
+
+from .plan_text import size
+from .simulation import simulate
+from .study import Study
+
+OWNERS = ("alder", "birch", "cedar", "dogwood", "elm")
+COVARIATES = ("lncoins", "idp", "lpi", "fmde", "physlm", "disea", "hlthg", "hlthf", "hlthp")
+FORMULA = "mdvis ~ " + " + ".join(COVARIATES)
+WIDTH = 116
+
+
+def example_folder() -> Path:
+    """Where the example's files are: inside the installed package, or beside it in a checkout."""
+    packaged = Path(str(files("veilstat"))) / "examples" / "insurers"
+    return packaged if packaged.is_dir() else Path(str(files("veilstat"))).parent / "examples" / "insurers"
+
+
+def load_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """One insurer's rows each."""
+    return {name: pd.read_csv(folder / "data" / f"{name}.csv") for name in OWNERS}
+
+
+def run_demo(console: Console) -> None:
+    """Tell the story."""
+    console.width = min(console.width, WIDTH)
+    schema = Schema.from_toml(example_folder() / "schema.toml")
+    tables = load_tables(example_folder())
+    study = simulate(tables, schema, Masking(colluding=1))
+    rows = schema.quantise(pd.concat(tables.values(), ignore_index=True))
+    _opening(console, schema, tables)
+    _show_plan(console, study)
+    _simple_statistics(console, study, rows)
+    _regression(console, study, rows)
+    _what_the_server_saw(console, study, tables)
+    _dropout(console, tables, schema)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print()
+    console.print(Markdown(text))
+    console.print()
+
+
+def _opening(console: Console, schema: Schema, tables: dict[str, pd.DataFrame]) -> None:
+    console.rule("[bold]Five insurers, one question, nobody sees a row")
+    _say(
+        console,
+        "Does a coinsurance rate keep people from seeing a doctor? Five insurers hold the 20,190 person-years of the RAND Health "
+        "Insurance Experiment between them. None may show its rows to another, nor to anybody else. First they agree, publicly, on what "
+        "the columns are:",
+    )
+    console.print(str(schema), highlight=False, soft_wrap=True)
+    counts = ", ".join(f"{name} {len(table):,}" for name, table in tables.items())
+    _say(console, f"Rows: {counts}. A number that is not agreed on here (a bound, a level) is never taken from the data.")
+
+
+def _show_plan(console: Console, study: Study) -> None:
+    console.rule("[bold]Before: what a query will reveal, computed from its arithmetic")
+    console.print(str(study.plan(LinearRegression(FORMULA))), highlight=False, soft_wrap=True, markup=False)
+    _say(
+        console,
+        "Every insurer computes this plan for itself and agrees to its digest before anything runs; what the plan does not list is refused.",
+    )
+
+
+def _simple_statistics(console: Console, study: Study, rows: pd.DataFrame) -> None:
+    console.rule("[bold]Simple statistics, beside the pooled answer")
+    table = Table("", "private", "pooled rows", "difference", box=None, pad_edge=False)
+    names = ["mdvis", "disea", "lncoins"]
+    columns = rows[names].astype(float)
+    mean, deviation, correlation = study.mean(names), study.std(names), study.correlation(["mdvis", "disea"])
+    for name in names:
+        _compare(table, f"mean of {name}", mean.estimate[name], columns[name].mean())
+    for name in names:
+        _compare(table, f"standard deviation of {name}", deviation.estimate[name], columns[name].std())
+    _compare(table, "correlation of mdvis and disea", correlation.estimate.loc["mdvis", "disea"], columns["mdvis"].corr(columns["disea"]))
+    by_plan = study.groupby("idp").mean("mdvis")
+    for level in (0, 1):
+        _compare(table, f"mean of mdvis where idp = {level}", by_plan.estimate[level], columns["mdvis"][rows["idp"] == level].mean())
+    histogram = study.histogram("mdvis", bins=[0, 1, 2, 5, 10, 100])
+    for label, count, pooled in zip(
+        histogram.estimate.index, histogram.estimate, np.histogram(columns["mdvis"], [0, 1, 2, 5, 10, 100])[0], strict=True
+    ):
+        _compare(table, f"rows with mdvis in {label}", int(count), int(pooled))
+    console.print(table)
+    low, high = mean.conf_int().loc["mdvis"]
+    _say(console, f"Mean visits, with a 95 % interval: {mean.estimate['mdvis']:.4f} ({low:.4f} to {high:.4f}).")
+
+
+def _compare(table: Table, label: str, private: float, pooled: float) -> None:
+    digits = "," if isinstance(private, int) else ".6f"
+    difference = abs(private - pooled)
+    table.add_row(label, format(private, digits), format(pooled, digits), "none" if difference == 0 else f"{difference:.0e}")
+
+
+def _regression(console: Console, study: Study, rows: pd.DataFrame) -> None:
+    console.rule("[bold]A regression on nine covariates, from one secure sum of all moments")
+    result = study.linear_regression(FORMULA)
+    console.print(str(result), highlight=False, soft_wrap=True, markup=False)
+    design = np.column_stack([np.ones(len(rows)), rows[list(COVARIATES)].to_numpy(dtype=float)])
+    pooled = np.linalg.lstsq(design, rows["mdvis"].to_numpy(dtype=float), rcond=None)[0]
+    worst = float(np.max(np.abs(result.params.to_numpy() / pooled - 1)))
+    cost = result.cost
+    assert cost is not None
+    _say(
+        console,
+        f"The pooled rows, by least squares in float64, give the same coefficients to within {worst:.0e} (relative); the private ones are exact, "
+        f"since sums of integers lose nothing and the equations are solved over the rationals. It took {cost.rounds} rounds, "
+        f"{size(cost.bytes_per_owner)} per insurer and {cost.seconds:.2f} seconds; a gradient descent on the same covariates opens one gradient per iteration:",
+    )
+    _descent(console, study, result)
+    _say(
+        console,
+        "**Caveat.** The rows are repeated person-years and the public file has no identifier, so standard errors that take rows for "
+        "independent are too small. No cryptography mends that.",
+    )
+
+
+def _descent(console: Console, study: Study, exact: LinearResult) -> None:
+    descent = study.linear_regression(FORMULA, method="gradient_descent", max_iterations=500)
+    worst = float(np.max(np.abs(descent.params.to_numpy() / exact.params.to_numpy() - 1)))
+    assert descent.cost is not None
+    console.print(
+        f"  gradient descent: {descent.iterations} iterations, coefficients within {worst:.0e} of the exact ones, "
+        f"{size(descent.cost.bytes_per_owner)} per insurer, {descent.cost.seconds:.1f} seconds",
+        highlight=False,
+    )
+
+
+def _what_the_server_saw(console: Console, study: Study, tables: dict[str, pd.DataFrame]) -> None:
+    console.rule("[bold]What the server saw of it")
+    fresh = simulate(tables, study.schema, study.definition.architecture)
+    query = Mean("mdvis")
+    result = fresh.run(query)
+    table = Table(
+        "insurer", "its rows", "its visits", "what it sent: rows, visits, squares, as the server saw them", box=None, pad_edge=False
+    )
+    for envelope in fresh.observed["server"].envelopes:
+        if envelope.round == "masked_input":
+            words = np.frombuffer(envelope.payload, dtype="<u4")
+            visits = int(tables[envelope.sender]["mdvis"].sum())
+            table.add_row(
+                envelope.sender, f"{len(tables[envelope.sender]):,}", f"{visits:,}", "  ".join(f"{word:>10}" for word in words[1:])
+            )
+    console.print(table)
+    [(_, released)] = fresh.observed["analyst"].opened
+    total = sum(int(frame["mdvis"].sum()) for frame in tables.values())
+    _say(
+        console,
+        f"Each insurer added masks that it shares with each of the others, one of its own, and one that only the analyst can remove. "
+        f"In the sum they cancel: the analyst learnt {total:,} visits in {result.n:,} rows "
+        f"({'exactly' if total in set(released.values) else 'not'} the true total),"
+        f" a mean of {result.estimate:.4f}, and nothing else; to the server all of them look like random numbers.",
+    )
+
+
+def _dropout(console: Console, tables: dict[str, pd.DataFrame], schema: Schema) -> None:
+    console.rule("[bold]One insurer drops out in the middle")
+    study = simulate(tables, schema, Masking(colluding=1), faults=[Dropout("cedar", "masked_input")])
+    result: Any = study.mean("mdvis")
+    kept = pd.concat([table for name, table in tables.items() if name != "cedar"])
+    _say(
+        console,
+        "*cedar* vanished after its keys were shared, before it sent its numbers. The others let the server remove exactly the masks "
+        f"that it left behind: **{result.estimate:.6f}** over {', '.join(result.contributors)}; pooled without cedar: {kept['mdvis'].mean():.6f}.",
+    )
+    _say(
+        console,
+        "This was a fresh study on purpose. Had the same sum been opened over all five before, the difference of the two exact answers *would be* "
+        "cedar's data: every insurer keeps a record of what was opened over whom and refuses such a pair.",
+    )

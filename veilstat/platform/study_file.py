@@ -1,0 +1,83 @@
+"""A study from a TOML file, for the command line: schema, architecture, and the tables of simulated owners."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from veilstat.architectures.interface import Architecture
+from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.language.schema import Schema
+
+from .simulation import ARCHITECTURES, simulate
+from .study import Study
+
+READERS: Mapping[str, Callable[..., pd.DataFrame]] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+
+
+def load_study(path: str | Path) -> Study:
+    """The embedded study that a file describes; tables are CSV or Parquet files, relative to it.
+
+    Raises:
+        SchemaError: the file, its schema or a table cannot be read. CapabilityError: the architecture cannot serve it.
+    """
+    place = Path(path)
+    plain = _read(place)
+    unknown = sorted(set(plain) - {"architecture", "schema", "owners", *ARCHITECTURES})
+    if unknown:
+        raise SchemaError(
+            f"{place.name}: unknown key {unknown[0]!r}; there are architecture, schema, owners and [masking]", code="unknown_key"
+        )
+    owners = plain.get("owners")
+    if not isinstance(owners, dict) or not owners:
+        raise SchemaError(f"{place.name}: [owners] names a file for each data owner", code="missing_key")
+    tables = {name: _table(place.parent / str(file)) for name, file in owners.items()}
+    study = simulate(tables, _schema(plain, place), _architecture(plain))
+    assert isinstance(study, Study)
+    return study
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+    except (FileNotFoundError, IsADirectoryError):
+        raise SchemaError(f"there is no file {str(path)!r}", code="no_file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SchemaError(f"{path.name} is not TOML: {error}", code="bad_toml") from None
+
+
+def _schema(plain: Mapping[str, Any], path: Path) -> Schema:
+    schema = plain.get("schema")
+    if isinstance(schema, str):
+        return Schema.from_toml(path.parent / schema)
+    if isinstance(schema, dict):
+        return Schema.from_dict(schema)
+    raise SchemaError(f"{path.name}: schema is the name of a TOML file, or a table with [[schema.columns]]", code="missing_key")
+
+
+def _architecture(plain: Mapping[str, Any]) -> Architecture:
+    name = plain.get("architecture", "masking")
+    if name not in ARCHITECTURES:
+        raise CapabilityError(
+            f"there is no architecture {name!r} here; there are: {', '.join(sorted(ARCHITECTURES))}", code="unknown_architecture"
+        )
+    try:
+        return ARCHITECTURES[name](**plain.get(name, {}))
+    except TypeError:
+        raise CapabilityError(f"[{name}] has an option that the architecture does not have", code="unknown_option") from None
+
+
+def _table(path: Path) -> pd.DataFrame:
+    if path.suffix not in READERS:
+        raise SchemaError(f"{path.name}: tables are {' or '.join(READERS)} files", code="wrong_type")
+    try:
+        return READERS[path.suffix](path)
+    except FileNotFoundError:
+        raise SchemaError(f"there is no file {str(path)!r}", code="no_file") from None
+    except (ValueError, OSError, ImportError):
+        raise SchemaError(f"{path.name} could not be read as a table", code="bad_table") from None
