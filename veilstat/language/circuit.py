@@ -206,10 +206,11 @@ def _without_brackets(text: str) -> str:
 
 def _level_text(column: str, constant: Node, names: tuple[str, ...]) -> str:
     codes = constant.attributes["data"]
-    assert isinstance(codes, tuple)
+    assert isinstance(codes, tuple) and constant.scale is not None
     if len(codes) > 1:
         return f"each level of {column}"
-    return f"{column}={names[codes[0]] if codes[0] < len(names) else codes[0]}"
+    code = int(codes[0] * constant.scale)
+    return f"{column}={names[code] if code < len(names) else code}"
 
 
 def _inner_text(node: Node, texts: list[str]) -> str:
