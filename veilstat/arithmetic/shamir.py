@@ -54,7 +54,7 @@ def reconstruct(points: Sequence[int], shares: Shares) -> list[bytes]:
     """
     weights = _weights_at_zero(tuple(points))
     values = _reduce(weights[None, :] @ shares.astype(np.float64).reshape(len(points), -1))
-    return [_bytes(row) for row in values.reshape(-1, LIMBS).astype(np.int64)]
+    return _bytes(values.reshape(-1, LIMBS))
 
 
 def _uniform(count: int, random: Random) -> npt.NDArray[np.float64]:
@@ -72,9 +72,13 @@ def _limbs(secret: bytes) -> npt.NDArray[np.float64]:
     return np.array([(number >> (LIMB_BITS * place)) & (2**LIMB_BITS - 1) for place in range(LIMBS)], dtype=np.float64)
 
 
-def _bytes(limbs: npt.NDArray[np.int64]) -> bytes:
-    number: int = sum((int(limb) & (2**LIMB_BITS - 1)) << (LIMB_BITS * place) for place, limb in enumerate(limbs))
-    return (number % (1 << (8 * SECRET_BYTES))).to_bytes(SECRET_BYTES, "little")
+def _bytes(limbs: npt.NDArray[np.float64]) -> list[bytes]:
+    """Rows of 13 limbs as 32 bytes each: two limbs of 20 bits fill five bytes."""
+    words = limbs.astype("<u8") & np.uint64(2**LIMB_BITS - 1)
+    pairs = np.concatenate([words, np.zeros((len(words), 1), dtype="<u8")], axis=1)
+    fives = (pairs[:, 0::2] | (pairs[:, 1::2] << np.uint64(LIMB_BITS))).astype("<u8")
+    whole = fives.view(np.uint8).reshape(len(words), -1, 8)[:, :, :5].reshape(len(words), -1)
+    return [row.tobytes() for row in whole[:, :SECRET_BYTES]]
 
 
 def _reduce(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

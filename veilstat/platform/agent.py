@@ -145,4 +145,7 @@ class Agent(Party):
             raise denied(
                 "too_few_survivors", f"data owner {self.name!r} takes part in totals over at least {self.policy.min_owners} owners"
             )
-        self.record.authorise(cut, public, survivors)
+        try:
+            self.record.authorise(cut, public, survivors)
+        except ProtocolError as error:
+            raise denied(error.fault.code, f"data owner {self.name!r}: {error.fault.message}") from None

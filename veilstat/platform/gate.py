@@ -90,7 +90,7 @@ class OpeningRecord:
                     names = ", ".join(sorted(alone[0]))
                     raise denied(
                         "isolating_difference",
-                        f"the same sum was opened before over other owners, and the difference would be the data of {names}; start a new study over fresh data",
+                        f"the same sum was opened before over other owners, and the difference would be the data of {names}; ask when the same owners take part",
                     )
         for key in keys:
             rosters = self.opened.setdefault(key, [])

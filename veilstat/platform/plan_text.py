@@ -12,6 +12,7 @@ from veilstat.statistics.table import Table
 from .plan import Plan, StepPlan
 
 WIDTH = 112
+NEGLIGIBLE_PERCENT = 0.001
 
 
 def plan_text(plan: Plan) -> str:
@@ -93,17 +94,23 @@ def _large(value: int) -> str:
 
 
 def _resolution(plan: Plan) -> list[str]:
-    lines = []
+    lines, negligible = [], []
     schema = plan.definition.schema
     for name in plan.statistic.columns(schema):
         column = schema[name]
         if column.kind not in ("continuous", "derived"):
             continue
         step, width = column.lattice_step, column.lattice_step * column.top
+        share = 100 * float(step / width) / math.sqrt(12)
+        if share < NEGLIGIBLE_PERCENT:
+            negligible.append(name)
+            continue
         lines.append(
             f"{name} is rounded to {_plain(step)}: adds step^2/12 = {float(step**2 / 12):.2g} to its variance, "
-            f"an error of {float(step) / math.sqrt(12):.2g} per value, {100 * float(step / width) / math.sqrt(12):.2g} % of its range"
+            f"an error of {float(step) / math.sqrt(12):.2g} per value, {share:.2g} % of its range"
         )
+    if negligible:
+        lines.append(f"{', '.join(negligible)}: an error per value (step / sqrt(12)) of less than {NEGLIGIBLE_PERCENT} % of the range")
     return lines
 
 

@@ -28,9 +28,12 @@ def number(value: object, digits: int = 4) -> str:
         return str(value)
     if value != value:
         return "nan"
-    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
-        return f"{int(value):,}" if isinstance(value, int) else f"{value:.{digits}f}" if abs(value) < 1e7 else f"{value:.{digits}e}"
-    return f"{value:.{digits}f}" if 10 ** -(digits - 1) <= abs(value) < 1e7 else f"{value:.{digits - 1}e}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    size = abs(value)
+    if size >= 1e9 or (0 < size < 10 ** -(digits - 1)):
+        return f"{value:.{digits - 1}e}"
+    return f"{value:,.{1 if size >= 1e5 else 2 if size >= 1e3 else digits}f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,9 @@ class Table:
 
         head = f"<thead><tr>{cells(self.header, 'th')}</tr></thead>" if any(self.header) else ""
         body = "".join(f"<tr>{cells(line, 'td')}</tr>" for line in self.rows)
-        caption = f'<caption style="text-align:left;caption-side:top">{html.escape(self.title)}</caption>' if self.title else ""
+        caption = f"<p><b>{html.escape(self.title)}</b></p>" if self.title else ""
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        return f"<table>{caption}{head}<tbody>{body}</tbody></table>{notes}"
+        return f"{caption}<table>{head}<tbody>{body}</tbody></table>{notes}"
 
     def latex(self) -> str:
         """A LaTeX tabular with booktabs rules."""

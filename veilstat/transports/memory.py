@@ -1,5 +1,7 @@
 """All parties in one process: frames pass through a queue, and tests inject faults into it.
 
+A fault acts in every query; with ``after=k`` the first k queries run undisturbed.
+
 Every message is serialised on every hop. There is no clock: when nothing is left to deliver, whatever is still
 awaited expires, the server's rounds first.
 """
@@ -37,6 +39,7 @@ class Dropout:
 
     party: str
     round: str
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Delay:
 
     party: str
     round: str
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Duplicate:
 
     party: str
     round: str
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Tamper:
     party: str
     round: str
     place: float = 0.75
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ class Lie:
     party: str
     round: str
     change: Callable[[bytes], bytes] = flip_last_bit
+    after: int = 0
 
 
 Fault: TypeAlias = "Dropout | Delay | Duplicate | Tamper | Reorder | Lie"
@@ -120,6 +127,7 @@ class MemoryNetwork:
         self._queue: deque[tuple[str, bytes]] = deque()
         self._late: list[tuple[str, bytes]] = []
         self._silent: set[tuple[str, bytes]] = set()
+        self._queries: dict[bytes, int] = {}
         self._order = next((Random(fault.seed) for fault in self.faults if isinstance(fault, Reorder)), None)  # noqa: S311
 
     def settle(self) -> None:
@@ -174,8 +182,11 @@ class MemoryNetwork:
         except ProtocolError:
             return [frame]
         copies = [frame]
+        query = self._queries.setdefault(envelope.root, len(self._queries))
         for fault in self.faults:
-            if isinstance(fault, Reorder) or (fault.party, fault.round) != (sender, envelope.round) or envelope.sender != sender:
+            if isinstance(fault, Reorder) or query < fault.after:
+                continue
+            if (fault.party, fault.round) != (sender, envelope.round) or envelope.sender != sender:
                 continue
             match fault:
                 case Dropout():
