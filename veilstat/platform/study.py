@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, Protocol
 
 from veilstat.language.errors import CapabilityError
@@ -88,6 +89,12 @@ class Study:
         kind = statistics[name]
 
         def ask(*args: Any, progress: Progress | None = None, privacy: None = None, **options: Any) -> Any:
+            known = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]
+            unknown = sorted(set(options) - known)
+            if unknown:
+                raise CapabilityError(
+                    f"{name} has no option {unknown[0]!r} here; it has: {', '.join(sorted(known))}", code="unknown_option"
+                )
             return self.run(kind(*args, **options), progress=progress, privacy=privacy)
 
         ask.__name__, ask.__doc__ = name, kind.__doc__

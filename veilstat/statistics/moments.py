@@ -26,33 +26,45 @@ SEALED = Fraction(1, 2**40)
 
 @dataclass(frozen=True)
 class Count:
-    """How many rows there are, or how many have a value in a column.
+    """How many rows there are, or how many have a value in each of some columns.
 
     Args:
-        column: None counts rows.
+        column: one column, several, or None to count rows.
+        missing: None counts each column by itself, "listwise" the rows where all are present.
     """
 
     name: ClassVar[str] = "count"
-    column: str | None = None
+    column: str | tuple[str, ...] | None = None
+    missing: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.column is not None and not isinstance(self.column, str):
+            object.__setattr__(self, "column", as_names(self.column))
+        check_missing(self.missing)
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
-        return () if self.column is None else (schema[self.column].name,)
+        return tuple(schema[name].name for name in self._names)
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
         def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            present = rows.ones if self.column is None else rows.present(self.column)
-            return {"rows": rows.ones.total(), "n": present.total()}
+            present = flags(rows, self._names, self.missing) or [rows.ones]
+            return {"rows": rows.ones.total(), "n": stack(*(flag.total() for flag in present))}
 
         return (Step("count", contribution, lambda totals, public: totals),)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("count")
-        n, rows = int(opened.number("n")), int(opened.number("rows"))
-        title = "rows" if self.column is None else f"count of {self.column}"
-        return Result(title=title, estimate=n, n=n, n_missing=rows - n)
+        scalar = self.column is None or isinstance(self.column, str)
+        n, n_missing = counts(opened, self._names, scalar)
+        title = f"count of {', '.join(self._names)}" if self._names else "count of rows"
+        return Result(title=title, estimate=n, n=n, n_missing=n_missing)
 
     def inferences(self, schema: Schema) -> tuple[str, ...]:
         return ("how many rows all owners have together",)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return () if self.column is None else as_names(self.column)
 
 
 @dataclass(frozen=True)

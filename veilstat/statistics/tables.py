@@ -18,7 +18,7 @@ from veilstat.language.schema import Schema
 from veilstat.language.step import Answer, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 
-from .columns import in_units, require_rows, root
+from .columns import check_missing, in_units, require_rows, root
 from .results import EstimateWithError, Result
 
 MOST_BINS = 10_000
@@ -41,13 +41,16 @@ class Histogram:
     Args:
         column: a numeric column.
         bins: edges in increasing order, or a number of equal bins over the column's bounds. Edges are public.
+        missing: None or "listwise", which are the same for one column.
     """
 
     name: ClassVar[str] = "histogram"
     column: str
     bins: int | tuple[float, ...] = 10
+    missing: str | None = None
 
     def __post_init__(self) -> None:
+        check_missing(self.missing)
         if isinstance(self.bins, (bool, np.bool_)):
             raise SchemaError("bins are a number of bins, or edges in increasing order", code="bad_bins")
         if isinstance(self.bins, (int, np.integer)):
