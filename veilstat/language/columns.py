@@ -163,7 +163,7 @@ class Integer(_Numeric):
 
     def _encode(self, series: pd.Series) -> Integers:
         numbers = plain_numbers(series)
-        if numbers.dtype.kind in "fO" and any(value != int(value) for value in numbers if abs(value) < float("inf")):
+        if not _are_whole(numbers):
             raise SchemaError("whole numbers were expected; declare the column Continuous with a step", code="wrong_type")
         return encode(numbers, self.origin, self.lattice_step, exact(self.lower), exact(self.upper))
 
@@ -305,6 +305,12 @@ def plain_numbers(series: pd.Series) -> npt.NDArray[Any]:
     if numbers.dtype.kind not in "biufO" or any(isinstance(value, (str, bytes)) for value in _objects(numbers)):
         raise SchemaError("numbers were expected here; text or another type was found", code="wrong_type")
     return numbers
+
+
+def _are_whole(numbers: npt.NDArray[Any]) -> bool:
+    if numbers.dtype.kind == "f":
+        return bool((np.isinf(numbers) | (numbers == np.floor(numbers))).all())
+    return numbers.dtype.kind != "O" or all(value == int(value) for value in numbers if abs(value) < float("inf"))
 
 
 def _objects(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from fractions import Fraction
 
 from .cut import Cut
+
+
+class NoiseSite(StrEnum):
+    """Where noise enters, after clipping and the linear prefix and before anything is opened."""
+
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ Solver: TypeAlias = "Callable[[Array, Array], Array]"
 """Exact solution of A x = B for object arrays of Fractions; raises ``SingularMatrix``."""
 
 
+_MOST_ELEMENTS = 1 << 22
+
+
 class SingularMatrix(ArithmeticError):
     """A system has no unique solution; ``column`` is the first column that depends on those before it."""
 
@@ -113,7 +116,8 @@ class _Evaluation:
             return
         nodes = self.circuit.nodes
         sums = {place: np.zeros(nodes[place].shape, dtype=object) for place in totals}
-        for count, block in self.rows.blocks():
+        widest = max((nodes[place].size for place in row_level), default=1)
+        for count, block in _narrowed(self.rows, max(1, _MOST_ELEMENTS // widest)):
             local = _Evaluation(self.circuit, self.rows, self.inputs, self.values, self.solve)
             for place in row_level:
                 local.values[place] = local._row_value(nodes[place], block, count)
@@ -266,6 +270,14 @@ class _Evaluation:
             done, count = int(values[body.outputs["done"].node]), count + 1
         flat = [Fraction(int(element)) * _scale(body, name) for name in names for element in state[name].reshape(-1)]
         return np.array([*flat, Fraction(done), Fraction(count)], dtype=object)
+
+
+def _narrowed(rows: Rows, most: int) -> Iterator[tuple[int, Mapping[str, Codes]]]:
+    """Blocks of at most ``most`` rows, so that a wide value of each row does not fill the memory."""
+    for count, block in rows.blocks():
+        for start in range(0, count, most):
+            part = slice(start, min(count, start + most))
+            yield part.stop - start, {name: (codes[part], present[part]) for name, (codes, present) in block.items()}
 
 
 def _scale(body: Circuit, name: str) -> Fraction:

@@ -11,7 +11,7 @@ from veilstat.architectures.interface import RoundCost, StepCost, Trust
 from veilstat.arithmetic.rings import ring_bits
 from veilstat.language.circuit import Circuit
 from veilstat.language.cut import Cut, cut
-from veilstat.language.disclosure import Disclosure, disclosures
+from veilstat.language.disclosure import Disclosure, NoiseSite, disclosures
 from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.step import Statistic, Step, WireType
 from veilstat.protocol.envelope import frame_bytes
@@ -32,6 +32,7 @@ class StepPlan:
     at_most: int
     cost: StepCost
     disclosures: tuple[Disclosure, ...]
+    noise: NoiseSite = NoiseSite.NONE
 
     @property
     def label(self) -> str:
@@ -109,7 +110,7 @@ class Plan:
         for part in (self.query, self.definition.digest, repr(self.trust.recipients).encode(), repr(self.privacy).encode()):
             state.update(len(part).to_bytes(8, "little") + part)
         for step in self.steps:
-            state.update(step.step.digest(step.circuit) + repr((step.cut.openings, step.held, step.at_most)).encode())
+            state.update(step.step.digest(step.circuit) + repr((step.cut.openings, step.held, step.at_most, step.noise.value)).encode())
         return state.hexdigest()
 
     def __str__(self) -> str:

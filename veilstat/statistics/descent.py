@@ -84,12 +84,22 @@ class Fit:
     response_sum: Any
 
     def failure(self, result: object) -> ConvergenceError:
-        """The error of a descent that did not converge."""
+        """The error of a descent that did not converge; it names coefficients that were still growing."""
+        growing = self._growing()
+        hint = f"{', '.join(growing)} grew to the end, as where the response is separated by a term; " if growing else ""
         error = ConvergenceError(
-            f"no convergence after {self.iterations} iterations; raise max_iterations, check for collinear or separating terms, or use another method"
+            f"no convergence after {self.iterations} iterations: {hint}raise max_iterations, check for collinear or separating terms, "
+            "or use another method"
         )
         error.result = result
         return error
+
+    def _growing(self) -> list[str]:
+        """Terms besides the intercept whose coefficients grew by a tenth in the second half of the iterations."""
+        if self.history is None or len(self.history) < 20:
+            return []
+        half, last = self.history.iloc[len(self.history) // 2].abs(), self.history.iloc[-1].abs()
+        return [name for name in self.params.index if name != "Intercept" and last[name] > 1.1 * half[name]]
 
 
 @dataclass(frozen=True, slots=True)

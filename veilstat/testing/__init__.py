@@ -2,4 +2,6 @@
 
 from veilstat.transports.memory import Delay, Dropout, Duplicate, Lie, Reorder, Tamper
 
-__all__ = ["Delay", "Dropout", "Duplicate", "Lie", "Reorder", "Tamper"]
+from .toy import ToyArithmetic
+
+__all__ = ["Delay", "Dropout", "Duplicate", "Lie", "Reorder", "Tamper", "ToyArithmetic"]

@@ -131,6 +131,8 @@ def check_every_dropout(make: Make) -> None:
                     f"{count} lost in {round_name} ended the query above its threshold"
                 )
                 continue
+            most = result.plan.bytes_per_owner
+            assert result.cost.bytes_per_owner <= most, f"{result.cost.bytes_per_owner} bytes per owner moved, the plan says at most {most}"
             kept = {name: table for name, table in small_tables().items() if name in result.contributors}
             assert set(owners) - set(result.contributors) <= set(lost), f"owners that did not drop out in {round_name} are missing"
             oracle = simulate(kept, small_schema(), Clear()).run(query)
