@@ -150,7 +150,7 @@ def _canonical(node: Node, *, with_args: bool = True) -> bytes:
 
 
 _SIGNS = {Op.ADD: " + ", Op.SUBTRACT: " - ", Op.EQUAL: " = ", Op.LESS: " < ", Op.DIVIDE: " / ", Op.MATMUL: "·", Op.MULTIPLY: "·"}
-_LONGEST = 72
+_LONGEST = 48
 
 
 @dataclass(frozen=True, slots=True)

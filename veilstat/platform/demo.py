@@ -55,6 +55,11 @@ def run_demo(console: Console) -> None:
     _dropout(console, tables, schema)
 
 
+def _title(console: Console, text: str) -> None:
+    console.rule(f"[bold]{text}")
+    console.print()
+
+
 def _say(console: Console, text: str) -> None:
     console.print()
     console.print(Markdown(text))
@@ -62,7 +67,7 @@ def _say(console: Console, text: str) -> None:
 
 
 def _opening(console: Console, schema: Schema, tables: dict[str, pd.DataFrame]) -> None:
-    console.rule("[bold]Five insurers, one question, nobody sees a row")
+    _title(console, "Five insurers, one question, nobody sees a row")
     _say(
         console,
         "Does a coinsurance rate keep people from seeing a doctor? Five insurers hold the 20,190 person-years of the RAND Health "
@@ -75,7 +80,7 @@ def _opening(console: Console, schema: Schema, tables: dict[str, pd.DataFrame]) 
 
 
 def _show_plan(console: Console, study: Study) -> None:
-    console.rule("[bold]Before: what a query will reveal, computed from its arithmetic")
+    _title(console, "Before: what a query will reveal, computed from its arithmetic")
     console.print(str(study.plan(LinearRegression(FORMULA))), highlight=False, soft_wrap=True, markup=False)
     _say(
         console,
@@ -84,8 +89,8 @@ def _show_plan(console: Console, study: Study) -> None:
 
 
 def _simple_statistics(console: Console, study: Study, rows: pd.DataFrame) -> None:
-    console.rule("[bold]Simple statistics, beside the pooled answer")
-    table = Table("", "private", "pooled rows", "difference", box=None, pad_edge=False)
+    _title(console, "Simple statistics, beside the pooled answer")
+    table = _beside("")
     names = ["mdvis", "disea", "lncoins"]
     columns = rows[names].astype(float)
     mean, deviation, correlation = study.mean(names), study.std(names), study.correlation(["mdvis", "disea"])
@@ -107,6 +112,13 @@ def _simple_statistics(console: Console, study: Study, rows: pd.DataFrame) -> No
     _say(console, f"Mean visits, with a 95 % interval: {mean.estimate['mdvis']:.4f} ({low:.4f} to {high:.4f}).")
 
 
+def _beside(first: str) -> Table:
+    table = Table(first, box=None, pad_edge=False)
+    for title in ("private", "pooled rows", "difference"):
+        table.add_column(title, justify="right")
+    return table
+
+
 def _compare(table: Table, label: str, private: float, pooled: float) -> None:
     digits = "," if isinstance(private, int) else ".6f"
     difference = abs(private - pooled)
@@ -114,12 +126,12 @@ def _compare(table: Table, label: str, private: float, pooled: float) -> None:
 
 
 def _regression(console: Console, study: Study, rows: pd.DataFrame) -> None:
-    console.rule("[bold]A regression on nine covariates, from one secure sum of all moments")
+    _title(console, "A regression on nine covariates, from one secure sum of all moments")
     result = study.linear_regression(FORMULA)
     console.print(str(result), highlight=False, soft_wrap=True, markup=False)
     design = np.column_stack([np.ones(len(rows)), rows[list(COVARIATES)].to_numpy(dtype=float)])
     pooled = np.linalg.lstsq(design, rows["mdvis"].to_numpy(dtype=float), rcond=None)[0]
-    table = Table("coefficient", "private", "pooled rows", "difference", box=None, pad_edge=False)
+    table = _beside("coefficient")
     for term, private, reference in zip(result.params.index, result.params, pooled, strict=True):
         _compare(table, str(term), float(private), float(reference))
     console.print()
@@ -152,7 +164,7 @@ def _descent(console: Console, study: Study, exact: LinearResult) -> None:
 
 
 def _what_the_server_saw(console: Console, study: Study, tables: dict[str, pd.DataFrame]) -> None:
-    console.rule("[bold]What the server saw of it")
+    _title(console, "What the server saw of it")
     fresh = simulate(tables, study.schema, study.definition.architecture)
     query = Mean("mdvis")
     result = fresh.run(query)
@@ -179,7 +191,7 @@ def _what_the_server_saw(console: Console, study: Study, tables: dict[str, pd.Da
 
 
 def _dropout(console: Console, tables: dict[str, pd.DataFrame], schema: Schema) -> None:
-    console.rule("[bold]One insurer drops out in the middle")
+    _title(console, "One insurer drops out in the middle")
     study = simulate(tables, schema, Masking(colluding=1), faults=[Dropout("cedar", "masked_input")])
     result: Any = study.mean("mdvis")
     kept = pd.concat([table for name, table in tables.items() if name != "cedar"])
