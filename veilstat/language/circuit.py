@@ -44,10 +44,9 @@ class Op(StrEnum):
     SELECT = "select"  # condition, if 1, if 0
     FUNCTION = "function"  # name: logistic or softplus, rounded per element to the node's scale
     DIVIDE = "divide"  # exact; undefined (nan) where the divisor is 0
-    SQRT = "sqrt"  # to 128 significant bits
     SOLVE = "solve"  # A x = B, exact
-    ROUND = "round"  # to the node's scale, half to even; refused outside the node's bounds
-    ITERATE = "iterate"  # body: repeat on the state until done or `times`, then hold it
+    ROUND = "round"  # to the node's scale, half up; refused outside the node's bounds
+    ITERATE = "iterate"  # body: repeat on the state until done or `times`, then hold it; inputs that it does not return stay
 
 
 LINEAR = frozenset({Op.ADD, Op.SUBTRACT, Op.SUM, Op.INDEX, Op.CONCATENATE})

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from .bounds import Interval
 from .circuit import Circuit, Op, Output
 from .errors import RangeError
+from .hoist import hoist
 from .schema import Schema
 from .trace import Trace, Value
 
@@ -104,7 +105,8 @@ class Step:
         body = self._trace(Trace(schema, owners), Op.STATE)
         trace = Trace(schema, owners)
         initial = {name: trace.array(Op.PUBLIC, name, t.shape, t.scale, t.interval) for name, t in self.state.items()}
-        final = trace.iterate(body, initial, self.at_most)
+        body, totals = hoist(body, trace)
+        final = trace.iterate(body, {**initial, **totals}, self.at_most)
         outputs, start = {}, 0
         for name in sorted(self.state):
             wire = self.state[name]

@@ -20,6 +20,7 @@ from veilstat.architectures.interface import Contribution, Released, RoundCost, 
 from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total_size
 from veilstat.language.columns import Codes
 from veilstat.language.cut import Cut, Entry, Facts
+from veilstat.language.encoding import round_half_up
 from veilstat.language.evaluate import SingularMatrix, evaluate
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Message, Session, Turn
@@ -169,7 +170,7 @@ def _rounded(cut: Cut, values: dict[int, npt.NDArray[Any]]) -> list[int]:
         resolution = opening.resolution or Fraction(1)
         for element in opening.elements:
             value = flat[element]
-            integers.append(_UNDEFINED if value != value else round(Fraction(value) / resolution))
+            integers.append(_UNDEFINED if value != value else round_half_up(Fraction(value) / resolution))
     return integers
 
 
