@@ -111,6 +111,7 @@ class MemoryNetwork:
         machines: every party by name. groups: names that stand for several recipients.
         faults: what goes wrong. identities: signing keys, for ``Lie`` only.
         kept: parties whose received frames are kept for inspection.
+        tiers: whose waits expire first, together; every party by itself in order by default.
     """
 
     def __init__(
@@ -120,8 +121,10 @@ class MemoryNetwork:
         faults: Iterable[Fault] = (),
         identities: Mapping[str, Identity] | None = None,
         kept: tuple[str, ...] = (),
+        tiers: Iterable[tuple[str, ...]] | None = None,
     ) -> None:
         self.machines, self.groups, self.kept = machines, groups, kept
+        self.tiers = tuple(tiers) if tiers is not None else tuple((name,) for name in machines)
         self.faults, self.identities = tuple(faults), identities or {}
         self.traffic = {name: Traffic() for name in machines}
         self._queue: deque[tuple[str, bytes]] = deque()
@@ -153,14 +156,12 @@ class MemoryNetwork:
             self._collect()
 
     def _expire_one(self) -> bool:
-        for name, machine in self.machines.items():
-            if machine.waiting:
+        for tier in self.tiers:
+            for machine in [self.machines[name] for name in tier if self.machines[name].waiting]:
                 machine.expire()
-                self._collect()
-                if self._queue:
-                    return True
-                if name in self.kept and not machine.waiting:
-                    continue
+            self._collect()
+            if self._queue:
+                return True
         return False
 
     def _collect(self) -> None:
