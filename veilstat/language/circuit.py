@@ -88,11 +88,13 @@ class Output:
 
     ``resolution``: when a protocol still protects a non-integer value here, it opens this multiple of it.
     ``determined``: given only if it follows from what is opened anyway; never opened for its own sake.
+    ``guarded``: nothing below it may be opened in its place.
     """
 
     node: int
     resolution: Fraction | None = None
     determined: bool = False
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +111,7 @@ class Circuit:
         for node in self.nodes:
             state.update(_canonical(node))
         for name, output in sorted(self.outputs.items()):
-            state.update(repr((name, output.node, output.resolution, output.determined)).encode())
+            state.update(repr((name, output)).encode())
         return state.digest()
 
     def node_digests(self) -> tuple[bytes, ...]:

@@ -195,6 +195,12 @@ class _Cutter:
 
     def cut(self) -> Cut:
         for output in self.circuit.outputs.values():
+            if output.guarded and self.private[output.node] and not self.protected[output.node]:
+                raise CapabilityError(
+                    "this architecture would have to open what the query keeps sealed; servers that compare before anything is opened can run it: "
+                    "vs.Sharing(servers=3, open='estimate')",
+                    code="needs_comparison",
+                )
             if not output.determined:
                 self._walk(output.node, frozenset(range(self.circuit.nodes[output.node].size)), output.resolution)
         return self._chosen()

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,7 @@ class Answer:
     value: Value
     resolution: Fraction | None = None
     determined: bool = False
+    guarded: bool = False
 
 
 Contribution: TypeAlias = "Callable[[Trace, Mapping[str, Value]], Mapping[str, Value]]"
@@ -129,7 +130,7 @@ class Step:
         outputs = {}
         for name, answer in answers.items():
             plain = answer if isinstance(answer, Answer) else Answer(answer)
-            outputs[name] = Output(plain.value.index, plain.resolution, plain.determined)
+            outputs[name] = Output(plain.value.index, plain.resolution, plain.determined, plain.guarded)
         return trace.finish(outputs)
 
 
@@ -163,6 +164,15 @@ class Opened:
     def number(self, name: str) -> Any:
         """A single exact number (or nan)."""
         return self.values[name].reshape(-1)[0]
+
+
+@runtime_checkable
+class HasForms(Protocol):
+    """A statistic that can be computed in several ways; a plan takes the first that the architecture can protect."""
+
+    def forms(self, schema: Schema) -> tuple[Statistic[Any], ...]:
+        """The same query in every form, in order of preference."""
+        ...
 
 
 class Statistic(Protocol[R_co]):

@@ -8,6 +8,7 @@ ciphertexts. A protected value has no truth value: ``if value:`` is refused, sin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from math import gcd
 from typing import Any, NoReturn, TypeAlias
@@ -325,7 +326,7 @@ class Trace:
             Node(n.op, tuple(place[arg] for arg in n.args), n.attributes, n.shape, n.rows, n.scale, n.bounds)
             for n in (self.nodes[old] for old in kept)
         )
-        return Circuit(nodes, {name: Output(place[o.node], o.resolution, o.determined) for name, o in outputs.items()})
+        return Circuit(nodes, {name: replace(o, node=place[o.node]) for name, o in outputs.items()})
 
 
 def _broadcast(a: Value, b: Value) -> tuple[int, ...]:

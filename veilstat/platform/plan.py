@@ -13,7 +13,7 @@ from veilstat.language.circuit import Circuit
 from veilstat.language.cut import Cut, cut
 from veilstat.language.disclosure import Disclosure, NoiseSite, disclosures
 from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.step import Statistic, Step, WireType
+from veilstat.language.step import HasForms, Statistic, Step, WireType
 from veilstat.protocol.envelope import frame_bytes
 
 from . import messages
@@ -141,6 +141,19 @@ def make_plan(statistic: Statistic[Any], definition: Definition) -> Plan:
     schema, owners = definition.schema, definition.owners
     trust = definition.architecture.trust(owners)
     statistic.columns(schema)
+    if isinstance(statistic, HasForms):
+        *others, last = statistic.forms(schema)
+        for form in others:
+            try:
+                return _plan_form(form, definition, trust)
+            except CapabilityError:
+                continue
+        return _plan_form(last, definition, trust)
+    return _plan_form(statistic, definition, trust)
+
+
+def _plan_form(statistic: Statistic[Any], definition: Definition, trust: Trust) -> Plan:
+    schema = definition.schema
     steps = tuple(_plan_step(step, definition, trust) for step in statistic.steps(schema))
     return Plan(statistic, definition, encode_query(statistic), steps, trust, statistic.inferences(schema))
 

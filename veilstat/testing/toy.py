@@ -186,7 +186,11 @@ def _rounded(cut: Cut, values: dict[int, npt.NDArray[Any]]) -> list[int]:
         resolution = opening.resolution or Fraction(1)
         for element in opening.elements:
             value = flat[element]
-            integers.append(_UNDEFINED if value != value else round_half_up(Fraction(value) / resolution))
+            integers.append(
+                _UNDEFINED
+                if value != value
+                else round_half_up(Fraction(int(value) if isinstance(value, np.integer) else value) / resolution)
+            )
     return integers
 
 
