@@ -39,6 +39,11 @@ class Party:
         """Whether something is awaited that may never come."""
         return self.session is not None and self.session.waiting_for is not None
 
+    @property
+    def stage(self) -> int:
+        """How far it has come in what it waits for: of several that wait, the one in the earliest round gives up first."""
+        return 0 if self.session is None else self.session.stage
+
     def receive(self, frame: bytes) -> None:
         """Take a frame from anybody; what was not signed by a party of the roster is refused and noted."""
         try:

@@ -138,6 +138,12 @@ class Session:
         """The round whose messages are awaited; None once the session has ended."""
         return None if self._ended or self._round is None else self._round.name
 
+    @property
+    def stage(self) -> int:
+        """The place of that round among the rounds: who waits in an earlier one gives up first."""
+        rank = None if self.waiting_for is None else self._rank(self.waiting_for)
+        return 0 if rank is None else rank[0]
+
     def receive(self, envelope: Envelope) -> None:
         """Take one envelope that was addressed to this session and whose signature was verified."""
         if self._ended:
