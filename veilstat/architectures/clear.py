@@ -67,7 +67,7 @@ class Clear:
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Callable[[int], bytes]) -> Session:
         ring = _ring(binding.cut)
-        vector = ring.encode(owner_totals(binding, contribution))
+        vector = ring.encode(owner_totals(binding, contribution, binding.cut))
         message = Message(CONTRIBUTION, binding.server, ring.to_bytes(vector))
         return _session(binding, (binding.server,), Turn((message,), None, binding.participants))
 

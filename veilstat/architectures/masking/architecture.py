@@ -125,7 +125,7 @@ class Masking:
             threshold=self.trust(binding.owners).threshold,
             context=binding.step,
             ring=ring,
-            vector=ring.encode(owner_totals(binding, contribution)),
+            vector=ring.encode(owner_totals(binding, contribution, binding.cut)),
             pad_key=binding.key or None,
             random=random,
             authorise=contribution.authorise,

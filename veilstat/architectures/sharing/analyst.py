@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import msgspec
 
-from veilstat.architectures.interface import Released, StepBinding
+from veilstat.architectures.interface import StepBinding
 from veilstat.arithmetic.agreement import KeyPair, unseal_with
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Turn
 
 from .messages import RESULT, Part, part_size, result_label
+from .schemes import Scheme
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitParts:
-    """Wait for every server's part of ``size`` bytes; ``combine`` makes the answer of them, in order of servers."""
+    """Wait for every server's part."""
 
     binding: StepBinding
     pair: KeyPair
-    size: int
     threshold: int
-    combine: Callable[[tuple[str, ...], list[bytes]], Released]
+    scheme: Scheme
     parts: dict[str, Part] = field(default_factory=dict, repr=False)
     name: ClassVar[str] = RESULT
 
@@ -38,7 +37,7 @@ class AwaitParts:
 
     @property
     def largest(self) -> int:
-        return part_size(self.binding.participants, self.size)
+        return part_size(self.binding.participants, self.scheme.result_bytes)
 
     def take(self, sender: str, payload: memoryview) -> None:
         try:
@@ -55,10 +54,10 @@ class AwaitParts:
         known = set(survivors) <= set(self.binding.participants) and list(survivors) == sorted(set(survivors))
         if not known or len(survivors) < self.threshold:
             raise violation("malformed", "the servers named contributors that the step cannot have", *self.binding.servers)
-        return Turn((), None, self.combine(survivors, [self._unsealed(server) for server in self.binding.servers]))
+        return Turn((), None, self.scheme.combine(survivors, [self._unsealed(server) for server in self.binding.servers]))
 
     def _unsealed(self, server: str) -> bytes:
         raw = unseal_with(self.pair, self.binding.step, result_label(server), self.parts[server].sealed)
-        if raw is None or len(raw) != self.size:
+        if raw is None or len(raw) != self.scheme.result_bytes:
             raise violation("malformed", f"{server!r} sent a result that was not sealed to the analyst for this step", server)
         return raw

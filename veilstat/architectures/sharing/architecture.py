@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from veilstat.architectures.interface import Authorise, Contribution, Random, Released, RoundCost, StepBinding, StepCost, Trust
+from veilstat.architectures.interface import Authorise, Contribution, Random, RoundCost, StepBinding, StepCost, Trust
 from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
-from veilstat.arithmetic.rings import Ring, ring_bits
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.errors import CapabilityError
 from veilstat.protocol.session import Binding, Session, Turn
 
 from .analyst import AwaitParts
-from .dealing import Dealing, Elements, Residues, additive
 from .messages import ROUNDS, SHARE, part_size, share_size
 from .owner import deal_out
-from .server import Place, Server
+from .schemes import Added, Scheme, Sealed
+from .server import Server
 
 OWNERS = "owners"
 MOMENTS, ESTIMATE = "moments", "estimate"
@@ -61,8 +60,10 @@ class Sharing:
         if self.open not in (MOMENTS, ESTIMATE):
             raise CapabilityError(f"open must be 'moments' or 'estimate', not {self.open!r}", code="bad_configuration")
         object.__setattr__(self, "entry", Entry(self.entry))
-        if self.entry is Entry.ROWS or self.open == ESTIMATE:
-            raise CapabilityError("not available yet", code="not_available")
+        if self.entry is Entry.ROWS:
+            raise CapabilityError("sharing of rows (entry='rows') is not available yet; use entry='totals'", code="not_available")
+        if self.open == ESTIMATE and self.servers not in (3, OWNERS):
+            raise CapabilityError(f"open='estimate' needs three compute servers, not {self.servers!r}", code="bad_configuration")
 
     @property
     def name(self) -> str:
@@ -77,7 +78,9 @@ class Sharing:
         return SHARE
 
     def supports(self, facts: Facts) -> bool:
-        """Shares are added by adding components."""
+        """Servers that add protect what is linear; three that multiply protect all arithmetic on totals."""
+        if self.open == ESTIMATE:
+            return supports(facts)
         return facts.is_linear and facts.scale is not None
 
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
@@ -90,13 +93,15 @@ class Sharing:
         count, servers = len(owners), len(self.compute_servers(owners))
         colluding = default_colluding(count) if self.colluding is None else self.colluding
         threshold = curious_threshold(count, colluding, self.min_owners)
-        if servers < 2 or (servers > MOST_SERVERS and self.servers != OWNERS):
-            raise CapabilityError(f"at least 2 compute servers are needed, there is {servers}", code="too_few_servers")
+        if self.open == ESTIMATE and servers != 3:
+            raise CapabilityError(
+                f"open='estimate' needs three compute servers, and {servers} data owners would run {servers}", code="bad_configuration"
+            )
         lost = count - threshold
         who = "each data owner runs one" if self.servers == OWNERS else "run by different operators"
         words = (
             f"{servers} compute servers, {who}: {', '.join(self.compute_servers(owners))}",
-            f"all but one of the servers and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
+            f"{'one' if self.open == ESTIMATE else 'all but one'} of the servers and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
             f"threshold {threshold} = max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0}): "
             + (f"up to {lost} owner{'s' * (lost != 1)} may drop out" if lost else "no owner may drop out")
             + ", and no compute server",
@@ -117,49 +122,37 @@ class Sharing:
 
     def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
         servers = self.compute_servers(owners)
-        dealing = self._dealing(cut, len(servers))
+        scheme = self._scheme(cut, len(servers))
+        length = scheme.inward.size
         sent = tuple(
-            RoundCost(SHARE, share_size(dealing.payload_bytes(place, cut.size)), 0, server) for place, server in enumerate(servers)
+            RoundCost(SHARE, share_size(scheme.dealing.payload_bytes(place, length)), 0, server) for place, server in enumerate(servers)
         )
-        result = part_size(owners, cut.size * dealing.group.element_bytes)
-        return StepCost(dict.fromkeys(owners, sent), PUBLIC_KEY_BYTES, len(servers) * result)
+        return StepCost(dict.fromkeys(owners, sent), PUBLIC_KEY_BYTES, len(servers) * part_size(owners, scheme.result_bytes))
 
     def announce(self, random: Random) -> tuple[bytes, bytes]:
         pair = KeyPair.generate(random)
         return pair.secret, pair.public
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
-        dealing = self._dealing(binding.cut, len(binding.servers))
-        return _session(binding, deal_out(binding, dealing, owner_totals(binding, contribution), contribution, random))
+        scheme = self._scheme(binding.cut, len(binding.servers))
+        totals = owner_totals(binding, contribution, scheme.inward)
+        return _session(binding, deal_out(binding, scheme.dealing, totals, contribution, random))
 
     def server(self, binding: StepBinding) -> Session:
         return _session(binding, Turn((), None, binding.participants))
 
     def compute(self, binding: StepBinding, authorise: Authorise, random: Random) -> Session:
-        dealing = self._dealing(binding.cut, len(binding.servers))
-
-        def program(place: Place, components: tuple[Elements, ...]) -> Generator[bytes, bytes, bytes]:
-            yield from ()
-            return dealing.group.to_bytes(components[0])
-
-        party = Server(binding, dealing, binding.cut.size, self.trust(binding.owners).threshold, 0, program, authorise, random)
+        scheme = self._scheme(binding.cut, len(binding.servers))
+        party = Server(binding, scheme, self.trust(binding.owners).threshold, authorise, random)
         return _session(binding, party.start())
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
-        ring = Ring(ring_bits(binding.cut.bits))
+        scheme = self._scheme(binding.cut, len(binding.servers))
+        threshold = self.trust(binding.owners).threshold
+        return _session(binding, Turn((), AwaitParts(binding, KeyPair.from_secret(secret), threshold, scheme)))
 
-        def combine(survivors: tuple[str, ...], parts: list[bytes]) -> Released:
-            total = ring.zeros(binding.cut.size)
-            for part in parts:
-                ring.add(total, ring.from_bytes(part))
-            return Released(ring.decode(total, binding.cut.lower), survivors)
-
-        size = binding.cut.size * ring.element_bytes
-        waiting = AwaitParts(binding, KeyPair.from_secret(secret), size, self.trust(binding.owners).threshold, combine)
-        return _session(binding, Turn((), waiting))
-
-    def _dealing(self, cut: Cut, servers: int) -> Dealing:
-        return additive(Residues(Ring(ring_bits(cut.bits))), servers)
+    def _scheme(self, cut: Cut, servers: int) -> Scheme:
+        return Sealed(cut) if self.open == ESTIMATE else Added(cut, servers)
 
 
 def _session(binding: StepBinding, first: Turn) -> Session:

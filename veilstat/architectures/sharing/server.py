@@ -6,9 +6,9 @@ part. All servers must stay to the end; owners may be lost until their component
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from typing import ClassVar
 
 import msgspec
 
@@ -17,39 +17,18 @@ from veilstat.arithmetic.agreement import KeyPair, derive, seal_to, unseal_with
 from veilstat.protocol.faults import Fault, ProtocolError, quorum_lost, violation
 from veilstat.protocol.session import Message, Turn
 
-from .dealing import Dealing, Elements
+from .dealing import Elements
 from .messages import COMPUTE, RESULT, SHARE, TALLY, Part, Share, Tally, result_label, share_label, share_size, tally_size
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A server's place among the servers, and the keys that it shares with the next and the previous one."""
-
-    index: int
-    own_key: bytes = field(repr=False)
-    previous_key: bytes = field(repr=False)
-
-
-Program: TypeAlias = "Callable[[Place, tuple[Elements, ...]], Generator[bytes, bytes, bytes]]"
-"""What a server computes on its components of the owners' total: it yields what goes to the next server, receives what
-the previous one sent, and returns its part of the answer.
-"""
+from .schemes import Place, Scheme
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Everything that a server's rounds need.
-
-    Args:
-        largest: bytes above which a message between servers is refused.
-    """
+    """Everything that a server's rounds need."""
 
     binding: StepBinding
-    dealing: Dealing
-    length: int
+    scheme: Scheme
     threshold: int
-    largest: int
-    program: Program
     authorise: Authorise
     random: Random = field(repr=False)
 
@@ -96,7 +75,7 @@ class CollectShares:
 
     @property
     def _payload(self) -> int:
-        return self.server.dealing.payload_bytes(self.server.index, self.server.length)
+        return self.server.scheme.dealing.payload_bytes(self.server.index, self.server.scheme.inward.size)
 
     def take(self, sender: str, payload: memoryview) -> None:
         server = self.server
@@ -153,7 +132,8 @@ class AgreeOnSurvivors:
             missing = tuple(sorted(set(server.binding.participants) - common))
             raise quorum_lost(SHARE, len(survivors), fewest, missing)
         server.authorise(survivors)
-        return Compute(server, survivors, server.program(self._place(), self._total(survivors))).advance(None)
+        program = server.scheme.program(self._place(), self._total(survivors), server.binding.public)
+        return Compute(server, survivors, program).advance(None)
 
     def _place(self) -> Place:
         server = self.server
@@ -169,7 +149,7 @@ class AgreeOnSurvivors:
         return derive(shared, self.server.binding.step, b"pair\0%d" % number, 16)
 
     def _total(self, survivors: tuple[str, ...]) -> tuple[Elements, ...]:
-        dealing, length = self.server.dealing, self.server.length
+        dealing, length = self.server.scheme.dealing, self.server.scheme.inward.size
         totals = [dealing.zeros(length) for _ in dealing.held[self.server.index]]
         for owner in survivors:
             parts = dealing.components(self.server.index, self.arrived[owner].payload, length)
@@ -198,7 +178,7 @@ class Compute:
 
     @property
     def largest(self) -> int:
-        return self.server.largest
+        return self.server.scheme.largest
 
     def take(self, sender: str, payload: memoryview) -> None:
         self.inbox.append(bytes(payload))
