@@ -89,6 +89,10 @@ class Shares:
     def reshape(self, shape: tuple[int, ...]) -> Shares:
         return self.rearranged(lambda part: part.reshape(shape))
 
+    def joined(self, other: Shares) -> Shares:
+        """Both along the first axis."""
+        return Shares(self.domain, np.concatenate([self.own, other.own]), np.concatenate([self.previous, other.previous]))
+
     def total(self, axis: int | None = None) -> Shares:
         """The sum over one axis, or over all elements."""
         return self.rearranged(lambda part: self.domain.sum(part, axis))
@@ -151,6 +155,15 @@ def matmul(party: Party, a: Shares, b: Shares) -> rounds.Protocol[Shares]:
     domain = a.domain
     cross = domain.add(domain.matmul(a.own, domain.add(b.own, b.previous)), domain.matmul(a.previous, b.own))
     return (yield from reshare(party, domain, cross))
+
+
+def product(party: Party, factors: Shares) -> rounds.Protocol[Shares]:
+    """The product along the first axis, as a tree; ceil(log2(length)) rounds."""
+    while factors.shape[0] > 1:
+        half = factors.shape[0] // 2
+        products = yield from multiply(party, factors[:half], factors[half : 2 * half])
+        factors = products.joined(factors[2 * half :])
+    return factors[0]
 
 
 def reshare(party: Party, domain: Domain, summand: Elements) -> rounds.Protocol[Shares]:

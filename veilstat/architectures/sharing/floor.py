@@ -63,10 +63,10 @@ def floor_divide(party: Party, x: Shares, divisors: Any, bits: int) -> Protocol[
     return estimate - below.total(axis=0)
 
 
-def scaled_down(party: Party, x: Shares, places: int, bits: int) -> Protocol[Shares]:
-    """About x / 2^places for |x| < 2^bits, at most one unit too small and three too large, never more; one round."""
+def scaled_down(party: Party, x: Shares, places: Any, bits: int) -> Protocol[Shares]:
+    """About x / 2^places for |x| < 2^bits and places that broadcast, at most one unit too small and three too large, never more; one round."""
     masked = yield from open_under_mask(party, x, bits)
-    return _without_masks(party, x.domain, masked, np.full(x.shape, 1 << places, dtype=object))
+    return _without_masks(party, x.domain, masked, np.broadcast_to(2 ** np.asarray(places, dtype=object), x.shape))
 
 
 def bits_of(party: Party, x: Shares, bits: int) -> Protocol[Shares]:
