@@ -221,3 +221,10 @@ def test_what_a_server_receives_in_a_product_is_uniform_for_any_inputs():
                 counts[kind] += np.bincount([int(element) >> 57 for element in elements], minlength=16)
     expected = counts.sum() / counts.size
     assert (((counts - expected) ** 2) / expected).sum() < 80  # 31 degrees of freedom: exceeded once in 300,000 runs
+
+
+def test_single_elements_of_the_smallest_field_stay_python_integers():
+    field = Field(61)
+    dealt = share([field.order // 2, 5], field, os.urandom)
+    assert isinstance(dealt[0][0].own[()], int)
+    assert isinstance(dealt[0].total().own[()], int)

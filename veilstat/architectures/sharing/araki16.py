@@ -83,8 +83,8 @@ class Shares:
         return Shares(self.domain, self.domain.multiply(self.own, encoded), self.domain.multiply(self.previous, encoded))
 
     def rearranged(self, function: Callable[[Elements], Elements]) -> Shares:
-        """The same rearrangement (reshape, transpose, choice, sum of none) of both components."""
-        return Shares(self.domain, np.asarray(function(self.own)), np.asarray(function(self.previous)))
+        """The same rearrangement (reshape, transpose, choice) of both components."""
+        return Shares(self.domain, *(np.asarray(function(part), dtype=part.dtype) for part in (self.own, self.previous)))
 
     def reshape(self, shape: tuple[int, ...]) -> Shares:
         return self.rearranged(lambda part: part.reshape(shape))
