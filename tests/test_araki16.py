@@ -8,9 +8,11 @@ import pytest
 
 from tests.sharing import compute, integers, opened, parties, run
 from veilstat.architectures.sharing.araki16 import (
+    Shares,
     component,
     concatenated,
     constant,
+    input_of_first,
     matmul,
     multiply,
     open_masked,
@@ -92,7 +94,7 @@ def test_linear_operations_and_constants():
 
     def protocol(party, x, y):
         yield from ()
-        z = -(x - y).scaled(3) + x.scaled(public) + constant(party, field, public)
+        z = (x - y).scaled(-3) + x.scaled(public) + constant(party, field, public)
         return concatenated([z, z.total(axis=0), z.total(), z.left_times(integers(np.ones((2, 4))))])
 
     result, ended = compute(protocol, field, a, b)
@@ -117,18 +119,26 @@ def test_parts_of_different_shapes_travel_as_one_vector():
 def test_a_component_is_a_sharing_of_what_two_servers_know():
     field = Field(127)
 
-    def protocol(party, place):
+    def protocol(party):
         yield from ()
         own, previous = random_integers(party, 90, 6)
-        known = own if party.index == place else previous
-        return component(party, field, place, field.encode(known)), own
+        pair = Shares(field, own, previous)
+        return own, [component(party, pair, place) for place in range(3)]
 
-    servers = parties()
+    results = run_three(protocol(party) for party in parties()).results
     for place in range(3):
-        ended = run_three(protocol(party, place) for party in servers)
-        values = opened(field, [shares for shares, _ in ended.results])
-        assert (values == ended.results[place][1]).all()
+        values = opened(field, [parts[place] for _, parts in results])
+        assert (values == results[place][0]).all()
         assert all(0 <= value < 1 << 90 for value in values)
+
+
+def test_only_server_0_gives_the_input():
+    field = Field(127)
+    ended = run_three(input_of_first(party, field, field.encode([party.index + 5, -3 - party.index])) for party in parties())
+    assert opened(field, ended.results).tolist() == [5, -3]
+    assert ended.rounds == 1
+    assert not any(ended.received[0][0])
+    assert not any(ended.received[2][0])
 
 
 def test_correlated_randomness_agrees_and_never_repeats():
@@ -211,3 +221,10 @@ def test_what_a_server_receives_in_a_product_is_uniform_for_any_inputs():
                 counts[kind] += np.bincount([int(element) >> 57 for element in elements], minlength=16)
     expected = counts.sum() / counts.size
     assert (((counts - expected) ** 2) / expected).sum() < 80  # 31 degrees of freedom: exceeded once in 300,000 runs
+
+
+def test_single_elements_of_the_smallest_field_stay_python_integers():
+    field = Field(61)
+    dealt = share([field.order // 2, 5], field, os.urandom)
+    assert isinstance(dealt[0][0].own[()], int)
+    assert isinstance(dealt[0].total().own[()], int)

@@ -23,7 +23,12 @@ Random: TypeAlias = "Callable[[int], bytes]"
 
 
 class Domain(Protocol):
-    """A finite ring whose elements are arrays: a prime field, or the integers modulo 2^k."""
+    """A finite ring whose elements are arrays: a prime field, the integers modulo 2^k, or vectors of bits."""
+
+    @property
+    def order(self) -> int:
+        """How many elements it has."""
+        ...
 
     @property
     def element_bytes(self) -> int: ...
@@ -37,6 +42,8 @@ class Domain(Protocol):
     def multiply(self, a: Elements, b: Elements) -> Elements: ...
 
     def matmul(self, a: Elements, b: Elements) -> Elements: ...
+
+    def sum(self, a: Elements, axis: int | None) -> Elements: ...
 
     def to_bytes(self, elements: Elements) -> bytes: ...
 
@@ -67,9 +74,6 @@ class Shares:
     def __sub__(self, other: Shares) -> Shares:
         return Shares(self.domain, self.domain.subtract(self.own, other.own), self.domain.subtract(self.previous, other.previous))
 
-    def __neg__(self) -> Shares:
-        return self.scaled(-1)
-
     def __getitem__(self, key: Any) -> Shares:
         return self.rearranged(lambda part: part[key])
 
@@ -79,15 +83,19 @@ class Shares:
         return Shares(self.domain, self.domain.multiply(self.own, encoded), self.domain.multiply(self.previous, encoded))
 
     def rearranged(self, function: Callable[[Elements], Elements]) -> Shares:
-        """The same rearrangement (reshape, transpose, choice, sum of none) of both components."""
-        return Shares(self.domain, np.asarray(function(self.own)), np.asarray(function(self.previous)))
+        """The same rearrangement (reshape, transpose, choice) of both components."""
+        return Shares(self.domain, *(np.asarray(function(part), dtype=part.dtype) for part in (self.own, self.previous)))
 
     def reshape(self, shape: tuple[int, ...]) -> Shares:
         return self.rearranged(lambda part: part.reshape(shape))
 
+    def joined(self, other: Shares) -> Shares:
+        """Both along the first axis."""
+        return Shares(self.domain, np.concatenate([self.own, other.own]), np.concatenate([self.previous, other.previous]))
+
     def total(self, axis: int | None = None) -> Shares:
         """The sum over one axis, or over all elements."""
-        return self.rearranged(lambda part: self.domain.encode(part.sum(axis=axis)))
+        return self.rearranged(lambda part: self.domain.sum(part, axis))
 
     def left_times(self, matrix: Any) -> Shares:
         """A public matrix of integers times this one."""
@@ -95,18 +103,18 @@ class Shares:
         return self.rearranged(lambda part: self.domain.matmul(encoded, part))
 
 
+def component(party: Party, shares: Shares, place: int) -> Shares:
+    """The sharing whose component ``place`` is that of ``shares``, and whose others are 0."""
+    zeros = shares.domain.encode(np.zeros(shares.shape, dtype=np.int64))
+    own = shares.own if party.index == place else zeros
+    previous = shares.previous if (party.index - 1) % SERVERS == place else zeros
+    return Shares(shares.domain, own, previous)
+
+
 def constant(party: Party, domain: Domain, integers: Any) -> Shares:
     """Public integers as a sharing (x, 0, 0)."""
     encoded = domain.encode(integers)
-    return component(party, domain, 0, encoded)
-
-
-def component(party: Party, domain: Domain, place: int, elements: Elements) -> Shares:
-    """What servers ``place`` and ``place + 1`` know as a sharing with one component; other servers' argument is not read."""
-    zeros = domain.encode(np.zeros(elements.shape, dtype=object))
-    own = elements if party.index == place else zeros
-    previous = elements if (party.index - 1) % SERVERS == place else zeros
-    return Shares(domain, own, previous)
+    return component(party, Shares(domain, encoded, encoded), 0)
 
 
 def concatenated(parts: Sequence[Shares]) -> Shares:
@@ -115,6 +123,11 @@ def concatenated(parts: Sequence[Shares]) -> Shares:
         np.concatenate([side.reshape(-1) for side in sides]) for sides in zip(*((p.own, p.previous) for p in parts), strict=True)
     )
     return Shares(parts[0].domain, own, previous)
+
+
+def stacked(parts: Sequence[Shares]) -> Shares:
+    """Sharings of equal shapes over one domain along a new first axis."""
+    return Shares(parts[0].domain, np.stack([part.own for part in parts]), np.stack([part.previous for part in parts]))
 
 
 def split(shares: Shares, shapes: Sequence[tuple[int, ...]]) -> list[Shares]:
@@ -144,12 +157,34 @@ def matmul(party: Party, a: Shares, b: Shares) -> rounds.Protocol[Shares]:
     return (yield from reshare(party, domain, cross))
 
 
+def product(party: Party, factors: Shares) -> rounds.Protocol[Shares]:
+    """The product along the first axis, as a tree; ceil(log2(length)) rounds."""
+    while factors.shape[0] > 1:
+        half = factors.shape[0] // 2
+        products = yield from multiply(party, factors[:half], factors[half : 2 * half])
+        factors = products.joined(factors[2 * half :])
+    return factors[0]
+
+
 def reshare(party: Party, domain: Domain, summand: Elements) -> rounds.Protocol[Shares]:
     """From one summand per server to a replicated sharing of their sum; one round."""
     own, previous = _drawn(party, domain, summand.shape)
     masked = domain.subtract(domain.add(summand, own), previous)
     received = yield from exchange(domain.to_bytes(masked))
     return Shares(domain, masked, domain.from_bytes(received, masked.shape))
+
+
+def input_of_first(party: Party, domain: Domain, elements: Elements) -> rounds.Protocol[Shares]:
+    """A sharing of what server 0 knows; one round. Other servers' ``elements`` give the shape only.
+
+    Component 2 is a mask that servers 2 and 0 draw, component 0 the masked value that server 0 sends to server 1.
+    """
+    own, previous = _drawn(party, domain, elements.shape)
+    zeros = domain.encode(np.zeros(elements.shape, dtype=np.int64))
+    masked = domain.subtract(elements, previous) if party.index == 0 else zeros
+    received = domain.from_bytes((yield from exchange(domain.to_bytes(masked))), elements.shape)
+    views = ((masked, previous), (zeros, received), (own, zeros))
+    return Shares(domain, *views[party.index])
 
 
 def open_masked(shares: Shares) -> rounds.Protocol[Elements]:

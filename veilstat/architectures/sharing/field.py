@@ -42,7 +42,7 @@ class Field:
 
     @property
     def order(self) -> int:
-        """The prime q."""
+        """The prime q, which is how many elements there are."""
         return (1 << self.exponent) - 1
 
     @property
@@ -76,6 +76,9 @@ class Field:
 
         product = fmpz_mat(a.tolist()) * fmpz_mat(b.tolist())
         return self.encode(np.array([int(entry) for entry in product.entries()], dtype=object).reshape(a.shape[0], b.shape[1]))
+
+    def sum(self, a: Elements, axis: int | None) -> Elements:
+        return self.encode(a.sum(axis=axis))
 
     def to_bytes(self, elements: Elements) -> bytes:
         """Fixed width, little-endian."""
