@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from veilstat.architectures.interface import Authorise, Contribution, Random, RoundCost, StepBinding, StepCost, Trust
+from veilstat.architectures.interface import Contribution, Custody, Random, RoundCost, StepBinding, StepCost, Trust
 from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
@@ -141,9 +141,9 @@ class Sharing:
     def server(self, binding: StepBinding) -> Session:
         return _session(binding, Turn((), None, binding.participants))
 
-    def compute(self, binding: StepBinding, authorise: Authorise, random: Random) -> Session:
+    def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
         scheme = self._scheme(binding.cut, len(binding.servers))
-        party = Server(binding, scheme, self.trust(binding.owners).threshold, authorise, random)
+        party = Server(binding, scheme, self.trust(binding.owners).threshold, custody, random)
         return _session(binding, party.start())
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
