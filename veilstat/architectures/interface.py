@@ -50,12 +50,13 @@ class StepCost:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whom a configuration trusts, in numbers and in words."""
+    """Whom a configuration trusts, in numbers and in words; ``computing`` are those who see how a computation goes."""
 
     threshold: int
     colluding: int
     words: tuple[str, ...]
     recipients: tuple[str, ...]
+    computing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
+from weakref import finalize
 
 import pandas as pd
 
@@ -100,7 +102,7 @@ class Simulation:
             for name in definition.owners
         }  # fmt: skip
         coordinator = Coordinator(identities[SERVER], roster, definition, statistics, planner)
-        self._disk = TemporaryDirectory(prefix="veilstat-") if definition.keeps_rows else None
+        self._disk = _temporary_directory(self) if definition.keeps_rows else None
         servers = {
             name: ComputeServer(identities[name], roster, definition, statistics, planner, random, self._store(place))
             for place, name in enumerate(definition.servers)
@@ -154,7 +156,7 @@ class Simulation:
     def _store(self, place: int) -> UploadStore | None:
         if self._disk is None:
             return None
-        directory = Path(self._disk.name) / str(place)
+        directory = self._disk / str(place)
         directory.mkdir(mode=0o700)
         return UploadStore(directory, self.definition.schema, place)
 
@@ -194,6 +196,13 @@ class Simulation:
 
     def _bytes(self) -> dict[str, int]:
         return {name: its.sent + its.received for name, its in self.network.traffic.items()}
+
+
+def _temporary_directory(owner: object) -> Path:
+    """A directory that goes when ``owner`` does."""
+    place = mkdtemp(prefix="veilstat-")
+    finalize(owner, rmtree, place, ignore_errors=True)
+    return Path(place)
 
 
 def simulate(
