@@ -1,0 +1,99 @@
+"""Exact division by public integers, comparisons and choice, by opening values under statistical masks.
+
+A value of b bits is opened under the sum of three masks of b + 65 bits, one from each key, so that what any server
+learns is within 2^-64 of independent of the value. What division by d leaves over, u = c mod d - sum (r_i mod d), is
+larger than -3 d and smaller than d; three comparisons on the bits of d settle the quotient exactly (the idea of
+masked opening: Catrina, de Hoogh, SCN 2010; here no probability of a wrong result is left).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .araki16 import Domain, Shares, constant, multiply, open_masked, stacked
+from .prss import Party, random_integers
+from .rounds import Protocol
+from .words import bit, difference, to_arithmetic
+
+STATISTICAL_SECURITY = 64
+MASKING = STATISTICAL_SECURITY + 3
+"""Bits that the field must have beyond those of a value that is opened under a mask."""
+
+Integers = npt.NDArray[np.object_]
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """The public integer ``opened`` = x + r_0 + r_1 + r_2, and the masks r_i and r_(i-1) that this server knows."""
+
+    opened: Integers
+    own: Integers = field(repr=False)
+    previous: Integers = field(repr=False)
+
+
+def open_under_mask(party: Party, x: Shares, bits: int) -> Protocol[Masked]:
+    """Open x + r for |x| < 2^bits, element by element; one round.
+
+    Raises:
+        ValueError: the field is too small for the masks; it must be chosen with ``MASKING`` bits to spare.
+    """
+    if 1 << (bits + MASKING) > x.domain.order + 1:
+        raise ValueError(f"values of {bits} bits do not fit under a mask in this field")
+    own, previous = (part.reshape(x.shape) for part in random_integers(party, bits + 1 + STATISTICAL_SECURITY, x.own.size))
+    masks = Shares(x.domain, x.domain.encode(own), x.domain.encode(previous))
+    opened = yield from open_masked(x + masks + constant(party, x.domain, np.full(x.shape, 1 << bits, dtype=object)))
+    return Masked(opened - (1 << bits), own, previous)
+
+
+def floor_divide(party: Party, x: Shares, divisors: Any, bits: int) -> Protocol[Shares]:
+    """floor(x / d) for |x| < 2^bits and public integers d >= 1, which broadcast; 5 + ceil(log2(bits of d + 3)) rounds."""
+    d = np.broadcast_to(np.asarray(divisors, dtype=object), x.shape)
+    masked = yield from open_under_mask(party, x, bits)
+    estimate = _without_masks(party, x.domain, masked, d)
+    own, previous = masked.own % d, masked.previous % d
+    left_over = masked.opened % d - own - previous
+    thresholds = np.stack([left_over, left_over + d, left_over + 2 * d])
+    width = int(d.max(initial=1)).bit_length() + 3
+    signs = bit((yield from difference(party, thresholds, Shares(x.domain, own, previous), width)), width - 1)
+    below = yield from to_arithmetic(party, x.domain, signs)
+    return estimate - below.total(axis=0)
+
+
+def scaled_down(party: Party, x: Shares, places: Any, bits: int) -> Protocol[Shares]:
+    """About x / 2^places for |x| < 2^bits and places that broadcast, at most one unit too small and three too large, never more; one round."""
+    masked = yield from open_under_mask(party, x, bits)
+    return _without_masks(party, x.domain, masked, np.broadcast_to(2 ** np.asarray(places, dtype=object), x.shape))
+
+
+def bits_of(party: Party, x: Shares, bits: int) -> Protocol[Shares]:
+    """The two's complement of x, |x| < 2^bits, as shared words, bits + 1 of them defined; 3 + ceil(log2(bits + 1)) rounds."""
+    masked = yield from open_under_mask(party, x, bits)
+    masks = Shares(x.domain, masked.own, masked.previous)
+    return (yield from difference(party, masked.opened - masked.own - masked.previous, masks, bits + 1))
+
+
+def less_than_zero(party: Party, x: Shares, bits: int) -> Protocol[Shares]:
+    """1 where x < 0, else 0, for |x| < 2^bits; 5 + ceil(log2(bits + 1)) rounds."""
+    sign = bit((yield from bits_of(party, x, bits)), bits)
+    return (yield from to_arithmetic(party, x.domain, sign))
+
+
+def equal_to_zero(party: Party, x: Shares, bits: int) -> Protocol[Shares]:
+    """1 where x = 0, else 0, for |x| < 2^bits; as many rounds as ``less_than_zero``."""
+    outside = yield from less_than_zero(party, stacked([x, x.scaled(-1)]), bits)
+    return constant(party, x.domain, np.ones(x.shape, dtype=object)) - outside.total(axis=0)
+
+
+def select(party: Party, condition: Shares, if_one: Shares, if_zero: Shares) -> Protocol[Shares]:
+    """``if_one`` where the condition is 1, ``if_zero`` where it is 0; one round."""
+    return if_zero + (yield from multiply(party, condition, if_one - if_zero))
+
+
+def _without_masks(party: Party, domain: Domain, masked: Masked, divisors: Integers) -> Shares:
+    """floor(c / d) - sum floor(r_i / d): x / d with the error of four roundings."""
+    quotients = Shares(domain, domain.encode(masked.own // divisors), domain.encode(masked.previous // divisors))
+    return constant(party, domain, masked.opened // divisors) - quotients
