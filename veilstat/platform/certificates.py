@@ -18,27 +18,28 @@ from .study_file import load_addresses, load_definition
 
 ROSTER = "roster.toml"
 _FILE_NAME = re.compile(r"\w[\w.-]*")
-_COMPUTE_NAME = re.compile(r"compute[1-9][0-9]?")
 
 
 def make_certificates(study: Path, out: Path, random: Callable[[int], bytes]) -> tuple[Path, ...]:
     """Write ``roster.toml`` and, for every party, ``NAME.pem`` (0600) into a directory; gives the paths.
 
-    Parties are the owners, the server, the analyst and whoever has an address besides: compute1, compute2, ...
+    Parties are the owners, the server, the analyst, and the compute servers that the study's architecture needs.
 
     Raises:
-        SchemaError: the study file lacks addresses or names somebody who is no party, a file exists already, or a party's
+        SchemaError: the study file lacks a compute server's address or names a stranger's, a file exists already, or a party's
         name cannot be a file's.
     """
-    addresses = load_addresses(study)
-    owners = load_definition(study).owners
-    roles = {**dict.fromkeys(owners, "owner"), SERVER: "server", ANALYST: "analyst"}
-    for name in sorted(set(addresses) - set(roles)):
-        if not _COMPUTE_NAME.fullmatch(name):
-            raise SchemaError(
-                f"[addresses] names {name!r}, who is neither an owner, server, analyst nor compute1, compute2, ...", code="unknown_party"
-            )
-        roles[name] = "compute"
+    addresses, definition = load_addresses(study), load_definition(study)
+    roles = {
+        **dict.fromkeys(definition.owners, "owner"),
+        SERVER: "server",
+        ANALYST: "analyst",
+        **dict.fromkeys(definition.servers, "compute"),
+    }
+    unplaced, strangers = sorted(set(definition.servers) - set(addresses)), sorted(set(addresses) - set(roles))
+    if unplaced or strangers:
+        text = f"does not say where {unplaced[0]!r} listens" if unplaced else f"names {strangers[0]!r}, who is no party"
+        raise SchemaError(f"{study.name}: [addresses] {text}; the parties are {', '.join(roles)}", code="bad_address")
     paths = {name: out / f"{name}.pem" for name in sorted(roles)}
     for name in roles:
         if not _FILE_NAME.fullmatch(name):
@@ -50,7 +51,9 @@ def make_certificates(study: Path, out: Path, random: Callable[[int], bytes]) ->
     issued = {name: issue(name, random) for name in paths}
     for name, (_, _, private) in issued.items():
         _write_new(paths[name], private, 0o600)
-    roster = Roster({name: identity.public for name, (identity, _, _) in issued.items()}, roles)
+    identities = {name: identity for name, (identity, _, _) in issued.items()}
+    sealing = {name: identities[name].sealing_key for name in definition.servers}
+    roster = Roster({name: identity.public for name, identity in identities.items()}, roles, sealing)
     directory = Directory(roster, {name: certificate for name, (_, certificate, _) in issued.items()}, addresses)
     _write_new(out / ROSTER, write_roster(directory), 0o644)
     return (out / ROSTER, *paths.values())

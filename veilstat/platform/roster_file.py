@@ -13,7 +13,7 @@ from veilstat.transports.directory import Address, Directory
 
 from .study_file import read_toml
 
-_KEYS = {"role", "key", "certificate", "address"}
+_NEEDED, _OPTIONAL = {"role", "key", "certificate"}, {"sealing", "address"}
 _HEAD = """# Who takes part in the study. Public: every party keeps the same file, and checks the keys of the others over another channel.
 
 """
@@ -27,6 +27,7 @@ def write_roster(directory: Directory) -> str:
             "role": roster.roles[name],
             **({"address": str(directory.addresses[name])} if name in directory.addresses else {}),
             "key": roster.keys[name].hex(),
+            **({"sealing": roster.sealing[name].hex()} if name in roster.sealing else {}),
             "certificate": directory.certificates[name],
         }
         for name in sorted(roster.keys)
@@ -58,7 +59,9 @@ def read_roster(path: Path) -> Directory:
 
 
 def _check(path: Path, name: str, party: Any) -> None:
-    if not isinstance(party, dict) or not set(party) <= _KEYS or not set(party) >= _KEYS - {"address"}:
-        raise SchemaError(f"{path.name}: [parties.{name}] has role, key, certificate and, where it listens, address", code="missing_key")
+    if not isinstance(party, dict) or not _NEEDED <= set(party) <= _NEEDED | _OPTIONAL:
+        raise SchemaError(
+            f"{path.name}: [parties.{name}] has role, key, certificate, and sealing and address where needed", code="missing_key"
+        )
     if not all(isinstance(entry, str) for entry in party.values()):
         raise SchemaError(f"{path.name}: [parties.{name}] has an entry that is no text", code="wrong_type")

@@ -18,10 +18,9 @@ from veilstat.transports.occurrences import Arrived, Lost, Notice, Occurrence
 from veilstat.transports.tcp import Endpoint
 from veilstat.transports.tls import Credential
 
-from .definition import Definition
+from .definition import PARTIES, Definition
 from .driver import as_error
 from .identity_file import read_identity
-from .messages import OWNERS
 from .roster_file import read_roster
 from .server_file import load_server
 from .study_file import load_definition
@@ -45,7 +44,9 @@ def run_server(path: Path, factories: Mapping[str, Factory]) -> None:
     roster = directory.roster
     role = roster.roles.get(config.party)
     if role is None:
-        raise CapabilityError(f"{config.party!r} is not in the roster {config.roster.name}; it lists: {', '.join(roster.keys)}", code="not_in_roster")
+        raise CapabilityError(
+            f"{config.party!r} is not in the roster {config.roster.name}; it lists: {', '.join(roster.keys)}", code="not_in_roster"
+        )
     if role not in factories:
         raise CapabilityError(f"there is no server for role {role} ({config.party!r}) here", code="not_available")
     identity = read_identity(config.identity, config.party, roster.keys[config.party])
@@ -62,7 +63,7 @@ def run_server(path: Path, factories: Mapping[str, Factory]) -> None:
         raise as_error(error.fault) from None
     _log.info("started %s, role %s, roster %s", config.party, role, roster.digest.hex()[:16])
     try:
-        serve(config.party, machine, endpoint, {OWNERS: definition.owners}, log_occurrence, is_over.is_set)
+        serve(config.party, machine, endpoint, {PARTIES: (*definition.owners, *definition.servers)}, log_occurrence, is_over.is_set)
     finally:
         endpoint.close()
         _log.info("ended %s", config.party)

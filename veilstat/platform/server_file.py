@@ -33,7 +33,9 @@ def load_server(path: Path) -> ServerFile:
     plain = read_toml(path)
     unknown = sorted(set(plain) - {*_NEEDED, "listen", "timeouts"})
     if unknown:
-        raise SchemaError(f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_NEEDED)}, listen, [timeouts]", code="unknown_key")
+        raise SchemaError(
+            f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_NEEDED)}, listen, [timeouts]", code="unknown_key"
+        )
     for key in _NEEDED:
         if not isinstance(plain.get(key), str):
             raise SchemaError(f"{path.name}: {key} is missing, or is no text", code="missing_key")

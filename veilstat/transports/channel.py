@@ -12,7 +12,7 @@ from .connection import Connection
 from .link import Link
 from .records import SESSION_BYTES, VERSION, Hello
 
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +77,7 @@ class Channel:
 
     def gone(self, how: str) -> Fault:
         """What to tell a party whose peer has ended."""
-        text = f"the process of {self.peer!r} {how}, and with it the running query; start the query again once {self.peer!r} runs"
+        text = f"the process of {self.peer!r} {how}; a query that was running has ended, start it again once {self.peer!r} is connected"
         return Fault(QUORUM, "party_lost", text, (self.peer,))
 
 

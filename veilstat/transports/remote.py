@@ -1,7 +1,7 @@
 """Parties in other processes, as machines of a MemoryNetwork: what they are told travels over an endpoint, and so do their answers.
 
 ``MemoryNetwork.settle`` expires a machine when nothing is left to deliver. For a remote party that is the moment to
-wait for the network, so the remote machines stand before the local ones that must not expire until then.
+wait for the network; so every remote party is a tier of its own, before those of the local parties.
 """
 
 from __future__ import annotations
@@ -110,6 +110,11 @@ class RemoteMachine:
     def waiting(self) -> bool:
         """Whether waiting for the network may help."""
         return self.parties.is_awaited
+
+    @property
+    def stage(self) -> int:
+        """Remote parties wait for rounds of their own, in their own processes."""
+        return 0
 
     def expire(self) -> None:
         """Nothing moves in this process: wait for the others."""
