@@ -118,9 +118,9 @@ def run_ring(config):
 
 def start(folder, name):
     code = f"from tests.servers import run_ring; run_ring({str(folder / name) + '.toml'!r})"
-    log = open(folder / f"{name}.log", "a")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, "-c", code], stderr=log, env=environment, cwd=ROOT)
+    with (folder / f"{name}.log").open("a") as log:
+        return subprocess.Popen([sys.executable, "-c", code], stderr=log, env=environment, cwd=ROOT)
 
 
 def wait_for(folder, name, words, seconds=5.0):
