@@ -4,7 +4,6 @@ import os
 from fractions import Fraction
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import veilstat as vs
@@ -16,11 +15,9 @@ from veilstat.architectures.sharing.division import HIGHEST, LOWEST, OUT_OF_RANG
 from veilstat.architectures.sharing.execute import execute
 from veilstat.architectures.sharing.rounds import run_three
 from veilstat.language.circuit import Op
-from veilstat.language.cut import Entry, cut, entering
+from veilstat.language.cut import Entry, cut
 from veilstat.language.encoding import round_half_up
 from veilstat.language.evaluate import NoRows, SingularMatrix, evaluate
-from veilstat.language.step import Answer, Step, WireType
-from veilstat.language.trace import Trace
 from veilstat.platform.table import Table
 from veilstat.statistics.solve import solve
 
@@ -74,7 +71,7 @@ def totals(chosen, places, tables, schema):
     for name, frame in tables.items():
         rows = Table(name, frame, schema).rows(chosen.columns())
         for place, value in evaluate(chosen.circuit, places, rows=rows, inputs={}, known={}).items():
-            sums[place] = sums.get(place, 0) + value.astype(object)
+            sums[place] = np.asarray(sums.get(place, 0) + value.astype(object), dtype=object)
     return sums
 
 

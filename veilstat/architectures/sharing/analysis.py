@@ -17,7 +17,7 @@ from veilstat.language.errors import CapabilityError
 from .division import HIGHEST, LOWEST, OUT_OF_RANGE, Precision
 from .floor import MASKING
 from .ranges import Comparison, Part, Ranges, Rounding, System
-from .rational import Atom, Denominators, Form, Integers, Places, common_scale
+from .rational import Atom, Denominators, Form, Integers, Places, common_scale, larger
 from .solve import cramer_bounds
 
 Elements = npt.NDArray[np.int64]
@@ -125,8 +125,7 @@ class _Analysis:
                 self.roundings[place] = self._rounding(node.args[0], np.arange(node.size), node.scale, low, high)
                 self._fit_rounding(self.roundings[place])
         dense = node.bounds.dense(node.shape)
-        size = np.maximum(abs(dense.lower), abs(dense.upper))
-        return Form(node.scale, np.asarray(size, dtype=object), np.zeros(node.shape, dtype=np.int64), self._is_public(node))
+        return Form(node.scale, larger(abs(dense.lower), abs(dense.upper)), np.zeros(node.shape, dtype=np.int64), self._is_public(node))
 
     def _is_public(self, node: Node) -> bool:
         if node.op in (Op.CONSTANT, Op.PUBLIC):
@@ -229,10 +228,10 @@ class _Analysis:
             ),
             strict=True,
         )
-        size = np.maximum(*sizes)
+        size = larger(*sizes)
         if np.array_equal(*numbers):
             return self._form(node, scale, size, numbers[0])
-        bounds = np.maximum(*(self.denominators.bound(number) for number in numbers)).reshape(-1)
+        bounds = larger(*(self.denominators.bound(number) for number in numbers)).reshape(-1)
         atoms = [Atom(("chosen", place), element, int(bound), False, False, False) for element, bound in enumerate(bounds)]
         chosen = np.array([self.denominators.of(atom) for atom in atoms], dtype=np.int64).reshape(node.shape)
         return self._form(node, scale, size, chosen)

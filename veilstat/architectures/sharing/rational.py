@@ -22,6 +22,8 @@ Places: TypeAlias = "npt.NDArray[np.int64]"
 
 Source: TypeAlias = "tuple[str, int]"
 
+_larger = np.frompyfunc(max, 2, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Atom:
@@ -131,6 +133,11 @@ class Denominators:
             self.numbers[monomial] = len(self.monomials)
             self.monomials.append(monomial)
         return self.numbers[monomial]
+
+
+def larger(a: Any, b: Any) -> Integers:
+    """The elementwise maximum of integers of any size."""
+    return _objects(_larger(a, b))
 
 
 def common_scale(a: Fraction, b: Fraction) -> Fraction:
