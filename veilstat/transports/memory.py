@@ -92,7 +92,7 @@ class Lie:
     after: int = 0
 
 
-Fault: TypeAlias = "Dropout | Delay | Duplicate | Tamper | Reorder | Lie"
+Fault: TypeAlias = Dropout | Delay | Duplicate | Tamper | Reorder | Lie
 
 
 @dataclass(slots=True)
