@@ -109,6 +109,7 @@ def test_predictions_read_days_missing_codes_and_refuse_what_is_no_table():
     result = vs.simulate({"p": frame[:20], "q": frame[20:]}, schema).linear_regression("y ~ day + x")
     plain = frame.assign(day=(frame["day"] - pd.Timestamp("1970-01-01")).dt.days)
     np.testing.assert_allclose(result.predict(frame), smf.ols("y ~ day + x", plain).fit().predict(plain), rtol=1e-7)
+    pd.testing.assert_series_equal(result.predict(plain), result.predict(frame))
     assert result.predict(frame.assign(x=-1.0)).isna().all()
     for wrong in (None, {"x": [1]}, frame.assign(x="2"), pd.concat([frame, frame[["x"]]], axis=1)):
         with pytest.raises(vs.SchemaError):

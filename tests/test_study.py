@@ -146,9 +146,11 @@ def test_nothing_to_compute_from_is_an_error_and_an_empty_owner_is_not():
 
 def test_a_missing_value_everywhere_is_no_rows():
     tables = {name: table.assign(bmi=np.nan) for name, table in TABLES.items()}
-    with pytest.raises(vs.SchemaError, match="bmi") as error:
-        vs.simulate(tables, SCHEMA).mean("bmi")
-    assert error.value.code == "no_rows"
+    study = vs.simulate(tables, SCHEMA)
+    for ask in (lambda: study.mean("bmi"), lambda: study.linear_regression("bmi ~ age"), lambda: study.linear_regression("age ~ 1 + bmi")):
+        with pytest.raises(vs.SchemaError, match="bmi") as error:
+            ask()
+        assert error.value.code == "no_rows"
 
 
 def test_two_owners_are_enough_and_a_hundred_are_not_too_many():

@@ -309,6 +309,8 @@ class Date(_Column):
         return encode(day_numbers(series), self.origin, Fraction(1), self.origin, self.origin + self.top)
 
     def _floats(self, series: pd.Series) -> npt.NDArray[np.float64]:
+        if pd.api.types.is_numeric_dtype(series.dtype):
+            return super()._floats(series)
         return day_numbers(series).astype(np.float64)
 
 
