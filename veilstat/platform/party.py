@@ -10,6 +10,7 @@ from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import ABORT, Failed, Finished, Send, Session, decode_fault, encode_fault
 
 from .definition import PARTIES
+from .messages import PROPOSE
 
 _MOST_EARLY = 64
 
@@ -134,6 +135,9 @@ class Party:
             if envelope.round == ABORT and envelope.root == self.root:
                 self._hear_abort(envelope)
             elif envelope.round != ABORT:
+                if envelope.root != self.root and envelope.round != PROPOSE:
+                    self._note_stranger(envelope)
+                    return
                 if envelope.blocks != 1:
                     raise violation("too_large", f"{envelope.sender!r} sent a message of a query in several blocks", envelope.sender)
                 self.on_query(envelope)
@@ -143,9 +147,12 @@ class Party:
         elif self._may_come_early(envelope):
             self._early.append(envelope)
         else:
-            self.rejected.append(
-                violation("unknown_session", f"{envelope.sender!r} spoke of a step that is not running here", envelope.sender).fault
-            )
+            self._note_stranger(envelope)
+
+    def _note_stranger(self, envelope: Envelope) -> None:
+        """Whoever replays an old frame must not end the query that runs now."""
+        words = f"{envelope.sender!r} spoke of a query or step that is not running here"
+        self.rejected.append(violation("unknown_session", words, envelope.sender).fault)
 
     def _may_come_early(self, envelope: Envelope) -> bool:
         """Compute servers may hear of a step from owners and from each other before the analyst's request reaches them."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+<<<<<<< HEAD
 import msgspec
 
 from veilstat.language.errors import PolicyDenied, SchemaError
 
 _Names = tuple[str, ...] | None
+=======
+from veilstat.language.errors import PolicyDenied, SchemaError
+>>>>>>> qa
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Policy:
     most_openings: int | None = None
     min_owners: int = 2
 
+<<<<<<< HEAD
     def to_json(self) -> str:
         """The rules as canonical text."""
         return json.dumps([self.statistics, self.columns, self.most_openings, self.min_owners])
@@ -41,6 +47,20 @@ class Policy:
         except msgspec.MsgspecError:
             raise SchemaError("a policy could not be read", code="bad_policy") from None
         return Policy(statistics, columns, most_openings, min_owners)
+=======
+    def __post_init__(self) -> None:
+        for what in ("statistics", "columns"):
+            names = getattr(self, what)
+            if names is not None and (isinstance(names, str) or not isinstance(names, Iterable)):
+                raise SchemaError(f"a policy's {what} are a list of names", code="bad_policy")
+            if names is not None:
+                object.__setattr__(self, what, tuple(names))
+                if not all(isinstance(name, str) for name in names):
+                    raise SchemaError(f"a policy's {what} are a list of names", code="bad_policy")
+        for what, number in (("most_openings", self.most_openings), ("min_owners", self.min_owners)):
+            if (number is not None or what == "min_owners") and (type(number) is not int or number < 0):
+                raise SchemaError(f"a policy's {what} is a whole number, 0 or more", code="bad_policy")
+>>>>>>> qa
 
     @property
     def digest(self) -> bytes:
