@@ -79,18 +79,13 @@ class Coordinator(Party):
 
     def _propose(self, envelope: Envelope) -> None:
         proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
-<<<<<<< HEAD
         self.root, self.session, self.approved = envelope.root, None, {}
-        self.gate = ReleaseGate(self.planner(decode_query(proposal.query, self.registry), self.definition), envelope.root)
-=======
-        self.root, self.session, self.approved = envelope.root, None, set()
         try:
             plan = self.planner(decode_query(proposal.query, self.registry), self.definition)
         except VeilstatError as error:
             self.fail(Fault(type(error).__name__, error.code, error.message, (envelope.sender,)))
             return
         self.gate = ReleaseGate(plan, envelope.root)
->>>>>>> qa
         self._forward(envelope)
 
     def _conclude(self) -> None:

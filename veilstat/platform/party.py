@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import Fault, ProtocolError, violation
@@ -21,6 +22,9 @@ class Party:
     Subclasses say what a message of the query (``on_query``), the end of a step (``on_finished``) and the end of
     the query (``on_failed``) mean to them.
     """
+
+    beginnings: ClassVar[frozenset[str]] = frozenset((PROPOSE,))
+    """Messages that begin something new; others must belong to what runs."""
 
     def __init__(self, identity: Identity, roster: Roster) -> None:
         self.identity, self.roster = identity, roster
@@ -135,7 +139,7 @@ class Party:
             if envelope.round == ABORT and envelope.root == self.root:
                 self._hear_abort(envelope)
             elif envelope.round != ABORT:
-                if envelope.root != self.root and envelope.round != PROPOSE:
+                if envelope.root != self.root and envelope.round not in self.beginnings:
                     self._note_stranger(envelope)
                     return
                 if envelope.blocks != 1:

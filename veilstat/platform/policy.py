@@ -7,15 +7,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-<<<<<<< HEAD
 import msgspec
 
 from veilstat.language.errors import PolicyDenied, SchemaError
 
 _Names = tuple[str, ...] | None
-=======
-from veilstat.language.errors import PolicyDenied, SchemaError
->>>>>>> qa
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +30,6 @@ class Policy:
     most_openings: int | None = None
     min_owners: int = 2
 
-<<<<<<< HEAD
-    def to_json(self) -> str:
-        """The rules as canonical text."""
-        return json.dumps([self.statistics, self.columns, self.most_openings, self.min_owners])
-
-    @staticmethod
-    def from_json(text: str) -> Policy:
-        """The rules that ``to_json`` wrote; SchemaError for anything else."""
-        try:
-            statistics, columns, most_openings, min_owners = msgspec.json.decode(text, type=tuple[_Names, _Names, int | None, int])
-        except msgspec.MsgspecError:
-            raise SchemaError("a policy could not be read", code="bad_policy") from None
-        return Policy(statistics, columns, most_openings, min_owners)
-=======
     def __post_init__(self) -> None:
         for what in ("statistics", "columns"):
             names = getattr(self, what)
@@ -60,7 +42,19 @@ class Policy:
         for what, number in (("most_openings", self.most_openings), ("min_owners", self.min_owners)):
             if (number is not None or what == "min_owners") and (type(number) is not int or number < 0):
                 raise SchemaError(f"a policy's {what} is a whole number, 0 or more", code="bad_policy")
->>>>>>> qa
+
+    def to_json(self) -> str:
+        """The rules as canonical text."""
+        return json.dumps([self.statistics, self.columns, self.most_openings, self.min_owners])
+
+    @staticmethod
+    def from_json(text: str) -> Policy:
+        """The rules that ``to_json`` wrote; SchemaError for anything else."""
+        try:
+            statistics, columns, most_openings, min_owners = msgspec.json.decode(text, type=tuple[_Names, _Names, int | None, int])
+        except msgspec.MsgspecError:
+            raise SchemaError("a policy could not be read", code="bad_policy") from None
+        return Policy(statistics, columns, most_openings, min_owners)
 
     @property
     def digest(self) -> bytes:

@@ -10,13 +10,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-<<<<<<< HEAD
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-=======
 from types import NoneType
->>>>>>> qa
 from typing import Any
 from weakref import finalize
 

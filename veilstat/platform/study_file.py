@@ -11,12 +11,8 @@ import pandas as pd
 from veilstat.architectures.interface import Architecture
 from veilstat.language.columns import Categorical
 from veilstat.language.errors import CapabilityError, SchemaError
-<<<<<<< HEAD
-from veilstat.language.schema import Schema
-from veilstat.transports.directory import Address
-=======
 from veilstat.language.schema import Schema, read_toml
->>>>>>> qa
+from veilstat.transports.directory import Address
 
 from .definition import Definition
 from .policy import Policy
@@ -34,29 +30,14 @@ def load_study(path: str | Path) -> Study:
         SchemaError: the file, its schema or a table cannot be read. CapabilityError: the architecture cannot serve it.
     """
     place = Path(path)
-<<<<<<< HEAD
     plain = _checked(place)
-    tables = {name: _table(place.parent / str(file)) for name, file in plain["owners"].items()}
-    study = simulate(tables, _schema(plain, place), _architecture(plain))
-=======
-    plain = read_toml(place)
-    unknown = sorted(set(plain) - {"architecture", "schema", "owners", *ARCHITECTURES})
-    if unknown:
-        raise SchemaError(
-            f"{place.name}: unknown key {unknown[0]!r}; there are architecture, schema, owners and [masking]", code="unknown_key"
-        )
-    owners = plain.get("owners")
-    if not isinstance(owners, dict) or not owners:
-        raise SchemaError(f"{place.name}: [owners] names a file for each data owner", code="missing_key")
     schema = _schema(plain, place)
-    tables = {name: _table(place.parent / str(file), schema) for name, file in owners.items()}
+    tables = {name: _table(place.parent / str(file), schema) for name, file in plain["owners"].items()}
     study = simulate(tables, schema, _architecture(plain))
->>>>>>> qa
     assert isinstance(study, Study)
     return study
 
 
-<<<<<<< HEAD
 def load_definition(path: str | Path) -> Definition:
     """What a study file says publicly, without reading a table; owners permit all, as in the embedded study. Errors as ``load_study``."""
     place = Path(path)
@@ -90,18 +71,6 @@ def _checked(path: Path) -> dict[str, Any]:
     return plain
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as plain data, fractions as Decimal; SchemaError if there is none or it is not TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    except (FileNotFoundError, IsADirectoryError):
-        raise SchemaError(f"there is no file {str(path)!r}", code="no_file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SchemaError(f"{path.name} is not TOML: {error}", code="bad_toml") from None
-
-
-=======
->>>>>>> qa
 def _schema(plain: Mapping[str, Any], path: Path) -> Schema:
     schema = plain.get("schema")
     if isinstance(schema, str):
