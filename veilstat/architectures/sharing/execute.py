@@ -183,6 +183,7 @@ class _Execution:
     def _divided(self, node: Node) -> Task[Value]:
         above, below = node.args
         value, factors = yield from need(("node", above), self._below(self._inverted(self.known.forms[below].denominators)))
+        value = rearranged(value, lambda part: np.broadcast_to(part, node.shape))
         inverted = reciprocals(self.nodes[below])
         if inverted is not None:
             return scaled(value, inverted[1])
