@@ -86,12 +86,12 @@ class Ring:
             return
         carry: Any = np.uint64(0)
         for limb in range(self.limbs):
-            a, b = accumulator[:, limb], other[:, limb]
+            a, b = accumulator[..., limb], other[..., limb]
             partial = a + b
             overflow = partial < b
             total = partial + carry
             carry = (overflow | (total < partial)).astype(np.uint64)
-            accumulator[:, limb] = total
+            accumulator[..., limb] = total
 
     def subtract(self, accumulator: Elements, other: Elements) -> None:
         """``accumulator -= other`` modulo 2^bits, in place."""
@@ -100,9 +100,9 @@ class Ring:
             return
         borrow: Any = np.uint64(0)
         for limb in range(self.limbs):
-            a, b = accumulator[:, limb], other[:, limb]
+            a, b = accumulator[..., limb], other[..., limb]
             partial = a - b
             underflow = a < b
             total = partial - borrow
             borrow = (underflow | (partial < borrow)).astype(np.uint64)
-            accumulator[:, limb] = total
+            accumulator[..., limb] = total

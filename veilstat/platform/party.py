@@ -89,6 +89,13 @@ class Party:
             self.send(ABORT, recipient, encode_fault(fault))
         self._fail(fault)
 
+    def lost(self, fault: Fault) -> bool:
+        """The process of the fault's culprits is gone. Owners may drop out; without any other party the query ends, which is said."""
+        if self.root is None or all(self.roster.roles[name] == "owner" for name in fault.culprits):
+            return False
+        self.fail(fault)
+        return True
+
     def send(self, round_name: str, recipient: str, payload: bytes) -> None:
         """Send a message of the query itself, outside any step."""
         assert self.root is not None

@@ -13,7 +13,10 @@ import pandas as pd
 from veilstat.architectures.interface import Architecture
 from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.schema import Schema
+from veilstat.transports.directory import Address
 
+from .definition import Definition
+from .policy import Policy
 from .simulation import ARCHITECTURES, simulate
 from .study import Study
 
@@ -27,22 +30,48 @@ def load_study(path: str | Path) -> Study:
         SchemaError: the file, its schema or a table cannot be read. CapabilityError: the architecture cannot serve it.
     """
     place = Path(path)
-    plain = _read(place)
-    unknown = sorted(set(plain) - {"architecture", "schema", "owners", *ARCHITECTURES})
-    if unknown:
-        raise SchemaError(
-            f"{place.name}: unknown key {unknown[0]!r}; there are architecture, schema, owners and [masking]", code="unknown_key"
-        )
-    owners = plain.get("owners")
-    if not isinstance(owners, dict) or not owners:
-        raise SchemaError(f"{place.name}: [owners] names a file for each data owner", code="missing_key")
-    tables = {name: _table(place.parent / str(file)) for name, file in owners.items()}
+    plain = _checked(place)
+    tables = {name: _table(place.parent / str(file)) for name, file in plain["owners"].items()}
     study = simulate(tables, _schema(plain, place), _architecture(plain))
     assert isinstance(study, Study)
     return study
 
 
-def _read(path: Path) -> dict[str, Any]:
+def load_definition(path: str | Path) -> Definition:
+    """What a study file says publicly, without reading a table; owners permit all, as in the embedded study. Errors as ``load_study``."""
+    place = Path(path)
+    plain = _checked(place)
+    owners = tuple(plain["owners"])
+    return Definition(_schema(plain, place), owners, _architecture(plain), dict.fromkeys(owners, Policy().digest))
+
+
+def load_addresses(path: str | Path) -> dict[str, Address]:
+    """Where the parties of a study listen, by name; SchemaError if the file does not say or an address is none."""
+    place = Path(path)
+    addresses = _checked(place).get("addresses")
+    if not isinstance(addresses, dict) or not addresses:
+        raise SchemaError(f"{place.name}: [addresses] says where servers listen, such as compute1 = 'host:7401'", code="missing_key")
+    try:
+        return {name: Address.parse(str(text)) for name, text in addresses.items()}
+    except ValueError as error:
+        raise SchemaError(f"{place.name}, [addresses]: {error}", code="bad_address") from None
+
+
+def _checked(path: Path) -> dict[str, Any]:
+    plain = read_toml(path)
+    unknown = sorted(set(plain) - {"architecture", "schema", "owners", "addresses", *ARCHITECTURES})
+    if unknown:
+        raise SchemaError(
+            f"{path.name}: unknown key {unknown[0]!r}; there are architecture, schema, owners, addresses and [masking]", code="unknown_key"
+        )
+    owners = plain.get("owners")
+    if not isinstance(owners, dict) or not owners:
+        raise SchemaError(f"{path.name}: [owners] names a file for each data owner", code="missing_key")
+    return plain
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as plain data, fractions as Decimal; SchemaError if there is none or it is not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except (FileNotFoundError, IsADirectoryError):

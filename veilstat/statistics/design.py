@@ -77,6 +77,12 @@ class Design:
         """The integer of one column per row, before rows with missing values are zeroed."""
         return _integers(rows, self.schema, column)
 
+    def top(self, column: DesignColumn) -> int:
+        """The largest magnitude that a column's integer can have, at least 1."""
+        bounds = self.integers(Trace(self.schema, 1), column).node.bounds
+        assert bounds is not None
+        return max(abs(bounds.low), abs(bounds.high), 1)
+
     def to_units(self) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.object_]]:
         """(A, d): coefficients in units are A b + d for coefficients b in integers."""
         size = len(self.columns)

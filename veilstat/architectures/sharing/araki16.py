@@ -110,7 +110,7 @@ class Shares:
 
 def component(party: Party, shares: Shares, place: int) -> Shares:
     """The sharing whose component ``place`` is that of ``shares``, and whose others are 0."""
-    zeros = shares.domain.encode(np.zeros(shares.shape, dtype=object))
+    zeros = shares.domain.encode(np.zeros(shares.shape, dtype=np.int64))
     own = shares.own if party.index == place else zeros
     previous = shares.previous if (party.index - 1) % SERVERS == place else zeros
     return Shares(shares.domain, own, previous)
@@ -190,7 +190,7 @@ def input_of_first(party: Party, domain: Domain, elements: Elements) -> rounds.P
     Component 2 is a mask that servers 2 and 0 draw, component 0 the masked value that server 0 sends to server 1.
     """
     own, previous = _drawn(party, domain, elements.shape)
-    zeros = domain.encode(np.zeros(elements.shape, dtype=object))
+    zeros = domain.encode(np.zeros(elements.shape, dtype=np.int64))
     masked = domain.subtract(elements, previous) if party.index == 0 else zeros
     received = domain.from_bytes((yield from exchange(domain.to_bytes(masked))), elements.shape)
     views = ((masked, previous), (zeros, received), (own, zeros))

@@ -98,15 +98,30 @@ def carry_save(party: Party, a: Shares, b: Shares, c: Shares) -> rounds.Protocol
 
 def add(party: Party, a: Shares, b: Shares, width: int) -> rounds.Protocol[Shares]:
     """The sum modulo 2^width, in two's complement; 1 + ceil(log2(width)) rounds. Bits from ``width`` on are undefined."""
-    propagate = a + b
+    return a + b + shifted_left((yield from carries(party, a, b, width)), 1)
+
+
+def carries(party: Party, a: Shares, b: Shares, width: int) -> rounds.Protocol[Shares]:
+    """The carry out of each bit of a + b below ``width``; 1 + ceil(log2(width)) rounds.
+
+    For a width of at most half a word the words may hold several integers side by side, ``width`` bits each.
+    """
     generate = yield from multiply(party, a, b)
-    through, distance = propagate, 1
+    through, distance = a + b, 1
     while distance < width:
-        below = shifted_left(stacked([generate, through]), distance)
+        below = shifted_left(stacked([generate, through]), distance).scaled(above(width, distance))
         products = yield from multiply(party, through, below)
         generate, through = generate + products[0], products[1]
         distance *= 2
-    return propagate + shifted_left(generate, 1)
+    return generate
+
+
+def above(width: int, distance: int) -> int:
+    """A mask of the bits that lie at least ``distance`` above the lowest of their integer."""
+    if width > WORD // 2:
+        return (1 << WORD) - 1
+    kept = (1 << width) - (1 << distance)
+    return sum(kept << start for start in range(0, WORD - width + 1, width))
 
 
 def difference(party: Party, minuend: Any, subtrahend: Shares, width: int) -> rounds.Protocol[Shares]:
@@ -134,7 +149,7 @@ def to_arithmetic(party: Party, domain: Domain, bits: Shares) -> rounds.Protocol
 
     Each XOR component is known to two servers, hence shared in any domain, and x XOR y = x + y - 2 x y.
     """
-    lifted = Shares(domain, domain.encode(bits.own.astype(object)), domain.encode(bits.previous.astype(object)))
+    lifted = Shares(domain, domain.encode(bits.own), domain.encode(bits.previous))
     first, second, third = (component(party, lifted, place) for place in range(rounds.SERVERS))
     both = first + second - (yield from multiply(party, first, second)).scaled(2)
     return both + third - (yield from multiply(party, both, third)).scaled(2)

@@ -1,0 +1,105 @@
+"""Rings of rows: shares modulo 2^64 and 2^128 and their exact conversions, against Python integers."""
+
+import random
+
+import numpy as np
+import pytest
+
+from tests.sharing import compute, integers, opened, parties, run
+from veilstat.architectures.sharing.araki16 import Shares, matmul, multiply, reconstruct
+from veilstat.architectures.sharing.conversion import signs, to_field, upper_half, widened, wraps
+from veilstat.architectures.sharing.field import Field
+from veilstat.architectures.sharing.ring import NARROW, WIDE, RingDomain, narrowed
+from veilstat.architectures.sharing.rounds import run_three
+
+FIELD = Field(127)
+
+
+def edges(bits):
+    """Signed values at which carries, words and signs change."""
+    near = [sign * (1 << place) + offset for place in (0, 1, 31, 32, 62, 63, 64, 126, 127) for sign in (1, -1) for offset in (-1, 0, 1)]
+    rng = random.Random(bits)
+    drawn = [rng.randrange(-(1 << bits - 1), 1 << bits - 1) >> rng.randrange(bits) for _ in range(2000)]
+    return [value for value in [0, *near, *drawn] if -(1 << bits - 1) <= value < 1 << bits - 1]
+
+
+@pytest.mark.parametrize("bits", [64, 128])
+def test_arithmetic_is_that_of_integers(bits):
+    ring, values = RingDomain(bits), edges(bits)
+    a, b = integers(values), integers(values[::-1])
+    half = 1 << bits - 1
+    signed = lambda x: (x + half) % (2 * half) - half  # noqa: E731
+    for operation, exact in ((ring.add, a + b), (ring.subtract, a - b), (ring.multiply, a * b)):
+        assert ring.decode(operation(ring.encode(a), ring.encode(b))).tolist() == signed(exact).tolist()
+    table = ring.multiply(ring.encode(a[:40, None]), ring.encode(b[None, :40]))
+    assert ring.decode(table).tolist() == signed(a[:40, None] * b[None, :40]).tolist()
+    assert ring.decode(ring.multiply(ring.encode(np.int64(-3)), ring.encode(np.int64(5)))).tolist() == -15
+    for axis in (0, 1, None):
+        assert (
+            ring.decode(ring.sum(ring.encode(a[:60].reshape(6, 10)), axis)).tolist()
+            == integers(signed(a[:60].reshape(6, 10).sum(axis=axis))).tolist()
+        )
+    product = ring.matmul(ring.encode(a[:60].reshape(6, 10)), ring.encode(b[:50].reshape(10, 5)))
+    assert ring.decode(product).tolist() == signed(a[:60].reshape(6, 10) @ b[:50].reshape(10, 5)).tolist()
+
+
+@pytest.mark.parametrize("bits", [64, 128])
+def test_encoding_accepts_every_kind_of_integer(bits):
+    ring = RingDomain(bits)
+    assert ring.decode(ring.encode(np.array([-1, 5], dtype=np.int8))).tolist() == [-1, 5]
+    assert ring.decode(ring.encode(np.array([True, False]))).tolist() == [1, 0]
+    assert ring.decode(ring.encode(np.uint64(2**63))).tolist() == (2**63 if bits == 128 else -(2**63))
+    everything = ring.encode(integers(edges(bits)))
+    assert ring.decode(ring.from_bytes(ring.to_bytes(everything), everything.shape)).tolist() == edges(bits)
+    with pytest.raises(ValueError, match="2\\^96"):
+        RingDomain(96)
+
+
+@pytest.mark.parametrize("ring", [NARROW, WIDE])
+def test_shared_products_cost_one_element_for_each_output(ring):
+    a, b = np.arange(-600, 600).reshape(3, 400), np.arange(800).reshape(400, 2) * 10**6
+    values, ended = compute(matmul, ring, a, b)
+    assert values.tolist() == (a @ b).tolist()
+    assert (ended.rounds, ended.bytes_per_server) == (1, 6 * ring.element_bytes)
+    values, _ = compute(multiply, ring, a[:, :2], b[:3])
+    assert values.tolist() == (a[:, :2] * b[:3]).tolist()
+
+
+@pytest.mark.parametrize(("ring", "most"), [(NARROW, 10), (WIDE, 11)])
+@pytest.mark.parametrize("field", [FIELD, Field(607)])
+def test_totals_enter_the_field_exactly_up_to_the_last_bit(ring, most, field):
+    values = [value for value in edges(ring.bits) if 2 * abs(value) < field.order]
+    ended = run(lambda party, x: to_field(party, x, field), ring, values)
+    assert opened(field, ended.results).tolist() == values
+    assert ended.rounds == most
+
+
+def test_rings_are_widened_and_halved_exactly():
+    ended = run(widened, NARROW, edges(64))
+    assert opened(WIDE, ended.results).tolist() == edges(64)
+    ended = run(upper_half, WIDE, edges(128))
+    assert opened(NARROW, ended.results).tolist() == [value >> 64 for value in edges(128)]
+    assert opened(NARROW, [narrowed(shares) for shares in run(lambda p, x: multiply(p, x, x), WIDE, [3, -(2**40)]).results]).tolist() == [
+        9,
+        0,
+    ]
+
+
+def test_every_number_of_wraps_is_counted():
+    largest = np.array([2**64 - 1], dtype=np.uint64)
+    for parts, expected in (((0, 0, 5), 0), ((2**64 - 1, 1, 0), 1), ((0, 2**63, 2**63), 1), ((2**64 - 1, 2**64 - 1, 2**64 - 1), 2)):
+        arrays = [largest - largest + np.uint64(part) for part in parts]
+        dealt = [Shares(NARROW, arrays[index], arrays[index - 1]) for index in range(3)]
+        ended = run_three(wraps(party, dealt[party.index], FIELD) for party in parties())
+        assert opened(FIELD, ended.results).tolist() == [expected]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 6, 9, 15, 20, 31, 32, 40, 63])
+@pytest.mark.parametrize("ring", [NARROW, WIDE])
+def test_signs_of_packed_values(bits, ring):
+    largest = (1 << bits) - 1
+    rng = random.Random(bits)
+    values = [0, 1, -1, largest, -largest, *(rng.randint(-largest, largest) for _ in range(300)), -1]
+    ended = run(lambda party, x: signs(party, x, bits), ring, values)
+    assert reconstruct(ended.results).tolist() == [int(value < 0) for value in values]
+    assert ended.rounds == 2 + bits.bit_length()

@@ -1,0 +1,211 @@
+"""Uploaded tables on a compute server's disk: one file per owner, read through the page cache, complete or absent.
+
+A file holds the words of all planes, then the header, both covered by SHA-256. It is written beside its place, synced
+and renamed, so that a crash leaves the former upload or the new one. A withdrawal is recorded before the file goes;
+from then on only larger versions are taken. All files are readable by the server's account alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from veilstat.architectures.sharing.uploads import Header, UploadedRows, expand, planes
+from veilstat.language.errors import PolicyDenied, ProtocolViolation, SchemaError, VeilstatError
+from veilstat.language.schema import Schema
+
+_MAGIC = b"veilstat-upload1"
+_DIGEST = 32
+_TRAILER = len(_MAGIC) + 8 + 1 + _DIGEST
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class UploadStore:
+    """The uploads of one study at one compute server.
+
+    Args:
+        directory: an existing directory of the server's own. server: 0, 1 or 2.
+
+    Raises:
+        SchemaError: there is no such directory.
+    """
+
+    directory: Path
+    schema: Schema
+    server: int
+    _verified: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.directory.is_dir():
+            raise SchemaError(f"there is no directory {str(self.directory)!r} for uploads; create it with mode 0700", code="no_directory")
+        for leftover in self.directory.glob("*.part"):
+            leftover.unlink()
+
+    def receive(self, sender: str, header: Header, payloads: Iterable[bytes | memoryview]) -> None:
+        """Take an upload, plane by plane; it replaces the sender's former one.
+
+        Raises:
+            ProtocolViolation: header or payloads do not fit sender, schema or each other; nothing has changed.
+            PolicyDenied: the version is not larger than every one that was stored or withdrawn.
+        """
+        self.check(sender, header)
+        with _replacing(self._place(header.owner)) as file:
+            self._write(file, header, payloads)
+
+    def rows(self, owner: str, version: int) -> UploadedRows:
+        """An upload, mapped into memory; its checksum is verified once while this store lives.
+
+        Raises:
+            SchemaError: there is no such upload. VeilstatError: the file was damaged.
+        """
+        header, digest = self._current(owner)
+        if header.version != version:
+            raise SchemaError(f"owner {owner!r} has uploaded version {header.version}, not {version}", code="upload_unknown")
+        place = self._place(owner)
+        if self._verified.get(owner) != header.identifier:
+            if _data_digest(place, self._data_bytes(header)) != digest:
+                raise _damaged(owner)
+            self._verified[owner] = header.identifier
+        shape = (len(planes(self.schema, header.complete)), 2, header.ring.limbs, header.rows)
+        words = np.memmap(place, dtype=header.ring.dtype, mode="r", shape=shape)
+        return UploadedRows(header, planes(self.schema, header.complete), words)
+
+    def header(self, owner: str) -> Header | None:
+        """What is known of an owner's upload; None where there is none."""
+        if not self._place(owner).exists():
+            return None
+        header, _ = self._header(owner)
+        return None if header.version <= self._withdrawn_version(owner) else header
+
+    def withdraw(self, owner: str) -> None:
+        """Remove an owner's upload, and never take this version or an earlier one again.
+
+        Raises:
+            SchemaError: there is no upload.
+        """
+        header, _ = self._current(owner)
+        with _replacing(self._withdrawn(owner)) as file:
+            file.write(json.dumps({"owner": owner, "version": header.version}).encode())
+        self._place(owner).unlink()
+        _sync_directory(self.directory)
+        self._verified.pop(owner, None)
+
+    def check(self, sender: str, header: Header) -> None:
+        """Whether an upload may be taken; raises as ``receive``."""
+        if sender != header.owner:
+            raise ProtocolViolation(f"{sender!r} uploaded rows in the name of another", code="upload_owner", culprits=(sender,))
+        known = tuple(column.name for column in self.schema if column.name in header.complete)
+        if header.schema != self.schema.digest.hex() or header.complete != known:
+            raise ProtocolViolation(f"{sender!r} uploaded rows of another schema", code="upload_schema", culprits=(sender,))
+        if header.rows > self.schema.max_rows:
+            raise ProtocolViolation(f"{sender!r} uploaded more than max_rows", code="upload_rows", culprits=(sender,))
+        if header.version <= max(self._withdrawn_version(sender), self._stored_version(sender)):
+            raise PolicyDenied(
+                f"{sender!r} uploaded version {header.version} after a later or equal one; count further", code="upload_version"
+            )
+
+    def _write(self, file: BinaryIO, header: Header, payloads: Iterable[bytes | memoryview]) -> None:
+        data, count, expected = hashlib.sha256(), 0, len(planes(self.schema, header.complete))
+        for payload in payloads:
+            count += 1
+            if count <= expected:
+                words = expand(header, self.server, payload).data.cast("B")
+                data.update(words)
+                file.write(words)
+        if count != expected:
+            raise ProtocolViolation(f"an upload has {count} planes instead of {expected}", code="upload_size", culprits=(header.owner,))
+        plain = header.to_bytes()
+        footer = plain + data.digest() + bytes((self.server,)) + len(plain).to_bytes(8, "little") + _MAGIC
+        file.write(footer + hashlib.sha256(footer).digest())
+
+    def _header(self, owner: str) -> tuple[Header, bytes]:
+        """Header and checksum of an owner's stored upload."""
+        try:
+            with self._place(owner).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - _TRAILER))
+                trailer = file.read()
+                length = int.from_bytes(trailer[1:9], "little")
+                file.seek(max(0, size - _TRAILER - _DIGEST - length))
+                footer = file.read()
+        except FileNotFoundError:
+            raise SchemaError(f"owner {owner!r} has no upload here; upload its rows first", code="upload_unknown") from None
+        if hashlib.sha256(footer[:-_DIGEST]).digest() != footer[-_DIGEST:] or trailer[9 : 9 + len(_MAGIC)] != _MAGIC:
+            raise _damaged(owner)
+        header = Header.from_bytes(footer[:length])
+        fits = header.owner == owner and header.schema == self.schema.digest.hex() and trailer[0] == self.server
+        if not fits or size != self._data_bytes(header) + len(footer):
+            raise VeilstatError(f"the file of {owner!r} is of another owner, schema or server; remove it", code="upload_foreign")
+        return header, footer[length : length + _DIGEST]
+
+    def _current(self, owner: str) -> tuple[Header, bytes]:
+        """The same, unless it was withdrawn: a crash may have left the file."""
+        header, digest = self._header(owner)
+        if header.version <= self._withdrawn_version(owner):
+            raise SchemaError(f"owner {owner!r} has withdrawn its upload", code="upload_unknown")
+        return header, digest
+
+    def _stored_version(self, owner: str) -> int:
+        return self._header(owner)[0].version if self._place(owner).exists() else 0
+
+    def _withdrawn_version(self, owner: str) -> int:
+        place = self._withdrawn(owner)
+        return int(json.loads(place.read_bytes())["version"]) if place.exists() else 0
+
+    def _data_bytes(self, header: Header) -> int:
+        return 2 * header.plane_bytes * len(planes(self.schema, header.complete))
+
+    def _place(self, owner: str) -> Path:
+        return self.directory / (hashlib.sha256(owner.encode()).hexdigest() + ".shares")
+
+    def _withdrawn(self, owner: str) -> Path:
+        return self._place(owner).with_suffix(".withdrawn")
+
+
+@contextmanager
+def _replacing(place: Path) -> Iterator[BinaryIO]:
+    """A file that takes its place when it is complete and on disk, or not at all."""
+    temporary = place.with_suffix(".part")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(place)
+        _sync_directory(place.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a new or removed name durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _data_digest(place: Path, size: int) -> bytes:
+    state = hashlib.sha256()
+    with place.open("rb") as file:
+        while size:
+            chunk = file.read(min(size, _CHUNK))
+            state.update(chunk)
+            size = size - len(chunk) if chunk else 0
+    return state.digest()
+
+
+def _damaged(owner: str) -> VeilstatError:
+    return VeilstatError(
+        f"the stored upload of {owner!r} is damaged; check the disk, remove the file and upload again", code="upload_damaged"
+    )
