@@ -137,8 +137,8 @@ class _Analysis:
         scale = common_scale(a.scale, b.scale)
         common = self.denominators.common(a.denominators, b.denominators)
         sign = self.denominators.signing(common)
-        size = np.asarray((self._aligned(a, scale, common) + self._aligned(b, scale, common)) * self.denominators.bound(sign), dtype=object)
-        bits = max(1, int(size.max(initial=0)).bit_length())
+        size = (self._aligned(a, scale, common) + self._aligned(b, scale, common)) * self.denominators.bound(sign)
+        bits = max(1, int(np.max(size, initial=0)).bit_length())
         self.comparisons[place] = Comparison(scale, common, sign, bits)
         self._fit(bits + MASKING)
 

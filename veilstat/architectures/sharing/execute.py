@@ -183,6 +183,7 @@ class _Execution:
     def _divided(self, node: Node) -> Task[Value]:
         above, below = node.args
         value, factors = yield from need(("node", above), self._below(self._inverted(self.known.forms[below].denominators)))
+        value = rearranged(value, lambda part: np.broadcast_to(part, node.shape))
         inverted = reciprocals(self.nodes[below])
         if inverted is not None:
             return scaled(value, inverted[1])
@@ -314,14 +315,14 @@ class _Execution:
         assert isinstance(body, Circuit) and isinstance(times_at_most, int)
         carried = [name for name in names if name in body.outputs]
         values = yield from need(*(("node", arg) for arg in node.args))
-        state = dict(zip(names, values, strict=True))
+        state = {name: as_shares(self.party, self.domain, value) for name, value in zip(names, values, strict=True)}
         wanted: list[Hashable] = [("node", body.outputs[name].node) for name in (*carried, "done")]
         done, count = 0, 0
         while not done and count < times_at_most:
             leaves = {at: state[str(inside.attributes["name"])] for at, inside in enumerate(body.nodes) if inside.op is Op.STATE}
             execution = _Execution(self.known.bodies[place], self.domain, leaves, self.public, self.party)
             *results, flag = yield from execution.run(wanted)
-            state |= dict(zip(carried, results, strict=True))
+            state |= {name: as_shares(self.party, self.domain, value) for name, value in zip(carried, results, strict=True)}
             self.in_bounds += execution.in_bounds
             done, count = int((yield from open_masked(as_shares(self.party, self.domain, flag)))), count + 1
         form, forms = self.known.forms[place], self.known.bodies[place].forms
