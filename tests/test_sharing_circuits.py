@@ -207,3 +207,26 @@ def test_an_iteration_that_leaves_its_bounds_opens_marks_alone():
     final = iteration(12, 5, inputs)
     chosen, leaves = inputs.cut({"y": Output(final.index, Fraction(1, 2**16))})
     assert set(on_shares(chosen, leaves, inputs.public)[0]) == {OUT_OF_RANGE}
+
+
+def test_the_field_has_room_for_every_mask():
+    """Numbers far above those of divisions: comparisons, equalities, roundings and systems of 500 bits."""
+    inputs = Inputs(10)
+    high = 1 << 500
+    a = inputs.total((3,), -high, high, values=[high, -high, 5])
+    b = inputs.total((3,), -high, high, values=[-high, -high, 6])
+    matrix = inputs.total((2, 2), -high, high, values=[[high, 1], [1, -high]])
+    inputs.check(a.less(b))
+    inputs.check(a.equal(b))
+    inputs.check((a / 3).round(Fraction(1), Fraction(-high), Fraction(high)))
+    inputs.check(matrix.solve(matrix[:, 0]), (a / inputs.total((), 1, 3, values=3)).less(b))
+
+
+def test_sums_over_one_denominator_leave_it_as_it_is():
+    inputs = Inputs(11)
+    n = inputs.total((), 1, 1 << 20, values=12345)
+    parts = [inputs.total((), 0, 1 << 30) / n for _ in range(20)]
+    total = sum(parts[1:], parts[0])
+    _, _, known = inputs.check(total, parts[0] - parts[1], total * total - parts[2])
+    assert {len(monomial) for monomial in known.denominators.monomials} == {0, 1}
+    assert max(power for monomial in known.denominators.monomials for _, power in monomial) == 2
