@@ -137,6 +137,13 @@ def test_systems_of_rationals_solved_in_turn(seed):
     inputs.check(first, second, third, (a @ first).sum() - right.sum(), (first * second).sum() / weight)
 
 
+def test_public_systems_with_shared_right_sides():
+    inputs = Inputs(12)
+    matrix = inputs.broadcast((2, 2), -9, 9, values=[[2, 1], [1, 3]])
+    solution = matrix.solve(inputs.total((2,), -99, 99, values=[5, -7]))
+    inputs.check(solution, solution @ matrix)
+
+
 def test_systems_with_undefined_entries_have_undefined_solutions():
     inputs = Inputs(9)
     matrix, right = inputs.total((2, 2), -9, 9, values=[[1, 2], [3, 4]]), inputs.total((2,), 0, 9, values=[1, 1])
