@@ -8,10 +8,9 @@ from typing import Any
 import tomli_w
 
 from veilstat.language.errors import SchemaError
+from veilstat.language.schema import read_toml
 from veilstat.protocol.identity import Roster
 from veilstat.transports.directory import Address, Directory
-
-from .study_file import read_toml
 
 _NEEDED, _OPTIONAL = {"role", "key", "certificate"}, {"sealing", "address"}
 _HEAD = """# Who takes part in the study. Public: every party keeps the same file, and checks the keys of the others over another channel.

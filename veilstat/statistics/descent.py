@@ -26,7 +26,7 @@ from veilstat.language.schema import Schema
 from veilstat.language.step import Answer, Opened, Request, Step, WireType
 from veilstat.language.trace import Trace, Value, stack
 
-from .columns import require_rows
+from .columns import check_number, check_option, require_rows
 from .design import Design, DesignColumn
 
 LATTICE = Fraction(1, 2**40)
@@ -55,14 +55,11 @@ class Settings:
     max_iterations: int
 
     def __post_init__(self) -> None:
-        if self.standardise not in (MOMENTS, BOUNDS, None):
-            raise SchemaError(f"standardise must be 'moments', 'bounds' or None, not {self.standardise!r}", code="bad_option")
-        if self.acceleration not in ("nesterov", None):
-            raise SchemaError(f"acceleration must be 'nesterov' or None, not {self.acceleration!r}", code="bad_option")
-        if self.rate is not None and not 0 < self.rate < 1e6:
-            raise SchemaError("rate must be a positive number", code="bad_option")
-        if not 0 < self.tolerance < 1:
-            raise SchemaError("tolerance must lie between 0 and 1", code="bad_option")
+        check_option("standardise", self.standardise, (MOMENTS, BOUNDS, None))
+        check_option("acceleration", self.acceleration, ("nesterov", None))
+        if self.rate is not None:
+            check_number("rate", self.rate, 0, 1e6)
+        check_number("tolerance", self.tolerance, 0, 1)
         if isinstance(self.max_iterations, bool) or not isinstance(self.max_iterations, int) or not 1 <= self.max_iterations <= 1_000_000:
             raise SchemaError("max_iterations must be a whole number from 1 to 1,000,000", code="bad_option")
 

@@ -23,7 +23,7 @@ from veilstat.language.schema import Schema
 from veilstat.language.step import Answer, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 
-from .columns import require_rows
+from .columns import check_option, require_rows
 from .descent import Descent, Fit, Settings
 from .design import Design, make_design
 from .formula import parse_formula
@@ -53,8 +53,7 @@ class LinearRegression:
     max_iterations: int = 1000
 
     def __post_init__(self) -> None:
-        if self.method not in (NORMAL_EQUATIONS, GRADIENT_DESCENT):
-            raise SchemaError(f"method must be {NORMAL_EQUATIONS!r} or {GRADIENT_DESCENT!r}, not {self.method!r}", code="bad_option")
+        check_option("method", self.method, (NORMAL_EQUATIONS, GRADIENT_DESCENT))
         self._settings()
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
@@ -77,6 +76,8 @@ class LinearRegression:
         try:
             opened = yield Request("moments")
         except SingularMatrix as error:
+            if error.column == 0 and not design.columns[0].sources:
+                require_rows(0, f"linear regression {self.formula!r}")
             raise collinear(design, error) from None
         return _from_moments(self.formula, design, opened)
 
