@@ -22,7 +22,7 @@ from veilstat.language.errors import CapabilityError
 from veilstat.language.evaluate import NoRows, evaluate
 
 from .araki16 import Domain, Elements, Shares, constant, reshare, split
-from .conversion import signs, to_field
+from .conversion import divided, signs
 from .floor import open_under_mask
 from .polynomials import REAL, Polynomial, Term, as_polynomial
 from .prss import Party
@@ -110,7 +110,7 @@ def row_totals(
         if chosen:
             parts = [_flat(totals[place], ring, [own[place] for own in summands]) for place in chosen]
             ringed = yield from reshare(party, ring, np.concatenate(parts))
-            field = split((yield from to_field(party, ringed, target)), [part.shape for part in parts])
+            field = split((yield from divided(party, ringed, 0, target)), [part.shape for part in parts])
             results |= {totals[place].place: _shaped(circuit, totals[place], shares) for place, shares in zip(chosen, field, strict=True)}
     return results
 

@@ -52,7 +52,7 @@ class Columns:
             own, previous = self.words[place]
             if ring == NARROW:
                 return Shares(NARROW, own[0], previous[0])
-            return Shares(WIDE, WIDE.joined(*own), WIDE.joined(*previous))
+            return Shares(WIDE, WIDE.from_words(*own), WIDE.from_words(*previous))
         if not term.factors and not term.flags:
             return constant(self.party, ring, np.ones(self.rows, dtype=np.int64))
         found = self.known.get((term, ring.bits))
