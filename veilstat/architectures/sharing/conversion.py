@@ -20,6 +20,12 @@ from .rounds import SERVERS, Protocol
 from .words import WORD, WORDS, above, bit, carries, shifted_left, to_arithmetic
 
 
+def everywhere(party: Party, domain: Domain, integer: int, shape: tuple[int, ...]) -> Shares:
+    """One public integer as a sharing of any shape; it is encoded once."""
+    single = constant(party, domain, np.array(integer, dtype=object))
+    return single.rearranged(lambda part: np.broadcast_to(part, shape))
+
+
 @dataclass(frozen=True, slots=True)
 class Sum:
     """The components of a sharing added as bits, modulo 2^width; ``positive`` is what they were after an offset for the sign."""
@@ -40,7 +46,7 @@ class Sum:
 
 def summed(party: Party, shares: Shares) -> Protocol[Sum]:
     """Signed integers plus half of the ring's order, as bits; 2 + log2(bits of the ring) rounds."""
-    positive = shares + constant(party, shares.domain, np.full(shares.shape, shares.domain.order >> 1, dtype=object))
+    positive = shares + everywhere(party, shares.domain, shares.domain.order >> 1, shares.shape)
     words = Shares(WORDS, _words(positive.own), _words(positive.previous))
     total, majority, carried = yield from _added(party, words, shares.domain.element_bytes * 8)
     return Sum(positive, total, majority, carried)
@@ -52,7 +58,7 @@ def quotient(party: Party, dividend: Sum, places: int, target: Domain) -> Protoc
     tops = [dividend.over(place) for place in (places, dividend.width) if place]
     counts = (yield from to_arithmetic(party, target, stacked(tops))).total(axis=1)
     parts = (_shifted(part, places, target) for part in (dividend.positive.own, dividend.positive.previous))
-    offset = constant(party, target, np.full(dividend.positive.shape, order >> 1, dtype=object))
+    offset = everywhere(party, target, order >> 1, dividend.positive.shape)
     rounded = Shares(target, *parts) - counts[len(tops) - 1].scaled(order) - offset
     return rounded + counts[0] if places else rounded
 
