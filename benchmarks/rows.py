@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import veilstat as vs
+from veilstat.architectures.sharing.araki16 import share
 from veilstat.architectures.sharing.execute_rows import row_totals
 from veilstat.architectures.sharing.field import Field
 from veilstat.architectures.sharing.prss import Party, Prss
@@ -24,6 +25,7 @@ from veilstat.arithmetic.products import gram
 from veilstat.arithmetic.rings import Ring
 from veilstat.language.circuit import Op
 
+FIELD = Field(521)
 COLUMNS = [f"x{place}" for place in range(10)]
 
 
@@ -36,12 +38,15 @@ def uploads(schema: vs.Schema, rows: int, complete: tuple[str, ...], bits: int) 
     return [UploadedRows(header, stack, np.stack([components[i], components[i - 1]], axis=1)) for i in range(3)]
 
 
-def measure(circuit: Any, parts: list[UploadedRows]) -> tuple[float, int, int]:
-    """(CPU seconds of server 0, rounds, bytes that it sends)."""
+def measure(circuit: Any, parts: list[UploadedRows], state: dict[str, Any]) -> tuple[float, int, int]:
+    """(CPU seconds of server 0, rounds, bytes that it sends); ``state`` is shared."""
     keys = [os.urandom(16) for _ in range(3)]
     parties = [Party(index, Prss(keys[index], keys[index - 1])) for index in range(3)]
     places = tuple(place for place, node in enumerate(circuit.nodes) if node.op is Op.INNER)
-    lanes = [row_totals(party, circuit, places, [parts[party.index]], Field(127), {}, {}) for party in parties]
+    nodes = {str(node.attributes["name"]): place for place, node in enumerate(circuit.nodes) if node.op is Op.STATE}
+    dealt = {nodes[name]: share(value, FIELD, os.urandom) for name, value in state.items()}
+    shared = [{place: shares[index] for place, shares in dealt.items()} for index in range(3)]
+    lanes = [row_totals(party, circuit, places, [parts[party.index]], FIELD, {}, shared[party.index]) for party in parties]
     spent, rounds, sent = 0.0, 0, 0
     received: list[bytes | None] = [None] * 3
     while True:
@@ -85,10 +90,18 @@ def main() -> None:
         for name, (query, complete) in queries.items():
             parts = uploads(schema, rows, complete, 64)
             circuit = query.steps(schema)[0].trace(schema, 1)
-            runs = [measure(circuit, parts) for _ in range(3)]
+            runs = [measure(circuit, parts, {}) for _ in range(3)]
             spent, rounds, sent = min(runs)
             least = f"{1e3 * floor(rows):.1f}" if name.startswith("cov") else ""
             print(f"| {name} | {rows:,} x 10 | {1e3 * spent:.1f} | {least} | {rounds} | {sent:,} |", flush=True)
+    binary = vs.Schema(*schema, vs.Binary("y"), max_rows=2**20)
+    complete = tuple(column.name for column in binary)
+    for method in (vs.LinearRegression, vs.LogisticRegression):
+        step = next(step for step in method(f"y ~ {' + '.join(COLUMNS)}", method="gradient_descent").steps(binary) if step.state)
+        held = next(node for node in step.trace_held(binary, 1).nodes if node.op is Op.ITERATE)
+        state = {"probe": np.array([place << 36 for place in range(11)], dtype=object)}
+        spent, rounds, sent = min(measure(held.attributes["body"], uploads(binary, 10_000, complete, 128), state) for _ in range(3))
+        print(f"| {method.name} gradient, protected state | 10,000 x 10 | {1e3 * spent:.1f} |  | {rounds} | {sent:,} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,12 +24,13 @@ from veilstat.language.evaluate import NoRows, evaluate
 from .araki16 import Domain, Elements, Shares, constant, reshare, split
 from .conversion import divided, signs
 from .floor import open_under_mask
+from .logistic import logistic
 from .polynomials import REAL, Polynomial, Term, as_polynomial
 from .prss import Party
 from .ring import NARROW, WIDE, RingDomain
 from .rounds import Protocol, gather
 from .rows import Columns, summand, summand_of_sums
-from .symbolic import Polynomials, Sign, Symbols, Weighted, row_values
+from .symbolic import Logistic, Polynomials, Sign, Symbols, Weighted, row_values
 from .uploads import COUNTED, PRESENT, UploadedRows
 from .words import to_arithmetic
 
@@ -104,15 +105,9 @@ def row_totals(
     summands = yield from gather(
         _owner(party, upload, own, owner, totals) for owner, (upload, own) in enumerate(zip(uploads, symbols, strict=True))
     )
-    results: dict[int, Shares] = {}
-    for ring in (NARROW, WIDE):
-        chosen = [place for place, total in enumerate(totals) if total.ring == ring]
-        if chosen:
-            parts = [_flat(totals[place], ring, [own[place] for own in summands]) for place in chosen]
-            ringed = yield from reshare(party, ring, np.concatenate(parts))
-            field = split((yield from divided(party, ringed, 0, target)), [part.shape for part in parts])
-            results |= {totals[place].place: _shaped(circuit, totals[place], shares) for place, shares in zip(chosen, field, strict=True)}
-    return results
+    converted = yield from gather(_converted(party, circuit, ring, totals, summands, target) for ring in (NARROW, WIDE))
+    narrow, wide_ones = converted
+    return {**narrow, **wide_ones}
 
 
 def _into_ring(party: Party, circuit: Circuit, shared: Mapping[int, Shares]) -> Protocol[dict[int, Shares]]:
@@ -146,8 +141,8 @@ def _total(circuit: Circuit, place: int, values: Sequence[Mapping[int, Polynomia
     outer = np.multiply.outer(*contents)
     assert node.bounds is not None
     dense = node.bounds.dense(node.shape)
-    largest = np.maximum(abs(dense.lower), abs(dense.upper)).reshape(outer.shape) // outer
-    bits = int(largest.max(initial=0)).bit_length() + 1
+    ends = zip(dense.lower.reshape(-1), dense.upper.reshape(-1), outer.reshape(-1), strict=True)
+    bits = max((max(abs(low), abs(high)) // divisor for low, high, divisor in ends), default=0).bit_length() + 1
     if bits > WIDE.bits:
         raise CapabilityError(
             f"a total of rows needs {bits} bits, at most {WIDE.bits} are possible; coarsen the columns' steps", code="too_wide"
@@ -208,6 +203,19 @@ def _counted(columns: Columns, polynomials: Sequence[Polynomial], ring: RingDoma
     return result
 
 
+def _converted(
+    party: Party, circuit: Circuit, ring: RingDomain, totals: Sequence[Total], summands: Sequence[list[Elements]], target: Domain
+) -> Protocol[dict[int, Shares]]:
+    """All totals of one ring, from the summands of every owner's rows into the target."""
+    chosen = [place for place, total in enumerate(totals) if total.ring == ring]
+    if not chosen:
+        return {}
+    parts = [_flat(totals[place], ring, [own[place] for own in summands]) for place in chosen]
+    shares = yield from reshare(party, ring, np.concatenate(parts))
+    exact = split((yield from divided(party, shares, 0, target)), [part.shape for part in parts])
+    return {totals[place].place: _shaped(circuit, totals[place], part) for place, part in zip(chosen, exact, strict=True)}
+
+
 def _flat(total: Total, ring: RingDomain, summands: Sequence[Elements]) -> Elements:
     """All owners' summands together, of a symmetric total its upper triangle."""
     added = ring.sum(np.stack(summands), 0)
@@ -240,7 +248,10 @@ def _compute(party: Party, symbols: Symbols, place: int, columns: Columns, ring:
             weighted = WIDE.weighted_sums(WIDE.add(weights.own, weights.previous)[None], both)
             cross = WIDE.subtract(weighted, WIDE.weighted_sums(weights.previous[None], previous))
             return (yield from reshare(party, WIDE, cross[0]))
-    raise CapabilityError("this function is not computed on shared rows", code="not_on_rows")
+        case Logistic(operand, scale, bits):
+            yield from columns.prepare(operand.terms, WIDE)
+            return (yield from logistic(party, columns.combined(operand, WIDE), scale, bits, ring))
+    raise AssertionError(definition)
 
 
 def _order(term: Term) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from veilstat.language.circuit import Circuit, Node, Op
 from veilstat.language.errors import CapabilityError
 
 from .araki16 import Shares
+from .logistic import RESULT_BITS
 from .polynomials import REAL, Factor, Polynomial, Term, as_polynomial
 from .uploads import CODES, LEVEL, PRESENT, Plane
 
@@ -35,7 +36,7 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class Logistic:
-    """1 / (1 + exp(-x)) for x = operand * scale, |operand| < 2^bits."""
+    """1 / (1 + exp(-x)) in units of 2^-28, for x = operand * scale, |operand| < 2^bits."""
 
     operand: Polynomial
     scale: Fraction
@@ -50,6 +51,7 @@ class Weighted:
     weights: Shares = field(repr=False)
 
 
+LOGISTIC = "logistic"
 Definition: TypeAlias = "Plane | Sign | Logistic | Weighted"
 
 
@@ -60,6 +62,7 @@ class Symbols:
         self.planes = planes
         self.definitions: list[Definition] = list(planes)
         self._places = {plane: place for place, plane in enumerate(planes)}
+        self._functions: dict[object, Polynomial] = {}
         self._levels: dict[str, list[Plane]] = {}
         for plane in planes:
             if plane.kind == LEVEL:
@@ -100,6 +103,13 @@ class Symbols:
         if bits > 62:
             raise CapabilityError(f"rows are compared up to 62 bits, not {bits}; coarsen the columns' steps", code="too_wide")
         return self.defined(Sign(operand, bits), indicator=True)
+
+    def logistic(self, operand: Polynomial, scale: Fraction, bits: int) -> Polynomial:
+        """The logistic function of an operand, in units of 2^-28; the same factor wherever it is the same operand."""
+        key = (frozenset(operand.terms.items()), scale)
+        if key not in self._functions:
+            self._functions[key] = self.defined(Logistic(operand, scale, bits))
+        return self._functions[key]
 
     def _factor(self, plane: Plane, *, indicator: bool = True) -> Polynomial:
         level_of = plane.column if plane.kind == LEVEL else ""
@@ -162,7 +172,7 @@ class _RowValues:
                 condition = self.values[node.args[0]]
                 if_one, if_zero = (self._on_scale(arg, node.scale) for arg in node.args[1:])
                 return np.asarray(if_zero + condition * (if_one - if_zero), dtype=object)
-            case Op.FUNCTION if name == "logistic":
+            case Op.FUNCTION if name == LOGISTIC:
                 return self._logistic(node)
         raise CapabilityError(f"{node.op} is not computed on shared rows", code="not_on_rows")
 
@@ -210,8 +220,13 @@ class _RowValues:
     def _logistic(self, node: Node) -> Polynomials:
         operand = self.circuit.nodes[node.args[0]]
         assert operand.scale is not None and operand.bits is not None and node.scale is not None
+        units = Fraction(1, 2**RESULT_BITS) / node.scale
+        if units.denominator != 1:
+            raise CapabilityError(
+                f"on shared rows a function has multiples of 2^-{RESULT_BITS}, which the step declares coarser", code="not_on_rows"
+            )
         values = self.values[node.args[0]].reshape(-1)
-        results = [self.symbols.defined(Logistic(as_polynomial(value), operand.scale, operand.bits)) for value in values]
+        results = [self.symbols.logistic(as_polynomial(value), operand.scale, operand.bits) * int(units) for value in values]
         return np.array([*results, None], dtype=object)[:-1].reshape(node.shape)
 
 
