@@ -8,6 +8,7 @@ import pytest
 from veilstat.architectures.clear import Clear
 from veilstat.architectures.interface import Architecture
 from veilstat.architectures.masking import Masking, bonawitz17
+from veilstat.architectures.sharing import Sharing
 from veilstat.arithmetic.keystream import Keystream
 from veilstat.language.cut import Cut
 from veilstat.testing import conformance
@@ -17,6 +18,9 @@ PROTECTING = {
     "masking": lambda: Masking(),
     "masking_server": lambda: Masking(recipient="server"),
     "masking_three_collude": lambda: Masking(colluding=3),
+    "sharing": lambda: Sharing(),
+    "sharing_two_servers": lambda: Sharing(servers=2, colluding=0),
+    "sharing_among_owners": lambda: Sharing(servers="owners", min_owners=4),
     "masking_none_colludes": lambda: Masking(colluding=0, min_owners=2),
 }
 ALL = {**PROTECTING, "clear": Clear, "toy": lambda: ToyArithmetic(64)}
@@ -115,7 +119,7 @@ def test_masked_vectors_look_uniform():
     query = conformance.queries(conformance.SHORT)[1]
     for _ in range(40):
         study.run(query)
-    raw = b"".join(payload for _, payload in conformance._payloads(study, "masked_input"))
+    raw = b"".join(payload for view in conformance._by_query(study, "masked_input") for payload in view.values())
     counts = np.bincount(np.frombuffer(raw, dtype=np.uint8), minlength=256)
     expected = len(raw) / 256
     assert ((counts - expected) ** 2 / expected).sum() < 255 + 6 * (2 * 255) ** 0.5

@@ -11,7 +11,7 @@ from veilstat.architectures.masking import bonawitz17 as paper
 from veilstat.architectures.masking.bonawitz17_analyst import AwaitResult
 from veilstat.architectures.masking.bonawitz17_owner import Owner
 from veilstat.architectures.masking.bonawitz17_server import Server
-from veilstat.architectures.masking.threshold import curious_threshold, default_colluding
+from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.arithmetic import shamir
 from veilstat.arithmetic.agreement import KeyPair
 from veilstat.arithmetic.rings import Ring

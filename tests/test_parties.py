@@ -9,6 +9,7 @@ import pytest
 import veilstat as vs
 from veilstat.language.step import Request, Step
 from veilstat.platform import messages
+from veilstat.platform.definition import PARTIES
 from veilstat.platform.driver import as_error
 from veilstat.platform.gate import OpeningRecord, ReleaseGate
 from veilstat.platform.plan import make_plan
@@ -65,7 +66,7 @@ def forged_proposal(study, signer, query=b'{"statistic":"mean","parameters":{"co
     signature = signer.sign(proposal_message(digest, query_id, query))
     root = session_root(digest, query_id, backend.analyst.roster.digest, ("analyst",), signature)
     body = messages.encode(messages.Proposal(query, digest, query_id, signature))
-    [frame] = seal(analyst.identity, root, NO_STEP, messages.PROPOSE, messages.OWNERS, body)
+    [frame] = seal(analyst.identity, root, NO_STEP, messages.PROPOSE, PARTIES, body)
     return frame
 
 
@@ -113,7 +114,7 @@ def test_garbage_and_misdirected_frames_are_noted_and_change_nothing(study):
 
 def test_nobody_but_the_analyst_may_ask(study):
     _, agent, _, server = parts(study)
-    [frame] = seal(server.identity, b"r" * 32, NO_STEP, messages.PROPOSE, messages.OWNERS, b"")
+    [frame] = seal(server.identity, b"r" * 32, NO_STEP, messages.PROPOSE, PARTIES, b"")
     agent.receive(frame)
     assert agent.rejected[-1].code == "unexpected_sender"
 

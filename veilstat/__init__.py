@@ -34,6 +34,7 @@ _HOMES = {
     "Plan": "platform.plan",
     "Policy": "platform.policy",
     "Masking": "architectures.masking",
+    "Sharing": "architectures.sharing",
     "Clear": "architectures.clear",
 }
 

@@ -15,7 +15,7 @@ from veilstat.language.errors import CapabilityError
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Message, Session, Turn
 
-from .interface import Contribution, Released, RoundCost, StepBinding, StepCost, Trust
+from .interface import Authorise, Contribution, Random, Released, RoundCost, StepBinding, StepCost, Trust, no_compute_servers
 from .relay import RESULT, AwaitTotal, encode_total, total_size
 from .totals import owner_totals
 
@@ -59,12 +59,15 @@ class Clear:
         vector = cut.size * _ring(cut).element_bytes
         return StepCost({owner: (RoundCost(CONTRIBUTION, vector, 0),) for owner in owners}, 0, total_size(owners, vector))
 
+    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
+        return ()
+
     def announce(self, random: Callable[[int], bytes]) -> tuple[bytes, bytes]:
         return b"", b""
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Callable[[int], bytes]) -> Session:
         ring = _ring(binding.cut)
-        vector = ring.encode(owner_totals(binding, contribution))
+        vector = ring.encode(owner_totals(binding, contribution, binding.cut))
         message = Message(CONTRIBUTION, binding.server, ring.to_bytes(vector))
         return _session(binding, (binding.server,), Turn((message,), None, binding.participants))
 
@@ -73,6 +76,9 @@ class Clear:
         size = binding.cut.size * ring.element_bytes
         first = _Collect(frozenset(binding.participants), size, binding.analyst, ring, ring.zeros(binding.cut.size))
         return _session(binding, (*binding.participants, binding.analyst), Turn((), first))
+
+    def compute(self, binding: StepBinding, authorise: Authorise, random: Random) -> Session:
+        raise no_compute_servers(self.name)
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
         ring = _ring(binding.cut)

@@ -14,21 +14,24 @@ import numpy as np
 import numpy.typing as npt
 
 from veilstat.language.cut import Cut, Entry, Facts
+from veilstat.language.errors import CapabilityError
 from veilstat.language.evaluate import Rows
 from veilstat.language.step import Arrays
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Session
 
 Random = Callable[[int], bytes]
+Authorise = Callable[[tuple[str, ...]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class RoundCost:
-    """Payload bytes of one round: what the named owner sends to and receives from the server."""
+    """Payload bytes of one round: what an owner sends to and receives from ``peer``, the server where it is None."""
 
     name: str
     sent: int
     received: int
+    peer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class StepCost:
     @property
     def rounds(self) -> int:
         """Rounds in which owners speak."""
-        return len(next(iter(self.owners.values())))
+        return len({entry.name for entry in next(iter(self.owners.values()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,11 @@ class StepBinding:
     key: bytes
 
     @property
+    def servers(self) -> tuple[str, ...]:
+        """The compute servers, in the order in which they are numbered."""
+        return self.roster.with_role("compute")
+
+    @property
     def owners(self) -> tuple[str, ...]:
         """All data owners of the study, whether they take part or not."""
         return self.roster.with_role("owner")
@@ -88,11 +96,13 @@ class Contribution:
     """An owner's input to one step: its rows, or its arrays, and a last check on who survived.
 
     ``authorise`` is asked with the survivors before anything can be opened, and raises ProtocolError to refuse.
+    ``fewest`` is the smallest number of owners that this owner wants to stand in one total.
     """
 
     rows: Rows
     locals: Arrays = field(default_factory=dict)
-    authorise: Callable[[tuple[str, ...]], None] = no_objection
+    authorise: Authorise = no_objection
+    fewest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,11 @@ class Released:
     values: npt.NDArray[np.object_]
     survivors: tuple[str, ...]
     solvable: bool = True
+
+
+def no_compute_servers(name: str) -> CapabilityError:
+    """For architectures that have none."""
+    return CapabilityError(f"the architecture {name!r} has no compute servers", code="no_compute_servers")
 
 
 class Architecture(Protocol):
@@ -146,6 +161,10 @@ class Architecture(Protocol):
         """The round in which an owner sends its protected contribution."""
         ...
 
+    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of the compute servers; () where none is needed."""
+        ...
+
     def announce(self, random: Random) -> tuple[bytes, bytes]:
         """A fresh (secret, key) of the analyst for one step; empty where none is needed."""
         ...
@@ -155,7 +174,11 @@ class Architecture(Protocol):
         ...
 
     def server(self, binding: StepBinding) -> Session:
-        """The server's session; it ends with the survivors."""
+        """The server's session."""
+        ...
+
+    def compute(self, binding: StepBinding, authorise: Authorise, random: Random) -> Session:
+        """A compute server's session; ``authorise`` is asked with the survivors before anything is opened."""
         ...
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.language.cut import Cut
 from veilstat.language.errors import RangeError
 from veilstat.language.evaluate import evaluate
 
 from .interface import Contribution, StepBinding
 
 
-def owner_totals(binding: StepBinding, contribution: Contribution) -> npt.NDArray[np.object_]:
-    """What this owner adds to every opened number, as integers in the cut's order.
+def owner_totals(binding: StepBinding, contribution: Contribution, cut: Cut) -> npt.NDArray[np.object_]:
+    """What this owner adds to every number of ``cut`` (what is opened, or what servers go on from), in its order.
 
     Raises:
         RangeError: a number leaves this owner's part of the bounds that the plan's ring was computed from.
     """
-    cut = binding.cut
     wanted = tuple(opening.node for opening in cut.openings)
     inputs = {**binding.public, **contribution.locals}
     vector = cut.flatten(evaluate(cut.circuit, wanted, rows=contribution.rows, inputs=inputs, known={}))

@@ -60,3 +60,25 @@ def unseal(key: bytes, nonce: bytes, ciphertext: bytes, associated: bytes) -> by
         return AESGCM(key).decrypt(nonce, ciphertext, associated)
     except InvalidTag:
         return None
+
+
+SEALED_BYTES = PUBLIC_KEY_BYTES + TAG_BYTES
+"""What a box sealed to a public key is longer than its content."""
+
+
+def seal_to(public: bytes, context: bytes, label: bytes, plaintext: bytes, random: Random) -> bytes:
+    """A box that only the holder of ``public`` can open: an ephemeral key, and AES-GCM under the shared one.
+
+    ``context`` and ``label`` bind it to one place in one protocol; it does not say who sealed it.
+    """
+    pair = KeyPair.generate(random)
+    return pair.public + seal(derive(pair.exchange(public), context, label, 16), bytes(12), plaintext, b"")
+
+
+def unseal_with(pair: KeyPair, context: bytes, label: bytes, box: bytes) -> bytes | None:
+    """The content of a box, or None where it was not sealed to this pair, context and label."""
+    try:
+        shared = pair.exchange(box[:PUBLIC_KEY_BYTES])
+    except ValueError:
+        return None
+    return unseal(derive(shared, context, label, 16), bytes(12), box[PUBLIC_KEY_BYTES:], b"")

@@ -90,3 +90,11 @@ class Keystream:
 def _encryptor(seed: bytes, mode: Mode) -> Callable[[memoryview, memoryview], int]:
     cipher: Cipher[modes.CTR] = Cipher(algorithms.AES(seed[:KEY_BYTES]), mode(seed[KEY_BYTES:]))  # type: ignore[arg-type]
     return cipher.encryptor().update_into
+
+
+def expand(seed: bytes, size: int) -> bytes:
+    """``size`` bytes of keystream from a 28-byte seed (key, nonce)."""
+    if len(seed) != SEED_BYTES or size > _MOST_BYTES:
+        raise ValueError("a seed has 28 bytes and serves at most 64 GiB")
+    cipher: Cipher[modes.CTR] = Cipher(algorithms.AES(seed[:KEY_BYTES]), counter_mode(seed[KEY_BYTES:]))  # type: ignore[arg-type]
+    return cipher.encryptor().update(bytes(size))

@@ -44,10 +44,9 @@ class Op(StrEnum):
     SELECT = "select"  # condition, if 1, if 0
     FUNCTION = "function"  # name: logistic or softplus, rounded per element to the node's scale
     DIVIDE = "divide"  # exact; undefined (nan) where the divisor is 0
-    SQRT = "sqrt"  # to 128 significant bits
     SOLVE = "solve"  # A x = B, exact
-    ROUND = "round"  # to the node's scale, half to even; refused outside the node's bounds
-    ITERATE = "iterate"  # body: repeat on the state until done or `times`, then hold it
+    ROUND = "round"  # to the node's scale, half up; refused outside the node's bounds
+    ITERATE = "iterate"  # body: repeat on the state until done or `times`, then hold it; inputs that it does not return stay
 
 
 LINEAR = frozenset({Op.ADD, Op.SUBTRACT, Op.SUM, Op.INDEX, Op.CONCATENATE})
@@ -89,11 +88,13 @@ class Output:
 
     ``resolution``: when a protocol still protects a non-integer value here, it opens this multiple of it.
     ``determined``: given only if it follows from what is opened anyway; never opened for its own sake.
+    ``guarded``: nothing below it may be opened in its place.
     """
 
     node: int
     resolution: Fraction | None = None
     determined: bool = False
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +111,7 @@ class Circuit:
         for node in self.nodes:
             state.update(_canonical(node))
         for name, output in sorted(self.outputs.items()):
-            state.update(repr((name, output.node, output.resolution, output.determined)).encode())
+            state.update(repr((name, output)).encode())
         return state.digest()
 
     def node_digests(self) -> tuple[bytes, ...]:

@@ -144,6 +144,14 @@ def cut(circuit: Circuit, entry: Entry, supports: Supports) -> Cut:
     return _Cutter(circuit, entry, supports).cut()
 
 
+def entering(chosen: Cut) -> Cut:
+    """What owners send for a cut that stands behind products, comparisons or iterations of totals: the frontier of
+    what is linear in their rows. It is protected from entry on and never opened.
+    """
+    cutter = _Entering(chosen.circuit, Entry.TOTALS, lambda facts: facts.is_linear and facts.scale is not None)
+    return cutter.below(chosen.openings)
+
+
 class _Cutter:
     def __init__(self, circuit: Circuit, entry: Entry, supports: Supports) -> None:
         self.circuit, self.entry, self.supports = circuit, entry, supports
@@ -186,10 +194,18 @@ class _Cutter:
         return all(inner.protected[output.node] or not inner.private[output.node] for output in body.outputs.values())
 
     def cut(self) -> Cut:
-        outputs = self.circuit.outputs
-        for output in outputs.values():
+        for output in self.circuit.outputs.values():
+            if output.guarded and self.private[output.node] and not self.protected[output.node]:
+                raise CapabilityError(
+                    "this architecture would have to open what the query keeps sealed; servers that compare before anything is opened can run it: "
+                    "vs.Sharing(servers=3, open='estimate')",
+                    code="needs_comparison",
+                )
             if not output.determined:
                 self._walk(output.node, frozenset(range(self.circuit.nodes[output.node].size)), output.resolution)
+        return self._chosen()
+
+    def _chosen(self) -> Cut:
         chosen = self._choose()
         order = sorted(chosen)
         openings = tuple(Opening(place, tuple(sorted(chosen[place])), self.resolutions.get(place)) for place in order)
@@ -205,7 +221,7 @@ class _Cutter:
                 lower += [0] * len(opening.elements)
                 upper += [0] * len(opening.elements)
         known = {opening.node: set(opening.elements) for opening in openings}
-        answers = tuple(sorted(name for name, output in outputs.items() if self._follows(output.node, known)))
+        answers = tuple(sorted(name for name, output in self.circuit.outputs.items() if self._follows(output.node, known)))
         return Cut(self.circuit, openings, answers, tuple(lower), tuple(upper))
 
     def _walk(self, place: int, elements: frozenset[int], resolution: Fraction | None) -> None:
@@ -234,9 +250,12 @@ class _Cutter:
                 code="rows_unprotected",
             )
         if node.op is Op.ITERATE:
-            raise CapabilityError("this architecture cannot hold the state of an iteration", code="state_unprotected")
+            self._walk_iteration(node)
         for arg in node.args:
             self._walk(arg, frozenset(range(self.circuit.nodes[arg].size)), None)
+
+    def _walk_iteration(self, node: Node) -> None:
+        raise CapabilityError("this architecture cannot hold the state of an iteration", code="state_unprotected")
 
     def _choose(self) -> dict[int, set[int]]:
         """Linear forms as they are, unless together they determine every term: then the terms, which are narrower."""
@@ -304,6 +323,23 @@ class _Cutter:
             flat = np.frombuffer(node.attributes["flat"], dtype=np.int64)  # type: ignore[arg-type]
             return self._elements_follow(node.args[0], frozenset(int(flat[element]) for element in elements), known)
         return all(self._elements_follow(arg, frozenset(range(self.circuit.nodes[arg].size)), known) for arg in node.args)
+
+
+class _Entering(_Cutter):
+    """Looks for what an iteration starts from, instead of refusing it."""
+
+    def below(self, openings: tuple[Opening, ...]) -> Cut:
+        for opening in openings:
+            self._walk(opening.node, frozenset(opening.elements), None)
+        return self._chosen()
+
+    def _walk_iteration(self, node: Node) -> None:
+        body = node.attributes["body"]
+        assert isinstance(body, Circuit)
+        if any(inside.rows for inside in body.nodes):
+            raise CapabilityError(
+                "owners' totals would depend on a state that is not opened; let owners send rows (entry='rows')", code="state_unprotected"
+            )
 
 
 def _broadcast(shape: tuple[int, ...], target: tuple[int, ...]) -> npt.NDArray[np.int64]:

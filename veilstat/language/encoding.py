@@ -44,6 +44,11 @@ def round_half_even(value: Fraction) -> int:
     return round(value)
 
 
+def round_half_up(value: Fraction) -> int:
+    """The nearest integer, ties upwards: floor(value + 1/2), which servers can compute on shares."""
+    return (2 * value.numerator + value.denominator) // (2 * value.denominator)
+
+
 def nearest_floats(codes: Integers, origin: Fraction, step: Fraction) -> npt.NDArray[np.float64]:
     """``origin + step * codes``, each rounded once to the nearest float64."""
     distinct, place = np.unique(codes, return_inverse=True)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from .bounds import objects
 from .circuit import Circuit, Node, Op
 from .columns import Codes
-from .encoding import round_half_even
+from .encoding import round_half_up
 from .errors import RangeError
 from .exact import inner
 
@@ -188,8 +188,6 @@ class _Evaluation:
                 return np.asarray(a * rest[0])
             case Op.DIVIDE:
                 return _elementwise(_divide, a, rest[0])
-            case Op.SQRT:
-                return _elementwise(_sqrt, a)
         raise AssertionError(node.op)
 
     def _wide(self, place: int, node: Node) -> Array:
@@ -261,14 +259,15 @@ class _Evaluation:
         body, times = node.attributes["body"], node.attributes["times"]
         names = str(node.attributes["names"]).split()
         assert isinstance(body, Circuit) and isinstance(times, int)
+        carried = [name for name in names if name in body.outputs]
         state = {name: self.values[arg] for name, arg in zip(names, node.args, strict=True)}
         done, count = 0, 0
         while not done and count < times:
-            wanted = tuple(body.outputs[name].node for name in (*names, "done"))
+            wanted = tuple(body.outputs[name].node for name in (*carried, "done"))
             values = evaluate(body, wanted, rows=self.rows, inputs={**self.inputs, **state}, known={}, solve=self.solve)
-            state = {name: values[body.outputs[name].node] for name in names}
+            state |= {name: values[body.outputs[name].node] for name in carried}
             done, count = int(values[body.outputs["done"].node]), count + 1
-        flat = [Fraction(int(element)) * _scale(body, name) for name in names for element in state[name].reshape(-1)]
+        flat = [Fraction(int(element)) * _scale(body, name) for name in carried for element in state[name].reshape(-1)]
         return np.array([*flat, Fraction(done), Fraction(count)], dtype=object)
 
 
@@ -306,17 +305,6 @@ def _divide(a: Any, b: Any) -> Any:
     return math.nan if b == 0 or b != b else a / b
 
 
-def _sqrt(value: Any) -> Any:
-    if not value >= 0:
-        return math.nan
-    if value == 0:
-        return Fraction(0)
-    shift = 256 - (value.numerator.bit_length() - value.denominator.bit_length())
-    shift += shift % 2
-    scaled = (value.numerator << shift) // value.denominator if shift >= 0 else value.numerator // (value.denominator << -shift)
-    return Fraction(math.isqrt(scaled)) / (Fraction(2) ** (shift // 2))
-
-
 def _function(node: Node, x: npt.NDArray[np.float64]) -> Array:
     assert node.scale is not None and node.bounds is not None
     with np.errstate(over="ignore", under="ignore"):
@@ -335,7 +323,7 @@ def _round(node: Node, value: Array) -> Array:
     assert scale is not None
     if any(element != element for element in value.reshape(-1)):
         raise RangeError("an iteration met an undefined value (a division by zero)", code="undefined")
-    rounded = _elementwise(lambda element: round_half_even(element / scale), value)
+    rounded = _elementwise(lambda element: round_half_up(element / scale), value)
     _require_range(node, rounded.min(initial=0), rounded.max(initial=0))
     return _fit(rounded, node)
 

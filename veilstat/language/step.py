@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from .bounds import Interval
 from .circuit import Circuit, Op, Output
 from .errors import RangeError
+from .hoist import hoist
 from .schema import Schema
 from .trace import Trace, Value
 
@@ -66,6 +67,7 @@ class Answer:
     value: Value
     resolution: Fraction | None = None
     determined: bool = False
+    guarded: bool = False
 
 
 Contribution: TypeAlias = "Callable[[Trace, Mapping[str, Value]], Mapping[str, Value]]"
@@ -104,7 +106,8 @@ class Step:
         body = self._trace(Trace(schema, owners), Op.STATE)
         trace = Trace(schema, owners)
         initial = {name: trace.array(Op.PUBLIC, name, t.shape, t.scale, t.interval) for name, t in self.state.items()}
-        final = trace.iterate(body, initial, self.at_most)
+        body, totals = hoist(body, trace)
+        final = trace.iterate(body, {**initial, **totals}, self.at_most)
         outputs, start = {}, 0
         for name in sorted(self.state):
             wire = self.state[name]
@@ -127,7 +130,7 @@ class Step:
         outputs = {}
         for name, answer in answers.items():
             plain = answer if isinstance(answer, Answer) else Answer(answer)
-            outputs[name] = Output(plain.value.index, plain.resolution, plain.determined)
+            outputs[name] = Output(plain.value.index, plain.resolution, plain.determined, plain.guarded)
         return trace.finish(outputs)
 
 
@@ -161,6 +164,15 @@ class Opened:
     def number(self, name: str) -> Any:
         """A single exact number (or nan)."""
         return self.values[name].reshape(-1)[0]
+
+
+@runtime_checkable
+class HasForms(Protocol):
+    """A statistic that can be computed in several ways; a plan takes the first that the architecture can protect."""
+
+    def forms(self, schema: Schema) -> tuple[Statistic[Any], ...]:
+        """The same query in every form, in order of preference."""
+        ...
 
 
 class Statistic(Protocol[R_co]):

@@ -8,6 +8,7 @@ ciphertexts. A protected value has no truth value: ``if value:`` is refused, sin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from math import gcd
 from typing import Any, NoReturn, TypeAlias
@@ -113,17 +114,13 @@ class Value:
         return self.trace.add_node(Op.FUNCTION, (self,), {"name": name}, self.shape, self.node.rows, scale, bounds)
 
     def round(self, scale: Fraction, lower: Fraction, upper: Fraction) -> Value:
-        """The nearest multiple of ``scale``, half to even; refused at run time outside [lower, upper]."""
+        """The nearest multiple of ``scale``, half up; refused at run time outside [lower, upper]."""
         bounds = Interval.of(_floor(lower / scale), -_floor(-upper / scale))
         return self.trace.add_node(Op.ROUND, (self,), {}, self.shape, self.node.rows, scale, bounds)
 
     def solve(self, right: Operand) -> Value:
         """The exact x with ``self @ x = right``."""
         return self.trace.solve(self, right)
-
-    def sqrt(self) -> Value:
-        """The square root, to 128 significant bits."""
-        return self.trace.rational(Op.SQRT, self)
 
 
 def stack(*values: Operand) -> Value:
@@ -290,10 +287,12 @@ class Trace:
         return self.add_node(Op.SOLVE, (matrix, b), {}, b.shape, False, None, None)
 
     def iterate(self, body: Circuit, inputs: Mapping[str, Value], times: int) -> Value:
-        """The state after repeating ``body`` (its STATE inputs in name order, flattened and joined) up to ``times`` times."""
+        """The state after repeating ``body`` up to ``times`` times: what it returns of its inputs, flattened in order of
+        name, then whether it was done, then how many times it ran.
+        """
         names = tuple(sorted(inputs))
         attributes: dict[str, Attribute] = {"body": body, "times": times, "names": " ".join(names)}
-        size = sum(body.nodes[body.outputs[name].node].size for name in names) + 2
+        size = sum(body.nodes[body.outputs[name].node].size for name in names if name in body.outputs) + 2
         return self.add_node(Op.ITERATE, tuple(inputs[name] for name in names), attributes, (size,), False, None, None)
 
     def add_node(
@@ -327,7 +326,7 @@ class Trace:
             Node(n.op, tuple(place[arg] for arg in n.args), n.attributes, n.shape, n.rows, n.scale, n.bounds)
             for n in (self.nodes[old] for old in kept)
         )
-        return Circuit(nodes, {name: Output(place[o.node], o.resolution, o.determined) for name, o in outputs.items()})
+        return Circuit(nodes, {name: replace(o, node=place[o.node]) for name, o in outputs.items()})
 
 
 def _broadcast(a: Value, b: Value) -> tuple[int, ...]:

@@ -14,9 +14,9 @@ from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Send
 
 from . import messages
-from .definition import ANALYST, SERVER, Definition
+from .definition import ANALYST, PARTIES, SERVER, Definition
 from .gate import ReleaseGate
-from .messages import OWNERS, Approval, Proposal, StepRequest
+from .messages import Approval, Proposal, StepRequest
 from .party import Party
 from .plan import Plan, StepPlan
 
@@ -94,5 +94,5 @@ class Analyst(Party):
     def _to_owners(self, round_name: str, payload: bytes) -> None:
         assert self.root is not None
         first = len(self._outbox)
-        self.send(round_name, OWNERS, payload)
+        self.send(round_name, PARTIES, payload)
         self._outbox[first:] = [Send(SERVER, event.frame) for event in self._outbox[first:]]

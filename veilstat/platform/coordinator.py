@@ -16,9 +16,9 @@ from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Send
 
 from . import messages
-from .definition import ANALYST, SERVER, Definition
+from .definition import ANALYST, PARTIES, SERVER, Definition
 from .gate import ReleaseGate
-from .messages import OWNERS, Approval, Proposal, StepRequest
+from .messages import Approval, Proposal, StepRequest
 from .party import Party
 from .plan import Plan
 from .query import decode_query
@@ -41,7 +41,7 @@ class Coordinator(Party):
         self.approved: set[str] | None = None
 
     def others(self) -> tuple[str, ...]:
-        return (*self.definition.owners, ANALYST)
+        return (*self.definition.owners, *self.definition.servers, ANALYST)
 
     @property
     def waiting(self) -> bool:
@@ -52,9 +52,13 @@ class Coordinator(Party):
             super().expire()
             return
         needed = self.definition.architecture.trust(self.definition.owners).threshold
-        if len(self.approved) < needed:
-            missing = tuple(sorted(set(self.definition.owners) - self.approved))
-            self.fail(quorum_lost(messages.APPROVE, len(self.approved), needed, missing).fault)
+        owners, servers = set(self.definition.owners), set(self.definition.servers)
+        present = len(self.approved & owners)
+        if present < needed:
+            self.fail(quorum_lost(messages.APPROVE, present, needed, tuple(sorted(owners - self.approved))).fault)
+        elif not servers <= self.approved:
+            lost = tuple(sorted(servers - self.approved))
+            self.fail(quorum_lost(messages.APPROVE, len(servers) - len(lost), len(servers), lost).fault)
         else:
             self._report_approvals()
 
@@ -62,10 +66,10 @@ class Coordinator(Party):
         match envelope.round:
             case messages.PROPOSE if envelope.sender == ANALYST:
                 self._propose(envelope)
-            case messages.APPROVE if envelope.sender in self.definition.owners and envelope.root == self.root:
+            case messages.APPROVE if envelope.sender in self._asked and envelope.root == self.root:
                 if self.approved is not None:
                     self.approved.add(envelope.sender)
-                    if self.approved == set(self.definition.owners):
+                    if self.approved == set(self._asked):
                         self._report_approvals()
             case messages.REQUEST if envelope.sender == ANALYST and self.gate is not None and envelope.root == self.root:
                 self._serve(envelope, self.gate)
@@ -79,7 +83,7 @@ class Coordinator(Party):
         self.gate, self.approved = None, None
 
     def _group(self) -> str:
-        return OWNERS
+        return PARTIES
 
     def _propose(self, envelope: Envelope) -> None:
         proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
@@ -87,9 +91,13 @@ class Coordinator(Party):
         self.gate = ReleaseGate(self.planner(decode_query(proposal.query, self.registry), self.definition), envelope.root)
         self._forward(envelope)
 
+    @property
+    def _asked(self) -> tuple[str, ...]:
+        return (*self.definition.owners, *self.definition.servers)
+
     def _report_approvals(self) -> None:
         assert self.approved is not None
-        approval = messages.encode(Approval(sorted(self.approved)))
+        approval = messages.encode(Approval(sorted(self.approved - set(self.definition.servers))))
         self.approved = None
         self.send(messages.APPROVE, ANALYST, approval)
 
@@ -107,4 +115,4 @@ class Coordinator(Party):
 
     def _forward(self, envelope: Envelope) -> None:
         """Pass on the analyst's own signed frame, unchanged."""
-        self._outbox.append(Send(OWNERS, envelope.frame))
+        self._outbox.append(Send(PARTIES, envelope.frame))

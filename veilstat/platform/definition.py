@@ -12,6 +12,7 @@ from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.schema import Schema
 
 SERVER, ANALYST = "server", "analyst"
+PARTIES = "parties"
 LONGEST_OWNER = 32
 
 
@@ -28,7 +29,7 @@ class Definition:
         for name in self.owners:
             if not isinstance(name, str) or not 0 < len(name.encode()) <= LONGEST_OWNER or not name.isprintable():
                 raise SchemaError(f"a data owner's name has 1 to {LONGEST_OWNER} printable bytes; {name!r} does not", code="bad_owner")
-            if name in (SERVER, ANALYST, "owners"):
+            if name in (SERVER, ANALYST, PARTIES):
                 raise SchemaError(f"a data owner cannot be called {name!r}; the name belongs to another party", code="bad_owner")
         if len(set(self.owners)) != len(self.owners):
             raise SchemaError("two data owners have the same name", code="bad_owner")
@@ -36,6 +37,14 @@ class Definition:
             raise CapabilityError("a study needs data owners, there is none", code="too_few_owners")
         object.__setattr__(self, "owners", tuple(sorted(self.owners)))
         self.architecture.trust(self.owners)
+        taken = sorted(set(self.owners) & set(self.servers))
+        if taken:
+            raise SchemaError(f"a data owner cannot be called {taken[0]!r}; the name belongs to a compute server", code="bad_owner")
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The compute servers that the architecture needs, by name; none where it needs none."""
+        return self.architecture.compute_servers(self.owners)
 
     @property
     def digest(self) -> bytes:

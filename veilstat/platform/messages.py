@@ -19,7 +19,6 @@ from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES
 
 PROPOSE, APPROVE, REQUEST = "propose", "approve", "request"
-OWNERS = "owners"
 QUERY_ID_BYTES = 16
 
 _T = TypeVar("_T")

@@ -9,7 +9,9 @@ from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import ABORT, Failed, Finished, Send, Session, decode_fault, encode_fault
 
-from .messages import OWNERS
+from .definition import PARTIES
+
+_MOST_EARLY = 64
 
 
 class Party:
@@ -26,6 +28,7 @@ class Party:
         self.session: Session | None = None
         self.step = NO_STEP
         self._outbox: list[Send] = []
+        self._early: list[Envelope] = []
 
     @property
     def name(self) -> str:
@@ -35,6 +38,11 @@ class Party:
     def waiting(self) -> bool:
         """Whether something is awaited that may never come."""
         return self.session is not None and self.session.waiting_for is not None
+
+    @property
+    def stage(self) -> int:
+        """How far it has come in what it waits for: of several that wait, the one in the earliest round gives up first."""
+        return 0 if self.session is None else self.session.stage
 
     def receive(self, frame: bytes) -> None:
         """Take a frame from anybody; what was not signed by a party of the roster is refused and noted."""
@@ -88,8 +96,12 @@ class Party:
             self._outbox.append(Send(recipient, frame))
 
     def begin(self, step: bytes, session: Session) -> None:
-        """Start a step's session."""
+        """Start a step's session, with whatever arrived for it already."""
         self.step, self.session = step, session
+        early, self._early = self._early, []
+        for envelope in early:
+            if envelope.root == self.root and envelope.step == step:
+                session.receive(envelope)
         self._drain()
 
     def others(self) -> tuple[str, ...]:
@@ -108,7 +120,7 @@ class Party:
         """The query has ended without one."""
 
     def _group(self) -> str:
-        return OWNERS if self.roster.roles[self.name] == "owner" else self.name
+        return PARTIES if self.roster.roles[self.name] in ("owner", "compute") else self.name
 
     def _route(self, envelope: Envelope) -> None:
         if envelope.step == NO_STEP:
@@ -121,10 +133,18 @@ class Party:
         elif self.session is not None and envelope.root == self.root and envelope.step == self.step:
             self.session.receive(envelope)
             self._drain()
+        elif self._may_come_early(envelope):
+            self._early.append(envelope)
         else:
             self.rejected.append(
                 violation("unknown_session", f"{envelope.sender!r} spoke of a step that is not running here", envelope.sender).fault
             )
+
+    def _may_come_early(self, envelope: Envelope) -> bool:
+        """Compute servers may hear of a step from owners and from each other before the analyst's request reaches them."""
+        if self.roster.roles[self.name] != "compute" or self.root is None or envelope.root != self.root:
+            return False
+        return sum(early.sender == envelope.sender for early in self._early) < _MOST_EARLY
 
     def _hear_abort(self, envelope: Envelope) -> None:
         fault = decode_fault(envelope.payload, envelope.sender)
@@ -147,5 +167,5 @@ class Party:
                     self._fail(fault)
 
     def _fail(self, fault: Fault) -> None:
-        self.root, self.session, self.step = None, None, NO_STEP
+        self.root, self.session, self.step, self._early = None, None, NO_STEP, []
         self.on_failed(fault)

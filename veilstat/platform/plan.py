@@ -13,11 +13,11 @@ from veilstat.language.circuit import Circuit
 from veilstat.language.cut import Cut, cut
 from veilstat.language.disclosure import Disclosure, NoiseSite, disclosures
 from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.step import Statistic, Step, WireType
+from veilstat.language.step import HasForms, Statistic, Step, WireType
 from veilstat.protocol.envelope import frame_bytes
 
 from . import messages
-from .definition import ANALYST, SERVER, Definition
+from .definition import ANALYST, PARTIES, SERVER, Definition
 from .query import describe_query, encode_query
 
 
@@ -93,13 +93,13 @@ class Plan:
         """Bytes that ``owner`` sends and receives when each step is opened so many times."""
         owners = self.definition.owners
         sizes = messages.Sizes.of(self.query, owners)
-        total = frame_bytes(messages.PROPOSE, ANALYST, messages.OWNERS, sizes.proposal)
+        total = frame_bytes(messages.PROPOSE, ANALYST, PARTIES, sizes.proposal)
         total += frame_bytes(messages.APPROVE, owner, SERVER, sizes.approval)
         for step in self.steps:
             count = openings.get(step.label, 0)
             public = messages.public_bytes(step.cut.broadcast(), step.types)
             request = messages.request_bytes(step.label, owners, step.cost.analyst_sends, public)
-            total += count * frame_bytes(messages.REQUEST, ANALYST, messages.OWNERS, request)
+            total += count * frame_bytes(messages.REQUEST, ANALYST, PARTIES, request)
             total += count * sum(_round_bytes(entry, owner) for entry in step.cost.owners[owner])
         return total
 
@@ -141,6 +141,19 @@ def make_plan(statistic: Statistic[Any], definition: Definition) -> Plan:
     schema, owners = definition.schema, definition.owners
     trust = definition.architecture.trust(owners)
     statistic.columns(schema)
+    if isinstance(statistic, HasForms):
+        *others, last = statistic.forms(schema)
+        for form in others:
+            try:
+                return _plan_form(form, definition, trust)
+            except CapabilityError:
+                continue
+        return _plan_form(last, definition, trust)
+    return _plan_form(statistic, definition, trust)
+
+
+def _plan_form(statistic: Statistic[Any], definition: Definition, trust: Trust) -> Plan:
+    schema = definition.schema
     steps = tuple(_plan_step(step, definition, trust) for step in statistic.steps(schema))
     return Plan(statistic, definition, encode_query(statistic), steps, trust, statistic.inferences(schema))
 
@@ -166,5 +179,6 @@ def _plan_step(step: Step, definition: Definition, trust: Trust) -> StepPlan:
 
 
 def _round_bytes(entry: RoundCost, owner: str) -> int:
-    received = frame_bytes(entry.name, SERVER, owner, entry.received) if entry.received else 0
-    return frame_bytes(entry.name, owner, SERVER, entry.sent) + received
+    peer = entry.peer or SERVER
+    received = frame_bytes(entry.name, peer, owner, entry.received) if entry.received else 0
+    return frame_bytes(entry.name, owner, peer, entry.sent) + received

@@ -17,6 +17,7 @@ import pandas as pd
 from veilstat.architectures.clear import Clear
 from veilstat.architectures.interface import Architecture, Released
 from veilstat.architectures.masking import Masking
+from veilstat.architectures.sharing import Sharing
 from veilstat.language.errors import CapabilityError, ConvergenceError, SchemaError
 from veilstat.language.schema import Schema
 from veilstat.protocol.envelope import Envelope
@@ -27,17 +28,18 @@ from veilstat.statistics.results import Cost, Receipt, Result
 from veilstat.statistics.solve import solve
 from veilstat.transports.memory import Fault, Machine, MemoryNetwork
 
-from .agent import Agent, Planner
+from .agent import Agent
 from .analyst import Analyst
+from .approver import Planner
+from .compute import ComputeServer
 from .coordinator import Coordinator
-from .definition import ANALYST, SERVER, Definition
+from .definition import ANALYST, PARTIES, SERVER, Definition
 from .driver import Driver, Progress, no_progress
-from .messages import OWNERS
 from .plan import Plan, make_plan
 from .policy import Policy
 from .table import Table
 
-ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {"masking": Masking, "clear": Clear}
+ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {"masking": Masking, "sharing": Sharing, "clear": Clear}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,14 @@ class Simulation:
         faults: Iterable[Fault],
         random: Callable[[int], bytes],
     ) -> None:
-        identities = {name: Identity.from_seed(name, random(32)) for name in (*definition.owners, SERVER, ANALYST)}
-        roles = {name: {SERVER: "server", ANALYST: "analyst"}.get(name, "owner") for name in identities}
-        roster = Roster({name: identity.public for name, identity in identities.items()}, roles)
+        identities = {name: Identity.from_seed(name, random(32)) for name in (*definition.owners, *definition.servers, SERVER, ANALYST)}
+        special = {SERVER: "server", ANALYST: "analyst", **dict.fromkeys(definition.servers, "compute")}
+        roles = {name: special.get(name, "owner") for name in identities}
+        roster = Roster(
+            {name: its.public for name, its in identities.items()},
+            roles,
+            {name: identities[name].sealing_key for name in definition.servers},
+        )
         statistics = registry()
         planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
         self.definition = definition
@@ -90,8 +97,12 @@ class Simulation:
             for name in definition.owners
         }  # fmt: skip
         coordinator = Coordinator(identities[SERVER], roster, definition, statistics, planner)
-        machines: dict[str, Machine] = {SERVER: coordinator, **self.agents, ANALYST: self.analyst}
-        self.network = MemoryNetwork(machines, {OWNERS: definition.owners}, faults, identities, (SERVER, ANALYST))
+        servers = {name: ComputeServer(identities[name], roster, definition, statistics, planner, random) for name in definition.servers}
+        machines: dict[str, Machine] = {SERVER: coordinator, **servers, **self.agents, ANALYST: self.analyst}
+        kept = (SERVER, *definition.servers, ANALYST)
+        groups = {PARTIES: (*definition.owners, *definition.servers)}
+        tiers = ((SERVER,), definition.servers, definition.owners, (ANALYST,))
+        self.network = MemoryNetwork(machines, groups, faults, identities, kept, tiers)
 
     def run(self, plan: Plan, progress: Progress = no_progress) -> Result:
         """The result of a plan, with its receipt."""
@@ -116,12 +127,12 @@ class Simulation:
 
     @property
     def observed(self) -> dict[str, Observed]:
-        """What server and analyst saw so far."""
+        """What every party other than the owners saw so far."""
         opened = tuple(self.analyst.opened)
         recipients = self.definition.architecture.trust(self.definition.owners).recipients
         return {
             name: Observed(name, tuple(self.network.traffic[name].frames), opened if name in recipients else ())
-            for name in (SERVER, ANALYST)
+            for name in (SERVER, *self.definition.servers, ANALYST)
         }
 
     def _sent(self) -> int:
@@ -144,7 +155,7 @@ def simulate(
     Args:
         tables: a DataFrame for each data owner, rows split over owners; NaN is missing.
         schema: agreed columns with bounds.
-        architecture: "masking" or "clear", or a configured one such as ``vs.Masking(colluding=2)``.
+        architecture: "masking", "sharing" or "clear", or a configured one such as ``vs.Masking(colluding=2)``.
         policies: what each owner permits; all, by default.
         faults: what goes wrong, for tests (``vs.testing``).
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 SIGNATURE_BYTES = 64
 LONGEST_NAME = 64
@@ -26,6 +29,16 @@ class Identity:
         return Identity(name, Ed25519PrivateKey.from_private_bytes(seed))
 
     @property
+    def sealing_secret(self) -> bytes:
+        """The secret half of an X25519 key pair that others seal messages to, derived from the signing key."""
+        return HKDF(algorithm=SHA256(), length=32, salt=None, info=b"veilstat/sealing/1").derive(self._key.private_bytes_raw())
+
+    @property
+    def sealing_key(self) -> bytes:
+        """The public half."""
+        return X25519PrivateKey.from_private_bytes(self.sealing_secret).public_key().public_bytes_raw()
+
+    @property
     def public(self) -> bytes:
         return self._key.public_key().public_bytes_raw()
 
@@ -36,10 +49,13 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Who takes part: public keys by name, and each party's role (owner, server, analyst)."""
+    """Who takes part: public keys by name, each party's role (owner, server, compute, analyst), and the X25519 keys of
+    those to whom messages are sealed.
+    """
 
     keys: Mapping[str, bytes]
     roles: Mapping[str, str]
+    sealing: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if set(self.keys) != set(self.roles):
@@ -47,6 +63,8 @@ class Roster:
         for name, key in self.keys.items():
             if not 0 < len(name.encode()) <= LONGEST_NAME or len(key) != 32:
                 raise ValueError(f"party {name!r}: a name of 1 to {LONGEST_NAME} bytes and a key of 32 bytes are needed")
+        if not set(self.sealing) <= set(self.keys) or any(len(key) != 32 for key in self.sealing.values()):
+            raise ValueError("a sealing key has 32 bytes and belongs to a party")
         if len(set(self.keys.values())) != len(self.keys):
             raise ValueError("two parties have the same key")
 
@@ -67,5 +85,5 @@ class Roster:
     @property
     def digest(self) -> bytes:
         """SHA-256 over names, keys and roles."""
-        entries = sorted((name, self.keys[name].hex(), self.roles[name]) for name in self.keys)
+        entries = sorted((name, self.keys[name].hex(), self.roles[name], self.sealing.get(name, b"").hex()) for name in self.keys)
         return hashlib.sha256(repr(entries).encode()).digest()

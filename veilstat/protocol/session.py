@@ -19,6 +19,7 @@ from .identity import Identity, Roster
 
 ABORT = "abort"
 _MOST_EARLY = 64
+_LONGEST_LAYER = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,12 @@ class Session:
         """The round whose messages are awaited; None once the session has ended."""
         return None if self._ended or self._round is None else self._round.name
 
+    @property
+    def stage(self) -> int:
+        """The place of that round among the rounds: who waits in an earlier one gives up first."""
+        rank = None if self.waiting_for is None else self._rank(self.waiting_for)
+        return 0 if rank is None else rank[0]
+
     def receive(self, envelope: Envelope) -> None:
         """Take one envelope that was addressed to this session and whose signature was verified."""
         if self._ended:
@@ -178,14 +185,16 @@ class Session:
             if self._seen[key] != envelope.digest:
                 raise violation("equivocation", f"{sender!r} sent two different messages in round {envelope.round}", sender)
             return
-        if envelope.round not in self.binding.rounds:
+        rank = self._rank(envelope.round)
+        if rank is None:
             raise violation("unknown_round", f"{sender!r} sent a message of an unknown round", sender)
         current = self._round
         assert current is not None
-        ahead = self.binding.rounds.index(envelope.round) - self.binding.rounds.index(current.name)
-        if ahead < 0:
+        now = self._rank(current.name)
+        assert now is not None
+        if rank < now:
             return
-        if ahead > 0:
+        if rank > now:
             if sum(early.sender == sender for early in self._early) >= _MOST_EARLY:
                 raise violation("flood", f"{sender!r} sent too many messages ahead of time", sender)
             self._seen[key] = envelope.digest
@@ -197,6 +206,13 @@ class Session:
             raise violation("too_large", f"{sender!r} announced a message above the limit in round {current.name}", sender)
         self._seen[key] = envelope.digest
         self._assemble(current, envelope)
+
+    def _rank(self, round_name: str) -> tuple[int, int] | None:
+        """The place of a round: its name among the rounds, and its layer (``name/7``) where it has layers."""
+        name, _, layer = round_name.partition("/")
+        if name not in self.binding.rounds or (layer and not (layer.isascii() and layer.isdigit() and len(layer) <= _LONGEST_LAYER)):
+            return None
+        return self.binding.rounds.index(name), int(layer or 0)
 
     def _assemble(self, current: Round, envelope: Envelope) -> None:
         sender = envelope.sender

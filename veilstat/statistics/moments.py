@@ -239,11 +239,15 @@ class Covariance:
         return {"rows": rows.ones.total(), "products": vector.inner(vector)}
 
     def _combine(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
+        n, scatter = self._scatter(totals)
+        return {"rows": totals["rows"], "n": n, "covariance": Answer(scatter / (n * (n - 1)), SEALED)}
+
+    def _scatter(self, totals: Mapping[str, Value]) -> tuple[Value, Value]:
+        """n, and n times the sums of products about the means: integers."""
         n, sums, products = totals["products"][0, 0], totals["products"][0, 1:], totals["products"][1:, 1:]
         size = len(self.column)
         outer = sums[np.repeat(np.arange(size), size).reshape(size, size)] * sums[np.tile(np.arange(size), (size, 1))]
-        covariance = (n * products - outer) / (n * (n - 1))
-        return {"rows": totals["rows"], "n": n, "covariance": Answer(covariance, SEALED)}
+        return n, n * products - outer
 
     def _result(self, opened: Opened, word: str, matrix: Any) -> Result:
         n, rows = int(opened.number("n")), int(opened.number("rows"))
@@ -254,26 +258,26 @@ class Covariance:
 
 @dataclass(frozen=True)
 class Correlation(Covariance):
-    """Pearson's correlation matrix of numeric columns over the rows where all are present."""
+    """Pearson's correlation matrix of numeric columns over the rows where all are present.
+
+    Its arithmetic ends with the squares r |r|, which are rational; the root is taken of what was opened.
+    """
 
     name: ClassVar[str] = "correlation"
 
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("moments")
-        return self._result(opened, "correlation", opened["correlation"].astype(np.float64))
+        squares = opened["signed_square"].astype(np.float64)
+        return self._result(opened, "correlation", np.sign(squares) * np.sqrt(np.abs(squares)))
 
     def _combine(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
-        answers = super()._combine(totals, public)
-        covariance = _value(answers.pop("covariance"))
+        n, scatter = self._scatter(totals)
         size = len(self.column)
-        diagonal = covariance[np.arange(size), np.arange(size)]
+        diagonal = scatter[np.arange(size), np.arange(size)]
         first, second = np.repeat(np.arange(size), size).reshape(size, size), np.tile(np.arange(size), (size, 1))
-        correlation = covariance / (diagonal[first] * diagonal[second]).sqrt()
-        return {**answers, "correlation": Answer(correlation, SEALED)}
-
-
-def _value(answer: Value | Answer) -> Value:
-    return answer.value if isinstance(answer, Answer) else answer
+        magnitude = scatter.less(0).select(0 - scatter, scatter)
+        signed = scatter * magnitude / (diagonal[first] * diagonal[second])
+        return {"rows": totals["rows"], "n": n, "signed_square": Answer(signed, SEALED**2)}
 
 
 __all__: Sequence[str] = ["Correlation", "Count", "Covariance", "Mean", "Std", "Sum", "Variance"]

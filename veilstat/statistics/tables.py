@@ -20,6 +20,7 @@ from veilstat.language.trace import Trace, Value, stack
 
 from .columns import check_missing, in_units, require_rows, root
 from .results import EstimateWithError, Result
+from .suppression import HIDDEN, check_fewest, hidden_cells, hidden_levels
 
 MOST_BINS = 10_000
 SEALED = Fraction(1, 2**40)
@@ -122,11 +123,21 @@ def one_hot(rows: Trace, schema: Schema, name: str) -> Value:
 
 @dataclass(frozen=True)
 class Crosstab:
-    """How many rows have each pair of levels of two columns."""
+    """How many rows have each pair of levels of two columns.
+
+    Args:
+        row, column: two categorical or binary columns.
+        min_cell: cells with fewer rows are hidden before anything is opened, and others with them so that they do not
+            follow from totals; for architectures that can compare. None hides nothing.
+    """
 
     name: ClassVar[str] = "crosstab"
     row: str
     column: str
+    min_cell: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fewest(self.min_cell)
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
         if self.row == self.column:
@@ -140,21 +151,31 @@ class Crosstab:
             first, second = one_hot(rows, schema, self.row), one_hot(rows, schema, self.column)
             return {"rows": rows.ones.total(), "counts": first.inner(second)}
 
-        return (Step("counts", contribution, lambda totals, public: totals),)
+        return (Step("counts", contribution, lambda totals, public: totals if self.min_cell is None else self._suppressed(totals)),)
+
+    def _suppressed(self, totals: Mapping[str, Value]) -> dict[str, Value | Answer]:
+        assert self.min_cell is not None
+        counts = totals["counts"]
+        shown = hidden_cells(counts, self.min_cell).select(HIDDEN, counts)
+        return {"rows": totals["rows"], "n": counts.sum(), "counts": Answer(shown, guarded=True)}
 
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("counts")
         counts = opened["counts"].astype(np.int64)
-        n = int(counts.sum())
+        n = int(counts.sum()) if self.min_cell is None else int(opened.number("n"))
         require_rows(n, f"crosstab of {self.row!r} and {self.column!r}")
         frame = pd.DataFrame(
             counts,
             index=pd.Index(schema.levels(self.row), name=self.row),
             columns=pd.Index(schema.levels(self.column), name=self.column),
         )
+        if self.min_cell is not None:
+            frame = frame.astype("Int64").mask(frame == HIDDEN)
         return Result(title=f"crosstab of {self.row} and {self.column}", estimate=frame, n=n, n_missing=int(opened.number("rows")) - n)
 
     def inferences(self, schema: Schema) -> tuple[str, ...]:
+        if self.min_cell is not None:
+            return ("which cells are hidden; other queries may narrow down what they hold",)
         return ("small counts can point to single rows; nothing is suppressed",)
 
 
@@ -163,11 +184,20 @@ class MeanBy:
     """The mean of a numeric column within each level of another, with standard errors.
 
     Rows where either is missing are left out; a level without rows has the mean NaN.
+
+    Args:
+        column: a numeric column. by: a categorical or binary one.
+        min_cell: levels with fewer rows are hidden before anything is opened, and another one with them where their
+            values would follow from totals; for architectures that can compare. None hides nothing.
     """
 
     name: ClassVar[str] = "mean_by"
     column: str
     by: str
+    min_cell: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fewest(self.min_cell)
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
         schema.levels(self.by)
@@ -181,13 +211,29 @@ class MeanBy:
             powers = stack(rows.present(self.column), value, value * value)
             return {"rows": rows.ones.total(), "powers": one_hot(rows, schema, self.by).inner(powers)}
 
-        return (Step("moments", contribution, _by_level),)
+        return (Step("moments", contribution, self._by_level),)
+
+    def _by_level(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
+        n, total, squares = (totals["powers"][:, place] for place in range(3))
+        if self.min_cell is None:
+            shown, guarded = n, False
+        else:
+            hidden, guarded = hidden_levels(n, self.min_cell), True
+            shown = n * (1 - hidden)
+        variance = (n * squares - total * total) / (shown * (n - 1))
+        return {
+            "rows": totals["rows"],
+            "n": Answer(shown if self.min_cell is None else hidden.select(HIDDEN, n), guarded=guarded),
+            "all": n.sum(),
+            "mean": Answer(total / shown, SEALED, guarded=guarded),
+            "variance": Answer(variance, SEALED, guarded=guarded),
+        }
 
     def run(self, schema: Schema) -> Generator[Request, Opened, EstimateWithError]:
         opened = yield Request("moments")
         levels = pd.Index(schema.levels(self.by), name=self.by)
         n = pd.Series([int(count) for count in opened["n"]], index=levels, name="n")
-        total = int(n.sum())
+        total = int(opened.number("all"))
         require_rows(total, f"mean of {self.column!r} by {self.by!r}")
         step = float(schema[self.column].lattice_step)
         means = [float(in_units(schema, self.column, mean)) for mean in opened["mean"]]
@@ -197,17 +243,13 @@ class MeanBy:
         return EstimateWithError(
             title=f"mean of {self.column} by {self.by}",
             estimate=pd.Series(means, index=levels, name=self.column),
-            n=n,
+            n=n if self.min_cell is None else n.astype("Int64").mask(n == HIDDEN),
             n_missing=int(opened.number("rows")) - total,
             std_error=pd.Series(errors, index=levels),
-            freedom=n - 1,
+            freedom=n.clip(lower=0) - 1,
         )
 
     def inferences(self, schema: Schema) -> tuple[str, ...]:
+        if self.min_cell is not None:
+            return ("which levels are hidden; other queries may narrow down what they hold",)
         return ("a level with one row shows that row's value, one with two rows shows both; nothing is suppressed",)
-
-
-def _by_level(totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
-    n, total, squares = (totals["powers"][:, place] for place in range(3))
-    variance = (n * squares - total * total) / (n * (n - 1))
-    return {"rows": totals["rows"], "n": n, "mean": Answer(total / n, SEALED), "variance": Answer(variance, SEALED)}

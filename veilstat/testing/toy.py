@@ -16,10 +16,21 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from veilstat.architectures.interface import Contribution, Released, RoundCost, StepBinding, StepCost, Trust
+from veilstat.architectures.interface import (
+    Authorise,
+    Contribution,
+    Random,
+    Released,
+    RoundCost,
+    StepBinding,
+    StepCost,
+    Trust,
+    no_compute_servers,
+)
 from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total_size
 from veilstat.language.columns import Codes
 from veilstat.language.cut import Cut, Entry, Facts
+from veilstat.language.encoding import round_half_up
 from veilstat.language.evaluate import SingularMatrix, evaluate
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Message, Session, Turn
@@ -72,6 +83,9 @@ class ToyArithmetic:
         upload = self.max_rows * (1 + 9 * len(cut.columns()))
         return StepCost({owner: (RoundCost(UPLOAD, upload, 0),) for owner in owners}, 0, total_size(owners, 1 + _WIDTH * cut.size))
 
+    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
+        return ()
+
     def announce(self, random: Callable[[int], bytes]) -> tuple[bytes, bytes]:
         return b"", b""
 
@@ -82,6 +96,9 @@ class ToyArithmetic:
     def server(self, binding: StepBinding) -> Session:
         first = _Pool(frozenset(binding.participants), self.max_rows, binding)
         return _session(binding, (*binding.participants, binding.analyst), Turn((), first))
+
+    def compute(self, binding: StepBinding, authorise: Authorise, random: Random) -> Session:
+        raise no_compute_servers(self.name)
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
         def release(survivors: tuple[str, ...], raw: memoryview) -> Released:
@@ -169,7 +186,11 @@ def _rounded(cut: Cut, values: dict[int, npt.NDArray[Any]]) -> list[int]:
         resolution = opening.resolution or Fraction(1)
         for element in opening.elements:
             value = flat[element]
-            integers.append(_UNDEFINED if value != value else round(Fraction(value) / resolution))
+            integers.append(
+                _UNDEFINED
+                if value != value
+                else round_half_up(Fraction(int(value) if isinstance(value, np.integer) else value) / resolution)
+            )
     return integers
 
 

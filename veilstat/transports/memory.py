@@ -30,6 +30,9 @@ class Machine(Protocol):
     @property
     def waiting(self) -> bool: ...
 
+    @property
+    def stage(self) -> int: ...
+
     def expire(self) -> None: ...
 
 
@@ -39,6 +42,16 @@ class Dropout:
 
     party: str
     round: str
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The party's message of this round never reaches one of its recipients."""
+
+    party: str
+    round: str
+    recipient: str
     after: int = 0
 
 
@@ -92,7 +105,7 @@ class Lie:
     after: int = 0
 
 
-Fault: TypeAlias = "Dropout | Delay | Duplicate | Tamper | Reorder | Lie"
+Fault: TypeAlias = "Dropout | Loss | Delay | Duplicate | Tamper | Reorder | Lie"
 
 
 @dataclass(slots=True)
@@ -111,6 +124,7 @@ class MemoryNetwork:
         machines: every party by name. groups: names that stand for several recipients.
         faults: what goes wrong. identities: signing keys, for ``Lie`` only.
         kept: parties whose received frames are kept for inspection.
+        tiers: whose waits expire first, those in the earliest round together; every party by itself in order by default.
     """
 
     def __init__(
@@ -120,8 +134,10 @@ class MemoryNetwork:
         faults: Iterable[Fault] = (),
         identities: Mapping[str, Identity] | None = None,
         kept: tuple[str, ...] = (),
+        tiers: Iterable[tuple[str, ...]] | None = None,
     ) -> None:
         self.machines, self.groups, self.kept = machines, groups, kept
+        self.tiers = tuple(tiers) if tiers is not None else tuple((name,) for name in machines)
         self.faults, self.identities = tuple(faults), identities or {}
         self.traffic = {name: Traffic() for name in machines}
         self._queue: deque[tuple[str, bytes]] = deque()
@@ -153,14 +169,15 @@ class MemoryNetwork:
             self._collect()
 
     def _expire_one(self) -> bool:
-        for name, machine in self.machines.items():
-            if machine.waiting:
-                machine.expire()
-                self._collect()
-                if self._queue:
-                    return True
-                if name in self.kept and not machine.waiting:
-                    continue
+        for tier in self.tiers:
+            waiting = [self.machines[name] for name in tier if self.machines[name].waiting]
+            first = min((machine.stage for machine in waiting), default=0)
+            for machine in waiting:
+                if machine.stage == first:
+                    machine.expire()
+            self._collect()
+            if self._queue:
+                return True
         return False
 
     def _collect(self) -> None:
@@ -191,6 +208,8 @@ class MemoryNetwork:
             match fault:
                 case Dropout():
                     self._silent.add((sender, envelope.root))
+                case Loss():
+                    copies = [] if recipient == fault.recipient else copies
                 case Delay():
                     self._late += [(recipient, copy) for copy in copies]
                     copies = []

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from veilstat.architectures.interface import Contribution, RoundCost, StepBinding, StepCost, Trust
+from veilstat.architectures.interface import Authorise, Contribution, Random, RoundCost, StepBinding, StepCost, Trust, no_compute_servers
+from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.arithmetic.rings import Ring, ring_bits
@@ -18,7 +19,6 @@ from . import bonawitz17 as paper
 from .bonawitz17_analyst import AwaitResult
 from .bonawitz17_owner import Owner
 from .bonawitz17_server import Server
-from .threshold import curious_threshold, default_colluding
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,9 @@ class Masking:
             )
         return StepCost(by_owner, PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0, paper.result_size(owners, vector))
 
+    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
+        return ()
+
     def announce(self, random: Callable[[int], bytes]) -> tuple[bytes, bytes]:
         if self.recipient == "server":
             return b"", b""
@@ -122,7 +125,7 @@ class Masking:
             threshold=self.trust(binding.owners).threshold,
             context=binding.step,
             ring=ring,
-            vector=ring.encode(owner_totals(binding, contribution)),
+            vector=ring.encode(owner_totals(binding, contribution, binding.cut)),
             pad_key=binding.key or None,
             random=random,
             authorise=contribution.authorise,
@@ -140,6 +143,9 @@ class Masking:
             length=binding.cut.size,
         )
         return _session(binding, (*binding.participants, binding.analyst), party.start())
+
+    def compute(self, binding: StepBinding, authorise: Authorise, random: Random) -> Session:
+        raise no_compute_servers(self.name)
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
         party = AwaitResult(

@@ -1,1 +1,5 @@
-"""Three compute servers on replicated secret sharing: honest majority, semi-honest (Araki et al., CCS 2016)."""
+"""Compute servers: data owners split what they send into shares, and servers of different operators compute on them."""
+
+from .architecture import Sharing
+
+__all__ = ["Sharing"]

@@ -12,7 +12,6 @@ common denominator det A, both of bounded size (Hadamard).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -24,6 +23,8 @@ from .araki16 import Elements, Shares, constant, matmul, multiply, open_masked, 
 from .field import Field
 from .prss import Party
 from .rounds import Protocol, gather
+
+Integers = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +104,16 @@ def _modulus(order: int) -> Any:
     return fmpz_mod_ctx(order)
 
 
-def determinant_bits(bounds: Sequence[Sequence[int]]) -> int:
-    """Bits of every minor of a matrix whose entries are bounded in magnitude: Hadamard's product of the rows' lengths.
+def cramer_bounds(matrix: Integers, right: Integers) -> tuple[int, Integers]:
+    """Bounds on |det A| and on |adj(A) B| from bounds on |A|, shape (n, n), and |B|, shape (n, k).
 
-    A row counts no less than 1, so that minors, of fewer rows, are covered too.
+    Hadamard's product of the rows' lengths, after columns were divided by powers of 2 near the square roots of the
+    diagonal, so that columns of different units cost no bits. Rows count no less than 1, which covers minors too.
     """
-    squares = [max(1, sum(bound * bound for bound in row)) for row in bounds]
-    return (math.isqrt(math.prod(squares)) + 1).bit_length()
-
-
-def gram_determinant_bits(diagonal: Sequence[int]) -> int:
-    """The same for a Gram matrix X'X, whose principal minors are at most the products of their diagonals (Hadamard).
-
-    Other minors are inner products of minors of X (Cauchy, Binet), so the product bounds them too.
-    """
-    return math.prod(max(1, entry) for entry in diagonal).bit_length()
+    halves = [int(entry).bit_length() // 2 for entry in np.diag(matrix)]
+    weights = np.array([1 << 2 * (max(halves) - half) for half in halves], dtype=object)
+    unit = 1 << 2 * max(halves)
+    lengths = [max(1, math.isqrt(-(-int(square) // unit)) + 1) for square in (matrix * matrix * weights).sum(axis=1)]
+    determinant = math.prod(lengths) << sum(halves)
+    minors = np.array([[determinant // (length << half) + 1 for length in lengths] for half in halves], dtype=object)
+    return determinant, np.asarray(minors @ right)

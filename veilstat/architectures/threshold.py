@@ -23,7 +23,8 @@ def curious_threshold(owners: int, colluding: int, min_owners: int | None) -> in
     """
     if owners < 2:
         raise CapabilityError(
-            f"masking needs at least 2 data owners, there is {owners}: the total of one owner is its own data", code="too_few_owners"
+            f"a private total needs at least 2 data owners, there is {owners}: the total of one owner is its own data",
+            code="too_few_owners",
         )
     if colluding < 0 or (min_owners is not None and min_owners < 1):
         raise CapabilityError("colluding must be 0 or more, and min_owners 1 or more", code="bad_configuration")

@@ -1,0 +1,110 @@
+"""Circuits of the real statistics on shares, against exact evaluation in the clear."""
+
+import os
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import veilstat as vs
+from tests import datasets
+from tests.sharing import integers, opened, parties
+from veilstat.architectures.sharing.analysis import ranges, supports
+from veilstat.architectures.sharing.araki16 import share
+from veilstat.architectures.sharing.division import HIGHEST, LOWEST, OUT_OF_RANGE, UNDEFINED
+from veilstat.architectures.sharing.execute import execute
+from veilstat.architectures.sharing.rounds import run_three
+from veilstat.language.circuit import Op
+from veilstat.language.cut import Entry, cut
+from veilstat.language.encoding import round_half_up
+from veilstat.language.evaluate import NoRows, SingularMatrix, evaluate
+from veilstat.platform.table import Table
+from veilstat.statistics.solve import solve
+
+RES = Fraction(1, 2**40)
+
+
+def clear(chosen, leaves, public):
+    """The cut's integers by evaluation over the rationals; None where a system is singular."""
+    try:
+        values = evaluate(chosen.circuit, tuple(o.node for o in chosen.openings), rows=NoRows(), inputs=public, known=leaves, solve=solve)
+    except SingularMatrix:
+        return None
+    result = []
+    for opening in chosen.openings:
+        node = chosen.circuit.nodes[opening.node]
+        for element in opening.elements:
+            value = values[opening.node].reshape(-1)[element]
+            if node.scale is not None:
+                result.append(int(value))
+            elif value != value:
+                result.append(UNDEFINED)
+            else:
+                rounded = round_half_up(Fraction(value) / opening.resolution)
+                result.append(rounded if LOWEST <= rounded <= HIGHEST else OUT_OF_RANGE)
+    return result
+
+
+def on_shares(chosen, leaves, public, random=os.urandom):
+    known = ranges(chosen)
+    dealt = {place: share(integers(values), known.field, random) for place, values in leaves.items()}
+    ended = run_three(
+        execute(known, {place: shares[party.index] for place, shares in dealt.items()}, public, party) for party in parties(random)
+    )
+    solvable = {result.solvable for result in ended.results}
+    assert len(solvable) == 1
+    values = [int(value) for value in opened(known.field, [result.values for result in ended.results])]
+    assert len(values) == chosen.size
+    return (values if solvable.pop() else None), ended, known
+
+
+def agree(chosen, leaves, public=None):
+    public = public or {}
+    found, ended, known = on_shares(chosen, leaves, public)
+    assert found == clear(chosen, leaves, public)
+    return found, ended, known
+
+
+def totals(chosen, places, tables, schema):
+    """What all owners contribute together."""
+    sums = {}
+    for name, frame in tables.items():
+        rows = Table(name, frame, schema).rows(chosen.columns())
+        for place, value in evaluate(chosen.circuit, places, rows=rows, inputs={}, known={}).items():
+            sums[place] = np.asarray(sums.get(place, 0) + value.astype(object), dtype=object)
+    return sums
+
+
+def of_statistic(statistic, schema):
+    (step,) = statistic.steps(schema)
+    return cut(step.trace(schema, 3), Entry.TOTALS, supports)
+
+
+def contributed(chosen):
+    needed = chosen.circuit.needed(tuple(o.node for o in chosen.openings))
+    return tuple(place for place in sorted(needed) if chosen.circuit.nodes[place].op is Op.INNER)
+
+
+STATISTICS = [
+    (datasets.wine, vs.Mean("ash")),
+    (datasets.wine, vs.Mean(("alcohol", "proline", "ash"))),
+    (datasets.diabetes, vs.Variance(("bmi", "s5"))),
+    (datasets.wine, vs.Std("magnesium", missing="listwise")),
+    (datasets.diabetes, vs.Covariance(("age", "bmi", "s5"))),
+    (datasets.wine, vs.Correlation(("alcohol", "malic_acid", "ash"))),
+    (datasets.wine, vs.MeanBy("proline", by="kind")),
+    (datasets.wine, vs.Count("ash")),
+    (datasets.diabetes, vs.LinearRegression("target ~ bmi + bp")),
+    (datasets.diabetes, vs.LinearRegression("target ~ age + bmi + bp + s5 + C(sex)")),
+    (datasets.wine, vs.LinearRegression("proline ~ alcohol + malic_acid + C(kind) + alcohol:C(kind)")),
+    (datasets.wine, vs.LinearRegression("ash ~ 0 + alcohol")),
+    (datasets.fair, vs.LinearRegression("children ~ age + yrs_married + religious + I(age**2)")),
+    (datasets.longley, vs.LinearRegression("TOTEMP ~ GNPDEFL + GNP + UNEMP + ARMED + POP + YEAR")),
+]
+
+
+@pytest.mark.parametrize("data,statistic", STATISTICS, ids=lambda part: str(part) if not callable(part) else part.__name__)
+def test_statistics_open_what_exact_arithmetic_gives(data, statistic):
+    _, schema, tables = data()
+    chosen = of_statistic(statistic, schema)
+    agree(chosen, totals(chosen, contributed(chosen), tables, schema))

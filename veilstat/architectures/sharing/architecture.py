@@ -1,0 +1,161 @@
+"""The sharing architecture: what compute servers protect, whom they must trust, what it costs, and the sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from veilstat.architectures.interface import Authorise, Contribution, Random, RoundCost, StepBinding, StepCost, Trust
+from veilstat.architectures.threshold import curious_threshold, default_colluding
+from veilstat.architectures.totals import owner_totals
+from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
+from veilstat.language.cut import Cut, Entry, Facts
+from veilstat.language.errors import CapabilityError
+from veilstat.protocol.session import Binding, Session, Turn
+
+from .analyst import AwaitParts
+from .messages import ROUNDS, SHARE, part_size, share_size
+from .owner import deal_out
+from .schemes import Added, Scheme, Sealed
+from .server import Server
+
+OWNERS = "owners"
+MOMENTS, ESTIMATE = "moments", "estimate"
+MOST_SERVERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Data owners split their totals into shares for compute servers of different operators.
+
+    Args:
+        servers: how many compute servers, 2 to 16, or "owners": every data owner runs one.
+        threat: "curious": servers follow the protocol and try to learn from what they see.
+        open: "moments": servers add, and the totals are opened.
+        entry: "totals": what leaves an owner are shares of totals over its rows.
+        colluding: how many owners may pool what they know with servers and with the analyst; min(1, owners - 2) by
+            default. The threshold follows: max(colluding + 2, min_owners).
+        min_owners: the fewest owners whose total may be opened.
+    """
+
+    servers: int | str = 3
+    threat: str = "curious"
+    open: str = "moments"
+    entry: Entry = Entry.TOTALS
+    colluding: int | None = None
+    min_owners: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threat == "active":
+            raise CapabilityError(
+                "sharing against servers that deviate (threat='active') is not available yet; use threat='curious'", code="not_available"
+            )
+        if self.threat != "curious":
+            raise CapabilityError(f"threat must be 'curious' or 'active', not {self.threat!r}", code="bad_configuration")
+        whole = isinstance(self.servers, int) and not isinstance(self.servers, bool)
+        if self.servers != OWNERS and not (whole and 2 <= int(self.servers) <= MOST_SERVERS):
+            raise CapabilityError(f"servers must be 2 to {MOST_SERVERS}, or 'owners', not {self.servers!r}", code="bad_configuration")
+        if self.entry not in tuple(Entry):
+            raise CapabilityError(f"entry must be 'totals' or 'rows', not {self.entry!r}", code="bad_configuration")
+        if self.open not in (MOMENTS, ESTIMATE):
+            raise CapabilityError(f"open must be 'moments' or 'estimate', not {self.open!r}", code="bad_configuration")
+        object.__setattr__(self, "entry", Entry(self.entry))
+        if self.entry is Entry.ROWS:
+            raise CapabilityError("sharing of rows (entry='rows') is not available yet; use entry='totals'", code="not_available")
+        if self.open == ESTIMATE and self.servers not in (3, OWNERS):
+            raise CapabilityError(f"open='estimate' needs three compute servers, not {self.servers!r}", code="bad_configuration")
+
+    @property
+    def name(self) -> str:
+        return "sharing"
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        return (SHARE,)
+
+    @property
+    def input_round(self) -> str:
+        return SHARE
+
+    def supports(self, facts: Facts) -> bool:
+        """Servers that add protect what is linear; three that multiply protect all arithmetic on totals."""
+        if self.open == ESTIMATE:
+            return supports(facts)
+        return facts.is_linear and facts.scale is not None
+
+    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
+        if self.servers == OWNERS:
+            return tuple(f"{owner}/compute" for owner in sorted(owners))
+        return tuple(f"compute{place + 1:02d}" if int(self.servers) > 9 else f"compute{place + 1}" for place in range(int(self.servers)))
+
+    def trust(self, owners: tuple[str, ...]) -> Trust:
+        """The threshold of owners; CapabilityError where it cannot be reached."""
+        count, servers = len(owners), len(self.compute_servers(owners))
+        colluding = default_colluding(count) if self.colluding is None else self.colluding
+        threshold = curious_threshold(count, colluding, self.min_owners)
+        if self.open == ESTIMATE and servers != 3:
+            raise CapabilityError(
+                f"open='estimate' needs three compute servers, and {servers} data owners would run {servers}", code="bad_configuration"
+            )
+        lost = count - threshold
+        who = "each data owner runs one" if self.servers == OWNERS else "run by different operators"
+        words = (
+            f"{servers} compute servers, {who}: {', '.join(self.compute_servers(owners))}",
+            f"{'one' if self.open == ESTIMATE else 'all but one'} of the servers and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
+            f"threshold {threshold} = max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0}): "
+            + (f"up to {lost} owner{'s' * (lost != 1)} may drop out" if lost else "no owner may drop out")
+            + ", and no compute server",
+            "not defended: a server or owner that deviates from the protocol, and owners that lie about their own data",
+        )
+        return Trust(threshold, colluding, words, ("analyst",))
+
+    def describe(self) -> Mapping[str, str | int]:
+        return {
+            "name": self.name,
+            "servers": self.servers,
+            "threat": self.threat,
+            "open": self.open,
+            "entry": self.entry.value,
+            "colluding": -1 if self.colluding is None else self.colluding,
+            "min_owners": self.min_owners or 0,
+        }
+
+    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+        servers = self.compute_servers(owners)
+        scheme = self._scheme(cut, len(servers))
+        length = scheme.inward.size
+        sent = tuple(
+            RoundCost(SHARE, share_size(scheme.dealing.payload_bytes(place, length)), 0, server) for place, server in enumerate(servers)
+        )
+        return StepCost(dict.fromkeys(owners, sent), PUBLIC_KEY_BYTES, len(servers) * part_size(owners, scheme.result_bytes))
+
+    def announce(self, random: Random) -> tuple[bytes, bytes]:
+        pair = KeyPair.generate(random)
+        return pair.secret, pair.public
+
+    def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
+        scheme = self._scheme(binding.cut, len(binding.servers))
+        totals = owner_totals(binding, contribution, scheme.inward)
+        return _session(binding, deal_out(binding, scheme.dealing, totals, contribution, random))
+
+    def server(self, binding: StepBinding) -> Session:
+        return _session(binding, Turn((), None, binding.participants))
+
+    def compute(self, binding: StepBinding, authorise: Authorise, random: Random) -> Session:
+        scheme = self._scheme(binding.cut, len(binding.servers))
+        party = Server(binding, scheme, self.trust(binding.owners).threshold, authorise, random)
+        return _session(binding, party.start())
+
+    def analyst(self, binding: StepBinding, secret: bytes) -> Session:
+        scheme = self._scheme(binding.cut, len(binding.servers))
+        threshold = self.trust(binding.owners).threshold
+        return _session(binding, Turn((), AwaitParts(binding, KeyPair.from_secret(secret), threshold, scheme)))
+
+    def _scheme(self, cut: Cut, servers: int) -> Scheme:
+        return Sealed(cut) if self.open == ESTIMATE else Added(cut, servers)
+
+
+def _session(binding: StepBinding, first: Turn) -> Session:
+    """Whoever fails tells the servers, the analyst and the coordinator, who tells the owners."""
+    told = tuple(name for name in (*binding.servers, binding.analyst, binding.server) if name != binding.identity.name)
+    return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, ROUNDS, told), first)

@@ -1,0 +1,125 @@
+"""Dealing: how a vector is split into components, which server holds which, and what travels.
+
+All components but the last come from 28-byte seeds, so a vector travels once for every server that holds the last.
+
+* additive among S servers: x = x_0 + ... + x_(S-1), server i holds x_i; secret while one server is honest;
+* replicated among three: x = x_0 + x_1 + x_2, server i holds x_i and x_(i-1); secret while two are (Araki et al.,
+  CCS 2016, section 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from veilstat.arithmetic.keystream import SEED_BYTES, expand
+from veilstat.arithmetic.rings import Ring
+
+Elements: TypeAlias = "npt.NDArray[Any]"
+
+
+class Group(Protocol):
+    """Elements that are added: a ring of residues, or a prime field."""
+
+    @property
+    def element_bytes(self) -> int: ...
+
+    def encode(self, integers: Any) -> Elements: ...
+
+    def add(self, a: Elements, b: Elements) -> Elements: ...
+
+    def subtract(self, a: Elements, b: Elements) -> Elements: ...
+
+    def to_bytes(self, elements: Elements) -> bytes: ...
+
+    def from_bytes(self, buffer: bytes, shape: tuple[int, ...]) -> Elements: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Residues:
+    """Vectors of integers modulo 2^bits, in limbs."""
+
+    ring: Ring
+
+    @property
+    def element_bytes(self) -> int:
+        return self.ring.element_bytes
+
+    def encode(self, integers: Any) -> Elements:
+        return self.ring.encode(integers)
+
+    def add(self, a: Elements, b: Elements) -> Elements:
+        total = a.copy()
+        self.ring.add(total, b)
+        return total
+
+    def subtract(self, a: Elements, b: Elements) -> Elements:
+        difference = a.copy()
+        self.ring.subtract(difference, b)
+        return difference
+
+    def to_bytes(self, elements: Elements) -> bytes:
+        return bytes(self.ring.to_bytes(elements))
+
+    def from_bytes(self, buffer: bytes, shape: tuple[int, ...]) -> Elements:
+        return self.ring.from_bytes(buffer)
+
+
+@dataclass(frozen=True, slots=True)
+class Dealing:
+    """Which server holds which components of vectors over ``group``."""
+
+    group: Group
+    held: tuple[tuple[int, ...], ...]
+    last: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "last", max(component for parts in self.held for component in parts))
+
+    def payload_bytes(self, server: int, length: int) -> int:
+        """Bytes that the server gets for a vector."""
+        return sum(self._bytes(component, length) for component in self.held[server])
+
+    def deal(self, integers: Any, random: Callable[[int], bytes]) -> tuple[bytes, ...]:
+        """What each server gets."""
+        group = self.group
+        rest = group.encode(integers)
+        shape = (len(integers),)
+        parts = [random(SEED_BYTES) for _ in range(self.last)]
+        for seed in parts:
+            rest = group.subtract(rest, self._expanded(seed, shape))
+        parts.append(group.to_bytes(rest))
+        return tuple(b"".join(parts[component] for component in held) for held in self.held)
+
+    def components(self, server: int, payload: bytes, length: int) -> tuple[Elements, ...]:
+        """The components in what a server got, in the order in which it holds them."""
+        found, start = [], 0
+        for component in self.held[server]:
+            part = payload[start : start + self._bytes(component, length)]
+            start += len(part)
+            found.append(self.group.from_bytes(part, (length,)) if component == self.last else self._expanded(part, (length,)))
+        return tuple(found)
+
+    def zeros(self, length: int) -> Elements:
+        """A vector of zeros."""
+        return self.group.encode(np.zeros(length, dtype=np.int64))
+
+    def _bytes(self, component: int, length: int) -> int:
+        return length * self.group.element_bytes if component == self.last else SEED_BYTES
+
+    def _expanded(self, seed: bytes, shape: tuple[int]) -> Elements:
+        return self.group.from_bytes(expand(seed, shape[0] * self.group.element_bytes), shape)
+
+
+def additive(group: Group, servers: int) -> Dealing:
+    """Every server holds one component."""
+    return Dealing(group, tuple((server,) for server in range(servers)))
+
+
+def replicated(group: Group) -> Dealing:
+    """Three servers; server i holds components i and i - 1."""
+    return Dealing(group, ((0, 2), (1, 0), (2, 1)))

@@ -1,0 +1,206 @@
+"""A compute server's side: collect components, agree on whose arrived everywhere, compute, and seal the answer's part.
+
+A server sees its own components, which are uniform by themselves, masked messages of its neighbours, and who took
+part. All servers must stay to the end; owners may be lost until their components have arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import msgspec
+
+from veilstat.architectures.interface import Authorise, Random, StepBinding
+from veilstat.arithmetic.agreement import KeyPair, derive, seal_to, unseal_with
+from veilstat.protocol.faults import Fault, ProtocolError, quorum_lost, violation
+from veilstat.protocol.session import Message, Turn
+
+from .dealing import Elements
+from .messages import COMPUTE, RESULT, SHARE, TALLY, Part, Share, Tally, result_label, share_label, share_size, tally_size
+from .schemes import Place, Scheme
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Everything that a server's rounds need."""
+
+    binding: StepBinding
+    scheme: Scheme
+    threshold: int
+    authorise: Authorise
+    random: Random = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.binding.identity.name
+
+    @property
+    def index(self) -> int:
+        return self.binding.servers.index(self.name)
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        return tuple(server for server in self.binding.servers if server != self.name)
+
+    def neighbour(self, step: int) -> str:
+        """The server so many places further on the ring."""
+        return self.binding.servers[(self.index + step) % len(self.binding.servers)]
+
+    def start(self) -> Turn:
+        """Nothing to say before the owners have spoken."""
+        return Turn((), CollectShares(self))
+
+
+@dataclass(frozen=True, slots=True)
+class CollectShares:
+    """Wait for every owner's components."""
+
+    server: Server
+    arrived: dict[str, Share] = field(default_factory=dict, repr=False)
+    name: ClassVar[str] = SHARE
+
+    @property
+    def senders(self) -> frozenset[str]:
+        return frozenset(self.server.binding.participants)
+
+    @property
+    def quorum(self) -> int:
+        return self.server.threshold
+
+    @property
+    def largest(self) -> int:
+        return share_size(self._payload)
+
+    @property
+    def _payload(self) -> int:
+        return self.server.scheme.dealing.payload_bytes(self.server.index, self.server.scheme.inward.size)
+
+    def take(self, sender: str, payload: memoryview) -> None:
+        server = self.server
+        pair = KeyPair.from_secret(server.binding.identity.sealing_secret)
+        raw = unseal_with(pair, server.binding.step, share_label(sender, server.name), bytes(payload))
+        if raw is None:
+            raise violation("malformed", f"{sender!r} sent shares that were not sealed to {server.name!r} for this step", sender)
+        self.arrived[sender] = Share.decode(raw, self._payload, sender)
+
+    def close(self) -> Turn:
+        server = self.server
+        pair = KeyPair.generate(server.random)
+        tally = msgspec.msgpack.encode(Tally(sorted(self.arrived), pair.public))
+        return Turn(tuple(Message(TALLY, other, tally) for other in server.others), AgreeOnSurvivors(server, pair, self.arrived))
+
+
+@dataclass(frozen=True, slots=True)
+class AgreeOnSurvivors:
+    """Wait for every other server's tally; go on with the owners whose components arrived at all of them."""
+
+    server: Server
+    pair: KeyPair
+    arrived: dict[str, Share] = field(repr=False)
+    tallies: dict[str, Tally] = field(default_factory=dict, repr=False)
+    name: ClassVar[str] = TALLY
+
+    @property
+    def senders(self) -> frozenset[str]:
+        return frozenset(self.server.others)
+
+    @property
+    def quorum(self) -> int:
+        return len(self.server.others)
+
+    @property
+    def largest(self) -> int:
+        return tally_size(self.server.binding.participants)
+
+    def take(self, sender: str, payload: memoryview) -> None:
+        try:
+            tally = msgspec.msgpack.decode(payload, type=Tally)
+        except msgspec.MsgspecError:
+            raise violation("malformed", f"{sender!r} sent a tally that could not be read", sender) from None
+        if not set(tally.owners) <= set(self.server.binding.participants) or len(tally.key) != len(self.pair.public):
+            raise violation("malformed", f"{sender!r} sent a tally that fits no roster", sender)
+        self.tallies[sender] = tally
+
+    def close(self) -> Turn:
+        server = self.server
+        common = set(self.arrived).intersection(*(tally.owners for tally in self.tallies.values()))
+        survivors = tuple(sorted(common))
+        fewest = max([server.threshold, *(self.arrived[owner].fewest for owner in survivors)])
+        if len(survivors) < fewest:
+            missing = tuple(sorted(set(server.binding.participants) - common))
+            raise quorum_lost(SHARE, len(survivors), fewest, missing)
+        server.authorise(survivors)
+        program = server.scheme.program(self._place(), self._total(survivors), server.binding.public)
+        return Compute(server, survivors, program).advance(None)
+
+    def _place(self) -> Place:
+        server = self.server
+        if len(server.binding.servers) != 3:
+            return Place(server.index, b"", b"")
+        return Place(server.index, self._key(server.neighbour(1), server.index), self._key(server.neighbour(-1), (server.index - 1) % 3))
+
+    def _key(self, other: str, number: int) -> bytes:
+        try:
+            shared = self.pair.exchange(self.tallies[other].key)
+        except ValueError:
+            raise violation("malformed", f"{other!r} sent a degenerate key", other) from None
+        return derive(shared, self.server.binding.step, b"pair\0%d" % number, 16)
+
+    def _total(self, survivors: tuple[str, ...]) -> tuple[Elements, ...]:
+        dealing, length = self.server.scheme.dealing, self.server.scheme.inward.size
+        totals = [dealing.zeros(length) for _ in dealing.held[self.server.index]]
+        for owner in survivors:
+            parts = dealing.components(self.server.index, self.arrived[owner].payload, length)
+            totals = [dealing.group.add(total, part) for total, part in zip(totals, parts, strict=True)]
+        return tuple(totals)
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Wait for the previous server's message of one layer."""
+
+    server: Server
+    survivors: tuple[str, ...]
+    program: Generator[bytes, bytes, bytes] = field(repr=False)
+    layer: int = 0
+    inbox: list[bytes] = field(default_factory=list, repr=False)
+    quorum: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        return f"{COMPUTE}/{self.layer}"
+
+    @property
+    def senders(self) -> frozenset[str]:
+        return frozenset((self.server.neighbour(-1),))
+
+    @property
+    def largest(self) -> int:
+        return self.server.scheme.largest
+
+    def take(self, sender: str, payload: memoryview) -> None:
+        self.inbox.append(bytes(payload))
+
+    def close(self) -> Turn:
+        return self.advance(self.inbox[0])
+
+    def advance(self, received: bytes | None) -> Turn:
+        """Go on to the next layer, or to the end."""
+        try:
+            payload = self.program.send(received)  # type: ignore[arg-type]
+        except StopIteration as stop:
+            return Turn((self._part(stop.value),), None, self.survivors)
+        except ProtocolError as error:
+            raise self._blamed(error.fault) from None
+        following = Compute(self.server, self.survivors, self.program, self.layer + 1)
+        return Turn((Message(following.name, self.server.neighbour(1), payload),), following)
+
+    def _blamed(self, fault: Fault) -> ProtocolError:
+        return ProtocolError(fault if fault.culprits else Fault(fault.kind, fault.code, fault.message, (self.server.neighbour(-1),)))
+
+    def _part(self, payload: bytes) -> Message:
+        binding = self.server.binding
+        sealed = seal_to(binding.key, binding.step, result_label(self.server.name), payload, self.server.random)
+        return Message(RESULT, binding.analyst, msgspec.msgpack.encode(Part(list(self.survivors), sealed)))

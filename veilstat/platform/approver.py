@@ -1,0 +1,138 @@
+"""What data owners and compute servers have in common: each checks every query for itself before it takes part.
+
+It verifies the analyst's signature, recomputes the plan and compares digests, and answers each step once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from veilstat.architectures.interface import StepBinding
+from veilstat.language.errors import VeilstatError
+from veilstat.language.step import Statistic
+from veilstat.protocol.context import proposal_message, session_root
+from veilstat.protocol.envelope import Envelope
+from veilstat.protocol.faults import Fault, ProtocolError, violation
+from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.session import ABORT, Session, encode_fault
+
+from . import messages
+from .definition import ANALYST, SERVER, Definition
+from .gate import ReleaseGate, denied
+from .messages import Approval, Proposal, StepRequest
+from .party import Party
+from .plan import Plan, StepPlan
+from .query import decode_query
+
+Planner = Callable[[Statistic[Any], Definition], Plan]
+
+
+class Approver(Party):
+    """A party that agrees to queries. Subclasses say who they are, what they ask of a plan, and how they take part in a step."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        roster: Roster,
+        definition: Definition,
+        registry: Mapping[str, type[Statistic[Any]]],
+        planner: Planner,
+        random: Callable[[int], bytes],
+    ) -> None:
+        super().__init__(identity, roster)
+        self.definition, self.registry, self.planner, self.random = definition, registry, planner, random
+        self.gate: ReleaseGate | None = None
+        self.answered: set[bytes] = set()
+
+    @property
+    def title(self) -> str:
+        """Who this is, for messages."""
+        raise NotImplementedError
+
+    def consider(self, plan: Plan) -> None:
+        """Refuse a plan by raising."""
+        raise NotImplementedError
+
+    def takes_part(self, participants: tuple[str, ...]) -> bool:
+        """Whether this party has a part in a step over these owners."""
+        raise NotImplementedError
+
+    def join(self, step: StepPlan, binding: StepBinding, digest: bytes) -> Session:
+        """The session of one step; ``digest`` is that of the broadcast values."""
+        raise NotImplementedError
+
+    def others(self) -> tuple[str, ...]:
+        return (SERVER,)
+
+    def on_query(self, envelope: Envelope) -> None:
+        if envelope.sender != ANALYST:
+            raise violation("unexpected_sender", f"{envelope.sender!r} spoke for the analyst", envelope.sender)
+        match envelope.round:
+            case messages.PROPOSE:
+                self._propose(envelope)
+            case messages.REQUEST:
+                if self.gate is None or envelope.root != self.root:
+                    raise violation("unknown_session", "a step was requested of a query that is not running here", envelope.sender)
+                self._answer(envelope, self.gate)
+            case _:
+                raise violation("unknown_round", f"{envelope.sender!r} sent a message of an unknown round", envelope.sender)
+
+    def on_failed(self, fault: Fault) -> None:
+        self.gate = None
+
+    def _propose(self, envelope: Envelope) -> None:
+        if envelope.root in self.answered:
+            self.rejected.append(Fault("ProtocolViolation", "already_answered", "a proposal was replayed", (envelope.sender,)))
+            return
+        proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
+        signed = proposal_message(proposal.plan, proposal.query_id, proposal.query)
+        recipients = self.definition.architecture.trust(self.definition.owners).recipients
+        root = session_root(proposal.plan, proposal.query_id, self.roster.digest, recipients, proposal.signature)
+        if not self.roster.verifies(ANALYST, signed, proposal.signature) or root != envelope.root:
+            raise violation("bad_signature", "a query is not signed by the analyst, or not bound to this roster", envelope.sender)
+        self.root, self.session = root, None
+        self.answered.add(root)
+        try:
+            plan = self.planner(decode_query(proposal.query, self.registry), self.definition)
+            if bytes.fromhex(plan.digest) != proposal.plan:
+                raise denied("plan_differs", "another plan follows here from the query; compare versions, schema and study definition")
+            self.consider(plan)
+        except VeilstatError as error:
+            self._refuse(Fault(type(error).__name__, error.code, f"{self.title}: {error.message}", (self.name,)))
+            return
+        except ProtocolError as error:
+            self._refuse(Fault(error.fault.kind, error.fault.code, f"{self.title}: {error.fault.message}", (self.name,)))
+            return
+        self.gate = ReleaseGate(plan, root)
+        self.send(messages.APPROVE, SERVER, messages.encode(Approval([])))
+
+    def _refuse(self, fault: Fault) -> None:
+        self.send(ABORT, SERVER, encode_fault(fault))
+        self.root, self.gate = None, None
+
+    def _answer(self, envelope: Envelope, gate: ReleaseGate) -> None:
+        request = messages.decode(envelope.payload, StepRequest, envelope.sender)
+        if not self.takes_part(tuple(request.participants)):
+            self.rejected.append(Fault("QuorumLost", "not_a_participant", "a step runs without this owner, whose approval came late"))
+            return
+        self._check_request(request)
+        digest = messages.public_digest(request.public)
+        step, context = gate.authorise(request.label, int.from_bytes(request.index, "little"), request.participants, digest)
+        public = messages.decode_public(request.public, step.cut.broadcast(), step.types, envelope.sender)
+        binding = StepBinding(
+            self.identity, self.roster, gate.root, context, gate.participants, SERVER, ANALYST, step.cut, public, request.key
+        )  # fmt: skip
+        try:
+            session = self.join(step, binding, digest)
+        except VeilstatError as error:
+            self.fail(Fault(type(error).__name__, error.code, error.message, (self.name,)))
+            return
+        self.begin(context, session)
+
+    def _check_request(self, request: StepRequest) -> None:
+        owners = set(self.definition.owners)
+        names = set(request.participants)
+        threshold = self.definition.architecture.trust(self.definition.owners).threshold
+        if not names <= owners or len(names) != len(request.participants) or len(names) < threshold:
+            raise violation("bad_participants", "the analyst named the wrong participants for a step", ANALYST)
