@@ -17,9 +17,9 @@ import numpy as np
 
 import veilstat as vs
 from veilstat.architectures.sharing.araki16 import share
-from veilstat.architectures.sharing.execute_rows import row_totals
 from veilstat.architectures.sharing.field import Field
 from veilstat.architectures.sharing.prss import Party, Prss
+from veilstat.architectures.sharing.row_totals import row_totals
 from veilstat.architectures.sharing.uploads import Header, UploadedRows, planes
 from veilstat.arithmetic.products import gram
 from veilstat.arithmetic.rings import Ring

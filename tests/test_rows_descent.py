@@ -1,6 +1,7 @@
 """Gradient steps on shared rows, with public and with protected coefficients, against the same circuit in the clear."""
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +12,7 @@ from tests.rows import FIELD, Pooled, totals_of, uploaded
 from tests.sharing import integers
 from veilstat.architectures.sharing.araki16 import share
 from veilstat.architectures.sharing.logistic import ERROR
-from veilstat.language.circuit import Op, Output
+from veilstat.language.circuit import Circuit, Op, Output
 from veilstat.language.evaluate import evaluate
 from veilstat.language.trace import Trace
 from veilstat.statistics.descent import LATTICE
@@ -24,12 +25,12 @@ LOGISTIC = vs.LogisticRegression("smoker ~ age + bmi + C(region)", method="gradi
 LINEAR = vs.LinearRegression("bp ~ age + bmi + C(region)", method="gradient_descent")
 
 
-def body_of(query):
-    """The row part of one iteration: its state is protected."""
+def step_of(query, protected):
+    """The circuit of one iteration; its probe is broadcast, or shared among the servers."""
     step = next(step for step in query.steps(SCHEMA) if step.label == "descend")
-    circuit = step.trace_held(SCHEMA, len(TABLES))
-    body = next(node for node in circuit.nodes if node.op is Op.ITERATE).attributes["body"]
-    return body, step
+    circuit = step.trace(SCHEMA, len(TABLES))
+    hide = lambda node: replace(node, op=Op.STATE) if protected and node.attributes.get("name") == "probe" else node  # noqa: E731
+    return Circuit(tuple(map(hide, circuit.nodes)), circuit.outputs), step.state["probe"].size
 
 
 def coefficients(size, seed):
@@ -37,18 +38,17 @@ def coefficients(size, seed):
     return integers([round(value / float(LATTICE)) for value in rng.normal(0, 3, size)])
 
 
-def gradient_bound(body, place):
+def gradient_bound(circuit, place):
     """Rows times the largest column times the error of one function value."""
-    factor = body.nodes[body.nodes[place].args[0]]
+    factor = circuit.nodes[circuit.nodes[place].args[0]]
     rows = sum(map(len, TABLES.values()))
     return rows * max(abs(factor.bounds.low), factor.bounds.high) * int(ERROR / LATTICE)
 
 
 def outcome(query, protected, seed=1):
     """(computed gradient, exact gradient, allowed difference, rounds)."""
-    body, step = body_of(query)
-    circuit = body if protected else step.trace(SCHEMA, len(TABLES))
-    probe = coefficients(step.state["probe"].size, seed)
+    circuit, size = step_of(query, protected)
+    probe = coefficients(size, seed)
     state = next(place for place, node in enumerate(circuit.nodes) if node.attributes.get("name") == "probe")
     dealt = [{state: shares} for shares in share(probe, FIELD, os.urandom)]
     uploads = uploaded(SCHEMA, TABLES, COMPLETE, bits=128)
@@ -91,7 +91,7 @@ def test_one_function_value_serves_all_its_uses():
 
 
 def test_functions_need_the_wide_ring():
-    circuit, uploads = body_of(LOGISTIC)[1].trace(SCHEMA, 2), uploaded(SCHEMA, TABLES, COMPLETE, bits=64)
+    circuit, uploads = step_of(LOGISTIC, False)[0], uploaded(SCHEMA, TABLES, COMPLETE, bits=64)
     with pytest.raises(vs.CapabilityError) as error:
         totals_of(circuit, uploads, {"probe": coefficients(5, 1)})
     assert error.value.code == "narrow_ring"
