@@ -34,6 +34,8 @@ def test_arithmetic_is_that_of_integers(bits):
     table = ring.multiply(ring.encode(a[:40, None]), ring.encode(b[None, :40]))
     assert ring.decode(table).tolist() == signed(a[:40, None] * b[None, :40]).tolist()
     assert ring.decode(ring.multiply(ring.encode(np.int64(-3)), ring.encode(np.int64(5)))).tolist() == -15
+    single = [ring.encode(np.array(value, dtype=object)) for value in (half - 1, -half)]
+    assert ring.decode(ring.subtract(*single)).tolist() == ring.decode(ring.add(*single)).tolist() == -1
     for axis in (0, 1, None):
         assert (
             ring.decode(ring.sum(ring.encode(a[:60].reshape(6, 10)), axis)).tolist()

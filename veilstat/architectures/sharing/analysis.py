@@ -138,7 +138,7 @@ class _Analysis:
         common = self.denominators.common(a.denominators, b.denominators)
         sign = self.denominators.signing(common)
         size = (self._aligned(a, scale, common) + self._aligned(b, scale, common)) * self.denominators.bound(sign)
-        bits = max(1, int(size.max(initial=0)).bit_length())
+        bits = max(1, int(np.max(size, initial=0)).bit_length())
         self.comparisons[place] = Comparison(scale, common, sign, bits)
         self._fit(bits + MASKING)
 

@@ -72,13 +72,13 @@ class RingDomain:
         if self.bits == 64:
             return np.asarray(np.add(a, b))
         low = np.asarray(np.add(a["low"], b["low"]))
-        return self.from_words(low, np.add(a["high"], b["high"]) + (low < b["low"]))
+        return self.from_words(low, np.add(np.add(a["high"], b["high"]), low < b["low"]))
 
     def subtract(self, a: Elements, b: Elements) -> Elements:
         if self.bits == 64:
             return np.asarray(np.subtract(a, b))
         low = np.asarray(np.subtract(a["low"], b["low"]))
-        return self.from_words(low, np.subtract(a["high"], b["high"]) - (a["low"] < b["low"]))
+        return self.from_words(low, np.subtract(np.subtract(a["high"], b["high"]), a["low"] < b["low"]))
 
     def multiply(self, a: Elements, b: Elements) -> Elements:
         if self.bits == 64:
@@ -107,7 +107,7 @@ class RingDomain:
         half, mask = np.uint64(32), np.uint64((1 << 32) - 1)
         first, second = ((part.sum(axis=axis, dtype=np.uint64)) for part in (a["low"] & mask, a["low"] >> half))
         low = np.asarray(np.add(first, second << half))
-        return self.from_words(low, np.add(a["high"].sum(axis=axis, dtype=np.uint64), second >> half) + (low < first))
+        return self.from_words(low, np.add(np.add(a["high"].sum(axis=axis, dtype=np.uint64), second >> half), low < first))
 
     def to_bytes(self, elements: Elements) -> bytes:
         """Little-endian."""

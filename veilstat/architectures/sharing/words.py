@@ -64,8 +64,8 @@ def pack(integers: npt.NDArray[Any], width: int) -> Elements:
     """Integers of any sign in two's complement, modulo 2^(64 words) with room for ``width`` bits: shape (..., words)."""
     count = -(-width // WORD)
     modulus = (1 << WORD * count) - 1
-    buffer = b"".join([(int(value) & modulus).to_bytes(8 * count, "little") for value in integers.reshape(-1)])
-    return WORDS.from_bytes(buffer, (*integers.shape, count))
+    buffer = b"".join([(int(value) & modulus).to_bytes(8 * count, "little") for value in np.ravel(integers)])
+    return WORDS.from_bytes(buffer, (*np.shape(integers), count))
 
 
 def shifted_left(shares: Shares, places: int) -> Shares:
