@@ -15,7 +15,7 @@ from veilstat.architectures.sharing.division import HIGHEST, LOWEST, OUT_OF_RANG
 from veilstat.architectures.sharing.execute import execute
 from veilstat.architectures.sharing.rounds import run_three
 from veilstat.language.circuit import Op
-from veilstat.language.cut import Entry, cut
+from veilstat.language.cut import Entry, cut, entering
 from veilstat.language.encoding import round_half_up
 from veilstat.language.evaluate import NoRows, SingularMatrix, evaluate
 from veilstat.platform.table import Table
@@ -26,8 +26,10 @@ RES = Fraction(1, 2**40)
 
 def clear(chosen, leaves, public):
     """The cut's integers by evaluation over the rationals; None where a system is singular."""
+    wanted = tuple(o.node for o in chosen.openings)
     try:
-        values = evaluate(chosen.circuit, tuple(o.node for o in chosen.openings), rows=NoRows(), inputs=public, known=leaves, solve=solve)
+        with np.errstate(invalid="ignore"):
+            values = evaluate(chosen.circuit, wanted, rows=NoRows(), inputs=public, known=leaves, solve=solve)
     except SingularMatrix:
         return None
     result = []
@@ -108,3 +110,45 @@ def test_statistics_open_what_exact_arithmetic_gives(data, statistic):
     _, schema, tables = data()
     chosen = of_statistic(statistic, schema)
     agree(chosen, totals(chosen, contributed(chosen), tables, schema))
+
+
+@pytest.mark.parametrize("split_totals", [False, True])
+def test_leaves_may_be_linear_combinations(split_totals):
+    """Owners send what is linear in their rows, such as n - p, rather than the totals below it."""
+    _, schema, tables = datasets.diabetes()
+    chosen = of_statistic(vs.LinearRegression("target ~ bmi + bp + C(sex)"), schema)
+    places = tuple(o.node for o in entering(chosen).openings) if split_totals else contributed(chosen)
+    agree(chosen, totals(chosen, places, tables, schema))
+
+
+def test_designs_without_a_unique_solution_end_with_a_flag():
+    _, schema, tables = datasets.wine()
+    chosen = of_statistic(vs.LinearRegression("proline ~ alcohol + C(kind)"), schema)
+    full = totals(chosen, contributed(chosen), tables, schema)
+    for frame in (
+        {"a": tables["owner1"][tables["owner1"]["kind"] == "a"]},
+        {"a": tables["owner1"].head(1)},
+        {"a": tables["owner1"].head(0)},
+        {"a": tables["owner1"].assign(alcohol=11.5)},
+    ):
+        found, ended, _ = agree(chosen, totals(chosen, contributed(chosen), frame, schema))
+        assert found is None
+        assert all((value == 0).all() for value in [opened(ended.results[0].values.domain, [r.values for r in ended.results])])
+    assert agree(chosen, full)[0] is not None
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 3])
+def test_few_rows_give_undefined_values_and_no_wrong_ones(rows):
+    _, schema, tables = datasets.wine()
+    for statistic in (vs.Mean(("ash", "proline")), vs.Covariance(("ash", "proline")), vs.MeanBy("ash", by="kind")):
+        chosen = of_statistic(statistic, schema)
+        found, _, _ = agree(chosen, totals(chosen, contributed(chosen), {"a": tables["owner1"].head(rows)}, schema))
+        assert (UNDEFINED in found) == (rows < 2 or isinstance(statistic, vs.MeanBy))
+
+
+def test_exactly_as_many_rows_as_terms():
+    """No freedom is left: the residuals are 0 and the variances are 0 / 0."""
+    _, schema, tables = datasets.diabetes()
+    chosen = of_statistic(vs.LinearRegression("target ~ bmi + bp + age"), schema)
+    found, _, _ = agree(chosen, totals(chosen, contributed(chosen), {"a": tables["owner1"].head(4)}, schema))
+    assert found.count(UNDEFINED) == 4

@@ -11,8 +11,9 @@ from veilstat.architectures.sharing.field import Field
 from veilstat.architectures.sharing.solve import cramer_bounds, solve
 
 
-def solved(matrix, right, field):
-    return run(lambda party, a, b: solve(party, a, b, field), field, matrix, right)
+def solved(matrix, right, field, known=None):
+    known = np.zeros((len(matrix), 0), dtype=object) if known is None else known
+    return run(lambda party, a, b: solve(party, a, b, known, field), field, matrix, right)
 
 
 def determinant(matrix):
@@ -51,6 +52,9 @@ def test_solutions_are_exact_fractions(size, symmetric):
     assert denominator == determinant(matrix)
     assert (matrix @ numerators == denominator * right).all()
     assert ended.rounds == 1 + max(6, 1 + int(np.ceil(np.log2(2 * size + 1))))
+    for shared in range(3):
+        ended = solved(matrix, right[:, :shared], field, known=right[:, shared:])
+        assert (opened(field, [result.numerators for result in ended.results]) == numerators).all()
 
 
 def test_the_determinant_keeps_its_sign_and_zero_pivots_are_no_trouble():
@@ -76,7 +80,7 @@ def test_what_is_opened_of_a_singular_matrix_has_its_rank_and_looks_uniform():
     for matrix in ([[1, 0], [0, 0]], [[3, 6], [1, 2]]):
         counts = np.zeros((4, 8))
         for _ in range(150):
-            ended = run(lambda party, a, b: solve(party, a, b, field), field, matrix, [[1], [1]])
+            ended = solved(matrix, [[1], [1]], field)
             last = [field.from_bytes(payloads[-1], (len(payloads[-1]) // field.element_bytes,)) for payloads in ended.received]
             total = field.add(field.add(last[0][-4:], last[1][-4:]), last[2][-4:])
             assert (int(total[0]) * int(total[3]) - int(total[1]) * int(total[2])) % field.order == 0

@@ -71,7 +71,7 @@ class _Analysis:
     def finish(self, openings: tuple[tuple[Rounding, npt.NDArray[np.int64]], ...]) -> Ranges:
         for rounding, _ in openings:
             self._fit_rounding(rounding)
-        systems = {place: system for system in self.systems.values() for place in system.nodes}
+        systems = {place: system for system in self.systems.values() for place in system.shared + system.known}
         return Ranges(
             self.circuit, self.denominators, self.forms, self.comparisons, self.roundings, systems, self.bodies, openings, self.bits
         )
@@ -241,13 +241,19 @@ class _Analysis:
         matrix = node.args[0]
         common, below = (self.denominators.common_of_all(form.denominators) for form in (a, b))
         right = self._aligned(b, b.scale, below).reshape(len(b.size), -1)
-        bound, sizes = cramer_bounds(self._aligned(a, a.scale, common), right)
-        system = self.systems.setdefault((matrix, self.depths[place]), System(matrix, (), ()))
-        start = 0 if not system.nodes else system.starts[-1] + self.circuit.nodes[system.nodes[-1]].size // a.shape[0]
-        system = System(matrix, (*system.nodes, place), (*system.starts, start))
-        self.systems[matrix, self.depths[place]] = system
+        entry_sizes = self._aligned(a, a.scale, common)
+        bound, sizes = cramer_bounds(entry_sizes, right)
+        entries = max(1, int(entry_sizes.max()).bit_length(), int(right.max(initial=0)).bit_length())
+        system = self.systems.get((matrix, self.depths[place]), System(matrix, (), (), entries, 1))
+        self.systems[matrix, self.depths[place]] = system = System(
+            matrix,
+            system.shared if b.public else (*system.shared, place),
+            (*system.known, place) if b.public else system.known,
+            max(system.entry_bits, entries),
+            max(system.bits, bound.bit_length(), int(sizes.max(initial=0)).bit_length()),
+        )
         determinant = self.denominators.of(Atom(("system", system.name), 0, bound, False, True, False))
-        self._fit(bound.bit_length())
+        self._fit(max(system.bits, system.entry_bits + MASKING))
         factor = self.denominators.product(common, self.denominators.vanishing(common))
         denominators = self.denominators.product(self.denominators.product(determinant, below), self.denominators.vanishing(common))
         return self._form(node, b.scale / a.scale, sizes.reshape(node.shape) * self.denominators.bound(factor), denominators)

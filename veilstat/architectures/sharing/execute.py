@@ -20,11 +20,11 @@ from veilstat.language.circuit import Circuit, Node, Op
 from veilstat.language.errors import CapabilityError
 
 from .analysis import reciprocals
-from .araki16 import Shares, concatenated, constant, multiply, open_masked, product, stacked
+from .araki16 import Shares, beside, concatenated, constant, multiply, open_masked, product, split, stacked
 from .demand import Task, need, on_demand
 from .division import OUT_OF_RANGE, Quotients, floor_quotients, public_quotients
 from .field import Field
-from .floor import equal_to_zero, less_than_zero, select
+from .floor import MASKING, equal_to_zero, less_than_zero, moved, select
 from .mixed import Value, added, as_shares, joined, matrix_times, rearranged, scaled, times, total
 from .prss import Party
 from .ranges import Ranges, Rounding
@@ -202,6 +202,7 @@ class _Execution:
     def _divided(self, node: Node) -> Task[Value]:
         above, below = node.args
         value, factors = yield from need(("node", above), self._below(self._inverted(self.known.forms[below].denominators)))
+        value = rearranged(value, lambda part: np.broadcast_to(part, node.shape))
         inverted = reciprocals(self.nodes[below])
         if inverted is not None:
             return scaled(value, inverted[1])
@@ -262,12 +263,25 @@ class _Execution:
 
     def _system(self, name: int) -> Task[Solution]:
         system = self.known.systems[name]
-        places = [system.matrix, *(self.nodes[place].args[1] for place in system.nodes)]
+        places = [system.matrix, *(self.nodes[place].args[1] for place in system.shared + system.known)]
         values = yield from need(*(self._uniform(place) for place in places))
-        matrix, *rights = [as_shares(self.party, self.domain, value) for value in values]
-        rows = [right.reshape((matrix.shape[0], -1)).rearranged(np.transpose) for right in rights]
-        columns = reduce(Shares.joined, rows).rearranged(np.transpose)
-        solution = yield from solve(self.party, matrix, columns, self.domain)
+        size = self.nodes[system.matrix].shape[0]
+        columns = [rearranged(value, lambda part: part.reshape(size, -1)) for value in values]
+        shared = [as_shares(self.party, self.domain, value) for value in columns[: 1 + len(system.shared)]]
+        known = np.hstack([np.zeros((size, 0), dtype=object), *(value for value in columns if not isinstance(value, Shares))])
+        small = Field.for_bits(system.bits + MASKING)
+        if small.exponent >= self.domain.exponent:
+            solution = yield from self._solution(reduce(beside, shared), known, self.domain)
+            return solution
+        entering = yield from moved(self.party, reduce(beside, shared), system.entry_bits, small)
+        solution = yield from self._solution(entering, known, small)
+        leaving = concatenated([solution.numerators, solution.determinant])
+        numerators, determinant = split((yield from moved(self.party, leaving, system.bits, self.domain)), [solution.numerators.shape, ()])
+        return Solution(numerators, determinant)
+
+    def _solution(self, shared: Shares, known: Any, domain: Field) -> Protocol[Solution]:
+        size = shared.shape[0]
+        solution = yield from solve(self.party, shared[:, :size], shared[:, size:], known, domain)
         if solution is None:
             raise _SingularError
         return solution
@@ -276,7 +290,9 @@ class _Execution:
         system = self.known.systems[place]
         common = self.known.denominators.common_of_all(self.known.forms[system.matrix].denominators)
         solution, factor = yield from need(("system", system.name), self._below(self._inverted(np.array(common))))
-        start = system.starts[system.nodes.index(place)]
+        nodes = system.shared + system.known
+        before = nodes[: nodes.index(place)]
+        start = sum(self.nodes[other].size for other in before) // node.shape[0]
         columns = solution.numerators[:, start : start + node.size // node.shape[0]].reshape(node.shape)
         return (yield from times(self.party, columns, factor))
 

@@ -69,6 +69,13 @@ def scaled_down(party: Party, x: Shares, places: Any, bits: int) -> Protocol[Sha
     return _without_masks(party, x.domain, masked, np.broadcast_to(2 ** np.asarray(places, dtype=object), x.shape))
 
 
+def moved(party: Party, x: Shares, bits: int, domain: Domain) -> Protocol[Shares]:
+    """The same integers, |x| < 2^bits, shared over another domain; one round."""
+    masked = yield from open_under_mask(party, x, bits)
+    masks = Shares(domain, domain.encode(masked.own), domain.encode(masked.previous))
+    return constant(party, domain, masked.opened) - masks
+
+
 def bits_of(party: Party, x: Shares, bits: int) -> Protocol[Shares]:
     """The two's complement of x, |x| < 2^bits, as shared words, bits + 1 of them defined; 3 + ceil(log2(bits + 1)) rounds."""
     masked = yield from open_under_mask(party, x, bits)

@@ -57,8 +57,7 @@ def matrix_times(party: Party, a: Value, b: Value) -> Protocol[Value]:
     if isinstance(b, Shares):
         return b.left_times(a)
     if isinstance(a, Shares):
-        turned = np.transpose(b)
-        return a.rearranged(np.transpose).left_times(turned).rearranged(np.transpose)
+        return a.right_times(b)
     return np.asarray(a @ b, dtype=object)
 
 

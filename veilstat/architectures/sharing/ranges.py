@@ -68,15 +68,22 @@ class Rounding:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """SOLVE nodes with one matrix that are solved at once, and where the columns of each begin; the first names them all."""
+    """SOLVE nodes with one matrix that are solved at once, those with shared right sides first.
+
+    ``bits`` is the length of the numerators and the determinant, ``entry_bits`` that of the matrix and right sides:
+    it is solved over the smallest field that they fit, since products of matrices are what takes longest.
+    """
 
     matrix: int
-    nodes: tuple[int, ...]
-    starts: tuple[int, ...]
+    shared: tuple[int, ...]
+    known: tuple[int, ...]
+    entry_bits: int
+    bits: int
 
     @property
     def name(self) -> int:
-        return self.nodes[0]
+        """The first of its nodes."""
+        return min(self.shared + self.known)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .araki16 import Elements, Shares, constant, matmul, multiply, open_masked, product, random_shares
+from .araki16 import Elements, Shares, beside, constant, matmul, multiply, open_masked, product, random_shares
 from .field import Field
 from .prss import Party
 from .rounds import Protocol, gather
@@ -35,16 +35,17 @@ class Solution:
     determinant: Shares = field(repr=False)
 
 
-def solve(party: Party, matrix: Shares, right: Shares, system: Field) -> Protocol[Solution | None]:
-    """The solution of A x = B for shapes (n, n) and (n, k) over ``system``, or None, publicly, where A is singular.
+def solve(party: Party, matrix: Shares, right: Shares, known: Integers, system: Field) -> Protocol[Solution | None]:
+    """The solution of A x = B over ``system``, or None, publicly, where A is singular.
 
+    A of shape (n, n) is shared, and so are the first columns of B; the last ones, ``known``, are public.
     An invertible A is taken for singular with probability (2 n + 1) / q, below 2^-50 in every field here.
     Rounds: 1 + max(6, 1 + ceil(log2(2 n + 1))).
     """
     size = matrix.shape[0]
     diagonals, scale = random_shares(party, system, (2, size, 1)), random_shares(party, system, (1,))
     inverse, unmasked = yield from gather(
-        [_inverse(party, diagonals.reshape((2 * size,)).joined(scale), scale), _unmasked(party, matrix, right, diagonals, system)]
+        [_inverse(party, diagonals.reshape((2 * size,)).joined(scale), scale), _unmasked(party, matrix, right, known, diagonals, system)]
     )
     if inverse is None or unmasked is None:
         return None
@@ -61,20 +62,22 @@ def _inverse(party: Party, factors: Shares, last: Shares) -> Protocol[Shares | N
     return last.reshape(()).scaled(pow(opened, -1, last.domain.order))
 
 
-def _unmasked(party: Party, matrix: Shares, right: Shares, diagonals: Shares, system: Field) -> Protocol[tuple[Shares, int] | None]:
+def _unmasked(
+    party: Party, matrix: Shares, right: Shares, known: Integers, diagonals: Shares, system: Field
+) -> Protocol[tuple[Shares, int] | None]:
     """(A^-1 B, det R A S), or None where R A S is singular."""
     size = matrix.shape[0]
     lower = _triangular(party, system, np.tri(size, k=-1, dtype=np.int64))
     upper = _triangular(party, system, np.tri(size, k=-1, dtype=np.int64).T)
     scaled = yield from multiply(party, upper, diagonals)
     first, second = yield from gather([matmul(party, lower[place], scaled[place]) for place in range(2)])
-    both = matrix.rearranged(np.transpose).joined(right.rearranged(np.transpose)).rearranged(np.transpose)
-    left = yield from matmul(party, first, both)
+    left = yield from matmul(party, first, beside(matrix, right))
+    hidden = beside(left[:, size:], first.right_times(known))
     opened = yield from open_masked((yield from matmul(party, left[:, :size], second)))
     inverse, determinant = _inverted(system, opened)
     if inverse is None:
         return None
-    return (yield from matmul(party, second, left[:, size:].left_times(inverse))), determinant
+    return (yield from matmul(party, second, hidden.left_times(inverse))), determinant
 
 
 def _triangular(party: Party, system: Field, outside: npt.NDArray[np.int64]) -> Shares:
