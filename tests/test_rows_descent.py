@@ -11,7 +11,7 @@ import veilstat as vs
 from tests.rows import FIELD, Pooled, totals_of, uploaded
 from tests.sharing import integers
 from veilstat.architectures.sharing.araki16 import share
-from veilstat.architectures.sharing.logistic import ERROR
+from veilstat.architectures.sharing.piecewise import ERROR
 from veilstat.language.circuit import Circuit, Op, Output
 from veilstat.language.evaluate import evaluate
 from veilstat.language.trace import Trace
@@ -73,6 +73,20 @@ def test_logistic_gradients_keep_the_stated_error(protected, seed):
     assert 0 < difference.max() <= allowed
     assert allowed < np.abs(expected).max() / 1000
     assert rounds <= 85
+
+
+def test_likelihood_and_information_keep_the_stated_error():
+    step = next(step for step in LOGISTIC.steps(SCHEMA) if step.label == "fit")
+    circuit = step.trace(SCHEMA, len(TABLES))
+    public = {"current": coefficients(step.public["current"].size, 4)}
+    values, _ = totals_of(circuit, uploaded(SCHEMA, TABLES, COMPLETE, bits=128), public)
+    expected = evaluate(circuit, tuple(values), rows=Pooled(SCHEMA, TABLES), inputs=public, known={})
+    for place, value in values.items():
+        scale, exact = circuit.nodes[place].scale, expected[place]
+        sizes = [max(1, node.bounds.high * node.scale) for node in (circuit.nodes[arg] for arg in circuit.nodes[place].args) if node.shape]
+        allowed = sum(map(len, TABLES.values())) * 2 * ERROR * max(sizes, default=1) ** 2
+        assert np.max(np.abs(value - exact)) * scale <= allowed
+        assert allowed < np.max(np.abs(exact)) * scale / 100
 
 
 def test_one_function_value_serves_all_its_uses():

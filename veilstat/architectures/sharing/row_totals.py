@@ -23,13 +23,13 @@ from veilstat.language.evaluate import NoRows, evaluate
 from .araki16 import Domain, Elements, Shares, constant, reshare, split
 from .conversion import divided, signs
 from .floor import open_under_mask
-from .logistic import logistic
+from .piecewise import piecewise
 from .polynomials import REAL, Polynomial, Term, as_polynomial
 from .prss import Party
 from .ring import NARROW, WIDE, RingDomain
 from .rounds import Protocol, gather
 from .rows import Columns, summand, summand_of_sums
-from .symbolic import Logistic, Polynomials, Sign, Symbols, Weighted, row_values
+from .symbolic import Function, Polynomials, Sign, Symbols, Weighted, row_values
 from .uploads import COUNTED, PRESENT, UploadedRows
 from .words import to_arithmetic
 
@@ -237,9 +237,9 @@ def _compute(party: Party, symbols: Symbols, place: int, columns: Columns, ring:
             weighted = WIDE.weighted_sums(WIDE.add(weights.own, weights.previous)[None], both)
             cross = WIDE.subtract(weighted, WIDE.weighted_sums(weights.previous[None], previous))
             return (yield from reshare(party, WIDE, cross[0]))
-        case Logistic(operand, scale, bits):
+        case Function(name, operand, scale, bits):
             yield from columns.prepare(operand.terms, WIDE)
-            return (yield from logistic(party, columns.combined(operand, WIDE), scale, bits, ring))
+            return (yield from piecewise(party, name, columns.combined(operand, WIDE), scale, bits, ring))
     raise AssertionError(definition)
 
 

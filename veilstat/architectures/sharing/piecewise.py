@@ -1,8 +1,9 @@
-"""The logistic function of shared numbers, one per row, by polynomials on 32 intervals; error at most 2^-24, always.
+"""Logistic and softplus of shared numbers, one per row, by polynomials on 32 intervals; error at most 2^-24, always.
 
-logistic(-x) = 1 - logistic(x), so tables cover [0, 16) only: the five bits of the interval, the sign and whether
-|x| >= 16 come out of the addition that rounds x. Coefficients are chosen by products of these bits with a public
-table; powers of the place within the interval are rounded exactly. Beyond 16 the result is a constant.
+With y = |x|, logistic(-y) = 1 - logistic(y) and softplus(x) = max(x, 0) + log(1 + exp(-y)), so tables cover [0, 16)
+only: the five bits of the interval, the sign and whether y >= 16 come out of the addition that rounds x. Coefficients
+are chosen by products of these bits with a public table; powers of the place within the interval are rounded exactly.
+Beyond 16 the tabulated function is a constant.
 
 The error has these parts: 2^-27.8 from polynomials of degree 5 (interpolation at Chebyshev's nodes), less than 2^-27
 from all roundings together, and 2^-24.08 from the constant beyond 16. (Piecewise polynomials on shares: Mohassel,
@@ -27,8 +28,7 @@ from .ring import NARROW, WIDE, RingDomain
 from .rounds import Protocol, gather
 from .words import WORD, bit, shifted_right, suffix_or, to_arithmetic
 
-RESULT_BITS = 28
-"""Results are multiples of 2^-28."""
+LOGISTIC, SOFTPLUS = "logistic", "softplus"
 ERROR = Fraction(1, 2**24)
 """How far a result is at most from the exact value."""
 
@@ -42,8 +42,13 @@ _FINENESS = _PLACE_BITS + _INTERVAL_BITS - 4
 """Operands are rounded down to multiples of 2^-31, and stand for the middle of the next one."""
 
 
-def logistic(party: Party, operand: Shares, scale: Fraction, bits: int, ring: RingDomain) -> Protocol[Shares]:
-    """1 / (1 + exp(-x)) in units of 2^-28, as shares of ``ring``, for a vector x = operand * scale with |operand| < 2^bits.
+_TABLE_BITS = 28
+UNITS = {LOGISTIC: Fraction(1, 2**_TABLE_BITS), SOFTPLUS: Fraction(1, 2**_FINENESS)}
+"""What results are multiples of."""
+
+
+def piecewise(party: Party, name: str, operand: Shares, scale: Fraction, bits: int, ring: RingDomain) -> Protocol[Shares]:
+    """LOGISTIC or SOFTPLUS in its units, as shares of ``ring``, for a vector x = operand * scale with |operand| < 2^bits.
 
     About 60 rounds.
 
@@ -60,13 +65,16 @@ def logistic(party: Party, operand: Shares, scale: Fraction, bits: int, ring: Ri
         (to_arithmetic(party, NARROW, stacked([negative, *interval])), to_arithmetic(party, ring, stacked([negative, saturated])))
     )
     place = yield from _place(party, rounded, chosen)
-    coefficients, powers = yield from gather((_coefficients(party, chosen[1:]), _powers(party, place)))
-    value = yield from _products(party, coefficients, powers)
-    result = yield from divided(party, value, _PLACE_BITS + _COEFFICIENT_BITS - RESULT_BITS, ring)
-    one = everywhere(party, ring, 1 << RESULT_BITS, result.shape)
-    limit = everywhere(party, ring, _beyond(), result.shape)
-    result = result + (yield from multiply(party, turned[1], limit - result))
-    return result + (yield from multiply(party, turned[0], one - result.scaled(2)))
+    coefficients, powers = yield from gather((_coefficients(party, name, chosen[1:]), _powers(party, place)))
+    value = yield from _polynomial(party, coefficients, place, powers)
+    tabulated: Shares = yield from divided(party, value, _PLACE_BITS + _COEFFICIENT_BITS - _TABLE_BITS, ring)
+    limit = everywhere(party, ring, _beyond(name), tabulated.shape)
+    tabulated += yield from multiply(party, turned[1], limit - tabulated)
+    if name == SOFTPLUS:
+        linear = yield from quotient(party, dividend, places, ring)
+        return tabulated.scaled(1 << _FINENESS - _TABLE_BITS) + linear - (yield from multiply(party, turned[0], linear))
+    one = everywhere(party, ring, 1 << _TABLE_BITS, tabulated.shape)
+    return tabulated + (yield from multiply(party, turned[0], one - tabulated.scaled(2)))
 
 
 def _rounding(scale: Fraction, bits: int) -> tuple[int, int, int]:
@@ -102,19 +110,14 @@ def _place(party: Party, rounded: Shares, chosen: Shares) -> Protocol[Shares]:
     return folded - starts.total(axis=0) - ones.scaled(1 << _PLACE_BITS)
 
 
-def _powers(party: Party, place: Shares) -> Protocol[list[Shares]]:
-    """The second to fifth power in units of 2^-30, each rounded down."""
-    second = yield from _rounded_products(party, place[None], place[None])
-    both = yield from _rounded_products(party, stacked([place, second[0]]), second)
-    fifth = yield from _rounded_products(party, both[:1], second)
-    return [place, second[0], both[0], both[1], fifth[0]]
+def _powers(party: Party, place: Shares) -> Protocol[Shares]:
+    """The second and the fourth power in units of 2^-30, each rounded down."""
+    second = yield from divided(party, (yield from multiply(party, place, place)), _PLACE_BITS, NARROW)
+    fourth = yield from divided(party, (yield from multiply(party, second, second)), _PLACE_BITS, NARROW)
+    return stacked([second, fourth])
 
 
-def _rounded_products(party: Party, a: Shares, b: Shares) -> Protocol[Shares]:
-    return (yield from divided(party, (yield from multiply(party, a, b)), _PLACE_BITS, NARROW))
-
-
-def _coefficients(party: Party, interval: Shares) -> Protocol[Shares]:
+def _coefficients(party: Party, name: str, interval: Shares) -> Protocol[Shares]:
     """The coefficients of each row's polynomial, shape (degree + 1, rows), from the bits of its interval."""
     first, second, third, fourth, fifth = (interval[place] for place in range(_INTERVAL_BITS))
     pairs = yield from multiply(party, stacked([first, first, second, fourth]), stacked([second, third, third, fifth]))
@@ -123,25 +126,30 @@ def _coefficients(party: Party, interval: Shares) -> Protocol[Shares]:
     low = [ones, first, second, pairs[0], third, pairs[1], pairs[2], triple]
     high = stacked([ones, fourth, fifth, pairs[3]])
     shape = (_DEGREE + 1, len(low), *first.shape)
-    weights = _weights().reshape(-1, len(high.own))
+    weights = _weights(name).reshape(-1, len(high.own))
     partial = high.rearranged(lambda part: NARROW.weighted_sums(weights, part).reshape(shape))
-    own, previous = (np.stack([getattr(one, side) for one in low]) for side in ("own", "previous"))
-    both = (partial.own + partial.previous) * (own + previous) - partial.previous * previous
-    return (yield from reshare(party, NARROW, both.sum(axis=1, dtype=np.uint64)))
+    return (yield from _sum_of_products(party, partial.rearranged(lambda part: part.swapaxes(0, 1)), stacked(low)[:, None]))
 
 
-def _products(party: Party, coefficients: Shares, powers: list[Shares]) -> Protocol[Shares]:
-    """The polynomials' values in units of 2^-61."""
-    constants, others = coefficients[0], coefficients[1:]
-    places = stacked(powers)
-    both = (others.own + others.previous) * (places.own + places.previous) - others.previous * places.previous
-    return constants + (yield from reshare(party, NARROW, both.sum(axis=0, dtype=np.uint64)))
+def _polynomial(party: Party, coefficients: Shares, place: Shares, powers: Shares) -> Protocol[Shares]:
+    """The polynomials' values in units of 2^-61: even part plus place times odd part, which is rounded down to 2^-31."""
+    even: Shares
+    odd: Shares
+    even, odd = yield from gather(_sum_of_products(party, coefficients[start + 2 :: 2], powers) for start in (0, 1))
+    slope = coefficients[1] + (yield from divided(party, odd, _PLACE_BITS, NARROW))
+    return even + coefficients[0] + (yield from multiply(party, slope, place))
+
+
+def _sum_of_products(party: Party, a: Shares, b: Shares) -> Protocol[Shares]:
+    """Sums over the first axis of products, for one element each."""
+    both = (a.own + a.previous) * (b.own + b.previous) - a.previous * b.previous
+    return (yield from reshare(party, NARROW, both.sum(axis=0, dtype=np.uint64)))
 
 
 @cache
-def _weights() -> Elements:
+def _weights(name: str) -> Elements:
     """Shape (degree + 1, 8, 4): a coefficient as a polynomial in the bits of its interval, the upper two last."""
-    table = np.array([_interpolated(interval) for interval in range(1 << _INTERVAL_BITS)], dtype=object)
+    table = np.array([_interpolated(name, interval) for interval in range(1 << _INTERVAL_BITS)], dtype=object)
     for place in range(_INTERVAL_BITS):
         halves = table.reshape(-1, 2, 1 << place, _DEGREE + 1)
         halves[:, 1] -= halves[:, 0]
@@ -149,19 +157,22 @@ def _weights() -> Elements:
     return np.ascontiguousarray(NARROW.encode(shaped))
 
 
-def _interpolated(interval: int) -> list[int]:
+def _interpolated(name: str, interval: int) -> list[int]:
     """Coefficients on one interval; the constant also rounds the result to its nearest unit."""
     width = _RANGE / (1 << _INTERVAL_BITS)
-    series: Any = chebyshev.chebinterpolate(lambda place: _exact((interval + (place + 1) / 2) * width), _DEGREE)
+    series: Any = chebyshev.chebinterpolate(lambda place: _tabulated(name, (interval + (place + 1) / 2) * width), _DEGREE)
     constant_term, *others = (Fraction(float(value)) for value in chebyshev.cheb2poly(series))
-    half = 1 << _PLACE_BITS + _COEFFICIENT_BITS - RESULT_BITS - 1
+    half = 1 << _PLACE_BITS + _COEFFICIENT_BITS - _TABLE_BITS - 1
     return [round(constant_term * 2 ** (_PLACE_BITS + _COEFFICIENT_BITS)) + half, *(round(c * 2**_COEFFICIENT_BITS) for c in others)]
 
 
-def _exact(x: Any) -> Any:
-    return 1 / (1 + np.exp(-x))
+def _tabulated(name: str, y: Any) -> Any:
+    """What is tabulated of a function, for y >= 0."""
+    tail = np.exp(-y)
+    return 1 / (1 + tail) if name == LOGISTIC else np.log1p(tail)
 
 
-def _beyond() -> int:
-    """The result for x >= 16, halfway between 1 and the value at 16."""
-    return int(2 ** (RESULT_BITS - 1) * float(1 + _exact(_RANGE)))
+def _beyond(name: str) -> int:
+    """The tabulated value for y >= 16, halfway between those at 16 and at infinity."""
+    middle = (_tabulated(name, _RANGE) + _tabulated(name, np.inf)) / 2
+    return int(2**_TABLE_BITS * float(middle) + 0.5)
