@@ -1,107 +1,170 @@
-"""Statistics on shared rows: CPU milliseconds of one server, rounds and bytes, beside the products no server can avoid.
+"""Statistics on shared rows: three servers in three processes, beside the products that no server can avoid.
 
     python benchmarks/rows.py
 
-Three servers run in one process, one thread; each server's time is taken by itself. The floor is the local products:
-two Gram matrices of its components and their sum.
+Server 0's own CPU milliseconds, the milliseconds that pass on this machine (messages go through local sockets), rounds
+and bytes. The floor is the local products: two Gram matrices of a server's components and their sum. One thread each.
 """
 
 from __future__ import annotations
 
-import contextlib
+import multiprocessing
 import os
+import select
+import socket
+import statistics
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 import veilstat as vs
-from veilstat.architectures.sharing.araki16 import share
+from veilstat.architectures.sharing.araki16 import Shares, share
 from veilstat.architectures.sharing.field import Field
 from veilstat.architectures.sharing.prss import Party, Prss
 from veilstat.architectures.sharing.row_totals import row_totals
 from veilstat.architectures.sharing.uploads import Header, UploadedRows, planes
 from veilstat.arithmetic.products import gram
 from veilstat.arithmetic.rings import Ring
-from veilstat.language.circuit import Op
+from veilstat.language.circuit import Circuit, Op
 
 FIELD = Field(521)
 COLUMNS = [f"x{place}" for place in range(10)]
+SCHEMA = vs.Schema(*(vs.Integer(name, lower=0, upper=1000) for name in COLUMNS), vs.Binary("y"), max_rows=2**20)
+EVERY = tuple(column.name for column in SCHEMA)
 
 
-def uploads(schema: vs.Schema, rows: int, complete: tuple[str, ...], bits: int) -> list[UploadedRows]:
-    """The parts of a table of random shares; products take equally long on any."""
-    header = Header("owner", 1, schema.digest.hex(), complete, rows, bits, "00")
-    stack = planes(schema, complete)
-    random = np.random.default_rng(1)
-    components = [random.integers(0, 2**64, (len(stack), bits // 64, rows), dtype=np.uint64) for _ in range(3)]
-    return [UploadedRows(header, stack, np.stack([components[i], components[i - 1]], axis=1)) for i in range(3)]
+@dataclass(frozen=True)
+class Query:
+    """What is measured: ``times`` runs of the row part of a circuit."""
+
+    name: str
+    circuit: Circuit
+    rows: int
+    complete: tuple[str, ...] = EVERY
+    bits: int = 64
+    times: int = 1
 
 
-def measure(circuit: Any, parts: list[UploadedRows], state: dict[str, Any]) -> tuple[float, int, int]:
-    """(CPU seconds of server 0, rounds, bytes that it sends); ``state`` is shared."""
-    keys = [os.urandom(16) for _ in range(3)]
-    parties = [Party(index, Prss(keys[index], keys[index - 1])) for index in range(3)]
-    places = tuple(place for place, node in enumerate(circuit.nodes) if node.op is Op.INNER)
-    nodes = {str(node.attributes["name"]): place for place, node in enumerate(circuit.nodes) if node.op is Op.STATE}
-    dealt = {nodes[name]: share(value, FIELD, os.urandom) for name, value in state.items()}
-    shared = [{place: shares[index] for place, shares in dealt.items()} for index in range(3)]
-    lanes = [row_totals(party, circuit, places, [parts[party.index]], FIELD, {}, shared[party.index]) for party in parties]
-    spent, rounds, sent = 0.0, 0, 0
-    received: list[bytes | None] = [None] * 3
+def upload(query: Query, index: int) -> UploadedRows:
+    """A server's part of a table of random shares; products take equally long on any."""
+    stack = planes(SCHEMA, query.complete)
+    parts = [
+        np.random.default_rng(place % 3).integers(0, 2**64, (len(stack), query.bits // 64, query.rows), dtype=np.uint64)
+        for place in (index, index + 2)
+    ]
+    return UploadedRows(
+        Header("owner", 1, SCHEMA.digest.hex(), query.complete, query.rows, query.bits, "00"), stack, np.stack(parts, axis=1)
+    )
+
+
+def exchange(payload: bytes, following: socket.socket, previous: socket.socket) -> bytes:
+    """Send to one neighbour and receive as much from the other, whichever is ready."""
+    sending, buffer = memoryview(payload), bytearray(len(payload))
+    receiving = memoryview(buffer)
+    while sending or receiving:
+        readable, writable, _ = select.select([previous] if receiving else [], [following] if sending else [], [])
+        if writable:
+            sending = sending[following.send(sending) :]
+        if readable:
+            receiving = receiving[previous.recv_into(receiving) :]
+    return bytes(buffer)
+
+
+def drive(protocol: Any, following: socket.socket, previous: socket.socket) -> tuple[int, int]:
+    """Run a server's protocol to its end; (rounds, bytes sent)."""
+    rounds, sent, received = 0, 0, None
     while True:
-        payloads = []
-        for lane, message in zip(lanes, received, strict=True):
-            start = time.process_time()
-            with contextlib.suppress(StopIteration):
-                payloads.append(lane.send(message))  # type: ignore[arg-type]
-            if lane is lanes[0]:
-                spent += time.process_time() - start
-        if not payloads:
-            return spent, rounds, sent
-        received = [payloads[index - 1] for index in range(3)]
-        rounds, sent = rounds + 1, sent + len(payloads[0])
+        try:
+            payload = protocol.send(received)
+        except StopIteration:
+            return rounds, sent
+        received = exchange(payload, following, previous)
+        rounds, sent = rounds + 1, sent + len(payload)
+
+
+def serve(query: Query, index: int, sockets: list[Any], keys: list[bytes], shared: dict[int, Shares], barrier: Any, results: Any) -> None:
+    """One server's process."""
+    rows = upload(query, index)
+    party = Party(index, Prss(keys[index], keys[index - 1]))
+    places = tuple(place for place, node in enumerate(query.circuit.nodes) if node.op is Op.INNER)
+    for _ in range(4):
+        barrier.wait()
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(query.times):
+            rounds, sent = drive(
+                row_totals(party, query.circuit, places, [rows], FIELD, {}, shared), sockets[index][0], sockets[index - 1][1]
+            )
+        if index == 0:
+            results.put((time.perf_counter() - wall, time.process_time() - cpu, rounds * query.times, sent * query.times))
+
+
+def measure(query: Query) -> tuple[float, float, int, int]:
+    """(seconds, CPU seconds of server 0, rounds, bytes that it sends): medians, but for the first run."""
+    for ends in (sockets := [socket.socketpair() for _ in range(3)]):
+        for end in ends:
+            end.setblocking(False)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+    fork = multiprocessing.get_context("fork")
+    keys = [os.urandom(16) for _ in range(3)]
+    barrier, results = fork.Barrier(3), fork.Queue()
+    state = [place for place, node in enumerate(query.circuit.nodes) if node.op is Op.STATE]
+    dealt = {place: share(np.full(query.circuit.nodes[place].shape, 1 << 36, dtype=object), FIELD, os.urandom) for place in state}
+    servers = [
+        fork.Process(target=serve, args=(query, i, sockets, keys, {place: shares[i] for place, shares in dealt.items()}, barrier, results))
+        for i in range(3)
+    ]
+    for server in servers:
+        server.start()
+    runs = [results.get() for _ in range(4)][1:]
+    for server in servers:
+        server.join()
+    return statistics.median(r[0] for r in runs), statistics.median(r[1] for r in runs), runs[0][2], runs[0][3]
 
 
 def floor(rows: int) -> float:
-    """Seconds of two Gram matrices of ten columns modulo 2^64 and the sum of two components."""
+    """CPU seconds of two Gram matrices of ten columns modulo 2^64 and the sum of two components."""
     x = np.random.default_rng(1).integers(0, 2**64, (10, rows), dtype=np.uint64)
-    ring, times = Ring(64), []
+    ring, work = Ring(64), []
     for _ in range(3):
         start = time.process_time()
         gram(ring, x + x)
         gram(ring, x)
-        times.append(time.process_time() - start)
-    return min(times)
+        work.append(time.process_time() - start)
+    return min(work)
+
+
+def descent(method: Callable[..., Any]) -> Circuit:
+    """The row part of a gradient step with protected coefficients."""
+    step = next(step for step in method(f"y ~ {' + '.join(COLUMNS)}", method="gradient_descent").steps(SCHEMA) if step.state)
+    body = next(node.attributes["body"] for node in step.trace_held(SCHEMA, 1).nodes if node.op is Op.ITERATE)
+    assert isinstance(body, Circuit)
+    return body
 
 
 def main() -> None:
-    """One line per query and size."""
-    print("| query | rows x columns | server | floor | rounds | bytes sent |")
-    print("|---|---|---|---|---|---|")
-    schema = vs.Schema(*(vs.Integer(name, lower=0, upper=1000) for name in COLUMNS), max_rows=2**20)
-    queries = {
-        "covariance": (vs.Covariance(COLUMNS), tuple(COLUMNS)),
-        "covariance, one column may be missing": (vs.Covariance(COLUMNS), tuple(COLUMNS[1:])),
-        "means and variances": (vs.Variance(COLUMNS), tuple(COLUMNS)),
-        "histogram of ten bins": (vs.Histogram("x1", bins=10), ()),
-    }
-    for rows in (100_000, 1_000_000):
-        for name, (query, complete) in queries.items():
-            parts = uploads(schema, rows, complete, 64)
-            circuit = query.steps(schema)[0].trace(schema, 1)
-            runs = [measure(circuit, parts, {}) for _ in range(3)]
-            spent, rounds, sent = min(runs)
-            least = f"{1e3 * floor(rows):.1f}" if name.startswith("cov") else ""
-            print(f"| {name} | {rows:,} x 10 | {1e3 * spent:.1f} | {least} | {rounds} | {sent:,} |", flush=True)
-    binary = vs.Schema(*schema, vs.Binary("y"), max_rows=2**20)
-    complete = tuple(column.name for column in binary)
-    for method in (vs.LinearRegression, vs.LogisticRegression):
-        step = next(step for step in method(f"y ~ {' + '.join(COLUMNS)}", method="gradient_descent").steps(binary) if step.state)
-        held = next(node for node in step.trace_held(binary, 1).nodes if node.op is Op.ITERATE)
-        state = {"probe": np.array([place << 36 for place in range(11)], dtype=object)}
-        spent, rounds, sent = min(measure(held.attributes["body"], uploads(binary, 10_000, complete, 128), state) for _ in range(3))
-        print(f"| {method.name} gradient, protected state | 10,000 x 10 | {1e3 * spent:.1f} |  | {rounds} | {sent:,} |", flush=True)
+    """One line per query."""
+
+    def first(statistic: Any) -> Circuit:
+        return statistic.steps(SCHEMA)[0].trace(SCHEMA, 1)
+
+    missing = tuple(name for name in EVERY if name != "x3")
+    queries = [
+        Query("covariance", first(vs.Covariance(COLUMNS)), 100_000),
+        Query("covariance", first(vs.Covariance(COLUMNS)), 1_000_000),
+        Query("covariance, one column may be missing", first(vs.Covariance(COLUMNS)), 100_000, missing),
+        Query("means and variances", first(vs.Variance(COLUMNS)), 1_000_000),
+        Query("histogram of ten bins", first(vs.Histogram("x1", bins=10)), 100_000),
+        Query("10 logistic gradients, protected coefficients", descent(vs.LogisticRegression), 10_000, bits=128, times=10),
+    ]
+    print("| query | rows x columns | milliseconds | CPU of a server | floor | rounds | bytes sent |")
+    print("|---|---|---|---|---|---|---|")
+    for query in queries:
+        wall, cpu, rounds, sent = measure(query)
+        least = f"{1e3 * floor(query.rows):.1f}" if query.name == "covariance" else ""
+        print(f"| {query.name} | {query.rows:,} x 10 | {1e3 * wall:.0f} | {1e3 * cpu:.1f} | {least} | {rounds} | {sent:,} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -109,11 +109,13 @@ def carries(party: Party, a: Shares, b: Shares, width: int) -> rounds.Protocol[S
     """
     generate = yield from multiply(party, a, b)
     through, distance = a + b, 1
-    while distance < width:
+    while 2 * distance < width:
         below = shifted_left(stacked([generate, through]), distance).scaled(above(width, distance))
         products = yield from multiply(party, through, below)
         generate, through = generate + products[0], products[1]
         distance *= 2
+    if distance < width:
+        generate += yield from multiply(party, through, shifted_left(generate, distance).scaled(above(width, distance)))
     return generate
 
 
