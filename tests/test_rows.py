@@ -9,6 +9,7 @@ import pytest
 import veilstat as vs
 from tests.rows import Pooled, totals_of, uploaded
 from veilstat.architectures.sharing import row_totals as row_totals_module
+from veilstat.architectures.sharing.polynomials import Factor, Polynomial, Term
 from veilstat.language.bounds import objects
 from veilstat.language.circuit import Op, Output
 from veilstat.language.evaluate import evaluate
@@ -111,12 +112,32 @@ def test_totals_beyond_64_bits_need_the_wide_ring_and_are_exact_there():
     assert error.value.code == "narrow_ring"
 
 
-def test_every_row_at_its_upper_bound_overflows_nothing():
-    schema = vs.Schema(vs.Integer("x", lower=0, upper=2**22), vs.Integer("y", lower=0, upper=2**22), max_rows=2**17)
-    tables = {"only": pd.DataFrame({"x": [2**22] * 2**17, "y": [2**22] * 2**17})}
+@pytest.mark.parametrize(("top", "bits"), [(2**22, 63), (2**23 - 1, 64), (2**23, 65)])
+def test_every_row_at_its_upper_bound_overflows_nothing(top, bits):
+    schema = vs.Schema(vs.Integer("x", lower=0, upper=top), vs.Integer("y", lower=0, upper=top), max_rows=2**17)
+    tables = {"only": pd.DataFrame({"x": [top] * 2**17, "y": [top] * 2**17})}
     circuit = steps_of(vs.Covariance(("x", "y")), schema, 1)[0]
-    assert max(node.bits for node in circuit.nodes if node.op is Op.INNER) == 63
-    check(vs.Covariance(("x", "y")), schema, tables, uploaded(schema, tables, ("x", "y"), padding=0))
+    assert max(node.bits for node in circuit.nodes if node.op is Op.INNER) == bits
+    check(vs.Covariance(("x", "y")), schema, tables, uploaded(schema, tables, ("x", "y"), bits=64 if bits <= 64 else 128, padding=0))
+    if bits > 64:
+        with pytest.raises(vs.CapabilityError):
+            totals_of(circuit, uploaded(schema, tables, ("x", "y"), bits=64, padding=0))
+
+
+def test_polynomials_know_what_indicators_and_presence_absorb():
+    a, b, c = (
+        Polynomial.of(Factor(place, frozenset(("", name)), indicator))
+        for place, name, indicator in ((1, "x", True), (2, "x", False), (3, "y", False))
+    )
+    present = Polynomial({Term((), frozenset(("", "x"))): 1})
+    assert (a * a).terms == a.terms
+    assert (b * b).terms != b.terms
+    assert (a * present).terms == a.terms
+    assert (c * present).terms != c.terms
+    assert ((a + b) * (a - b) * present + b * b).terms == a.terms
+    assert (6 * a - 9 * b).content == 3
+    assert (6 * a - 9 * b).divided(3).terms == (2 * a - 3 * b).terms
+    assert Polynomial({}).content == 1
 
 
 @pytest.mark.parametrize("query", ["covariance with missing values", "histogram", "interactions", "mean listwise"])

@@ -81,7 +81,7 @@ def _rounding(scale: Fraction, bits: int) -> tuple[int, int, int]:
     """(factor, places, width): multiply, divide by 2^places, and what is left has ``width`` bits besides the sign."""
     ratio = scale * 2**_FINENESS
     factor, places = ratio.numerator, ratio.denominator.bit_length() - 1
-    width = max(bits + factor.bit_length() - places, _PLACE_BITS + _INTERVAL_BITS)
+    width = max(bits + (factor - 1).bit_length() - places, _PLACE_BITS + _INTERVAL_BITS)
     if ratio.denominator != 1 << places or width + places > WIDE.bits - 2 or width > WORD - 2:
         raise CapabilityError("the operand of a logistic function is too wide for servers; coarsen the columns' steps", code="too_wide")
     return factor, places, width
