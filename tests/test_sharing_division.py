@@ -42,7 +42,26 @@ def divide_by_public(numerators, divisors, precision):
     assert (result == integers([expected(int(n), int(d), precision) for n, d in zip(numerators, divisors, strict=True)])).all()
 
 
-@pytest.mark.parametrize("a,b", [(1, 1), (5, 3), (40, 20), (20, 40), (127, 60), (128, 128), (129, 2), (200, 50), (50, 300), (700, 640)])
+@pytest.mark.parametrize(
+    "a,b",
+    [
+        (1, 1),
+        (5, 3),
+        (40, 20),
+        (20, 40),
+        (127, 60),
+        (128, 128),
+        (129, 2),
+        (200, 50),
+        (70, 62),
+        (70, 63),
+        (70, 64),
+        (150, 127),
+        (150, 128),
+        (50, 300),
+        (700, 640),
+    ],
+)
 def test_quotients_are_exact(a, b):
     source = random.Random(a * 1000 + b)
     divisors = signed(b, 400, 1)

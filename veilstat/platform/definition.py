@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from veilstat.architectures.interface import Architecture
+from veilstat.language.cut import Entry
 from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.schema import Schema
 
@@ -27,7 +28,7 @@ class Definition:
 
     def __post_init__(self) -> None:
         for name in self.owners:
-            if not isinstance(name, str) or not 0 < len(name.encode()) <= LONGEST_OWNER or not name.isprintable():
+            if not isinstance(name, str) or not name.isprintable() or not 0 < len(name.encode()) <= LONGEST_OWNER:
                 raise SchemaError(f"a data owner's name has 1 to {LONGEST_OWNER} printable bytes; {name!r} does not", code="bad_owner")
             if name in (SERVER, ANALYST, PARTIES):
                 raise SchemaError(f"a data owner cannot be called {name!r}; the name belongs to another party", code="bad_owner")
@@ -45,6 +46,16 @@ class Definition:
     def servers(self) -> tuple[str, ...]:
         """The compute servers that the architecture needs, by name; none where it needs none."""
         return self.architecture.compute_servers(self.owners)
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether owners upload their rows to compute servers, once, and may then be offline."""
+        return self.architecture.entry is Entry.ROWS and bool(self.servers)
+
+    @property
+    def approvers(self) -> tuple[str, ...]:
+        """Who must agree to a query: owners, unless they uploaded their rows and may be offline, and compute servers."""
+        return self.servers if self.keeps_rows else (*self.owners, *self.servers)
 
     @property
     def digest(self) -> bytes:

@@ -136,7 +136,7 @@ def make_plan(statistic: Statistic[Any], definition: Definition) -> Plan:
         SchemaError: the query does not fit the schema. CapabilityError: the architecture cannot run it.
         RangeError: numbers would not fit.
     """
-    if not hasattr(statistic, "steps"):
+    if isinstance(statistic, type) or not hasattr(statistic, "steps"):
         raise SchemaError("a query is a statistic such as vs.Mean('age')", code="bad_query")
     schema, owners = definition.schema, definition.owners
     trust = definition.architecture.trust(owners)
@@ -174,7 +174,13 @@ def _plan_step(step: Step, definition: Definition, trust: Trust) -> StepPlan:
     at_most = 1 if held else step.at_most
     cost = architecture.cost(chosen, owners, ANALYST)
     return StepPlan(
-        step, circuit, chosen, held, at_most, cost, disclosures(step.label, chosen, schema.level_names(), trust.recipients, at_most)
+        step,
+        circuit,
+        chosen,
+        held,
+        at_most,
+        cost,
+        disclosures(step.label, chosen, schema.level_names(), trust.recipients, trust.computing, at_most),
     )
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from veilstat.language.errors import PolicyDenied
+import msgspec
+
+from veilstat.language.errors import PolicyDenied, SchemaError
+
+_Names = tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +30,36 @@ class Policy:
     most_openings: int | None = None
     min_owners: int = 2
 
+    def __post_init__(self) -> None:
+        for what in ("statistics", "columns"):
+            names = getattr(self, what)
+            if names is not None and (isinstance(names, str) or not isinstance(names, Iterable)):
+                raise SchemaError(f"a policy's {what} are a list of names", code="bad_policy")
+            if names is not None:
+                object.__setattr__(self, what, tuple(names))
+                if not all(isinstance(name, str) for name in names):
+                    raise SchemaError(f"a policy's {what} are a list of names", code="bad_policy")
+        for what, number in (("most_openings", self.most_openings), ("min_owners", self.min_owners)):
+            if (number is not None or what == "min_owners") and (type(number) is not int or number < 0):
+                raise SchemaError(f"a policy's {what} is a whole number, 0 or more", code="bad_policy")
+
+    def to_json(self) -> str:
+        """The rules as canonical text."""
+        return json.dumps([self.statistics, self.columns, self.most_openings, self.min_owners])
+
+    @staticmethod
+    def from_json(text: str) -> Policy:
+        """The rules that ``to_json`` wrote; SchemaError for anything else."""
+        try:
+            statistics, columns, most_openings, min_owners = msgspec.json.decode(text, type=tuple[_Names, _Names, int | None, int])
+        except msgspec.MsgspecError:
+            raise SchemaError("a policy could not be read", code="bad_policy") from None
+        return Policy(statistics, columns, most_openings, min_owners)
+
     @property
     def digest(self) -> bytes:
         """SHA-256 of the rules."""
-        plain = [self.statistics, self.columns, self.most_openings, self.min_owners]
-        return hashlib.sha256(json.dumps(plain).encode()).digest()
+        return hashlib.sha256(self.to_json().encode()).digest()
 
     def check(self, statistic: str, columns: tuple[str, ...], openings: int) -> None:
         """Refuse what the rules do not permit; PolicyDenied names the rule."""

@@ -10,7 +10,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from types import NoneType
 from typing import Any
+from weakref import finalize
 
 import pandas as pd
 
@@ -18,7 +23,7 @@ from veilstat.architectures.clear import Clear
 from veilstat.architectures.interface import Architecture, Released
 from veilstat.architectures.masking import Masking
 from veilstat.architectures.sharing import Sharing
-from veilstat.language.errors import CapabilityError, ConvergenceError, SchemaError
+from veilstat.language.errors import CapabilityError, ConvergenceError, QuorumLost, SchemaError
 from veilstat.language.schema import Schema
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError
@@ -26,7 +31,7 @@ from veilstat.protocol.identity import Identity, Roster
 from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Cost, Receipt, Result
 from veilstat.statistics.solve import solve
-from veilstat.transports.memory import Fault, Machine, MemoryNetwork
+from veilstat.transports.memory import Fault, Machine, MemoryNetwork, Reorder
 
 from .agent import Agent
 from .analyst import Analyst
@@ -34,10 +39,11 @@ from .approver import Planner
 from .compute import ComputeServer
 from .coordinator import Coordinator
 from .definition import ANALYST, PARTIES, SERVER, Definition
-from .driver import Driver, Progress, no_progress
+from .driver import Driver, Progress, as_error, no_progress
 from .plan import Plan, make_plan
 from .policy import Policy
 from .table import Table
+from .upload_store import UploadStore
 
 ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {"masking": Masking, "sharing": Sharing, "clear": Clear}
 
@@ -97,12 +103,63 @@ class Simulation:
             for name in definition.owners
         }  # fmt: skip
         coordinator = Coordinator(identities[SERVER], roster, definition, statistics, planner)
-        servers = {name: ComputeServer(identities[name], roster, definition, statistics, planner, random) for name in definition.servers}
+        self._disk = _temporary_directory(self) if definition.keeps_rows else None
+        servers = {
+            name: ComputeServer(identities[name], roster, definition, statistics, planner, random, self._store(place))
+            for place, name in enumerate(definition.servers)
+        }
         machines: dict[str, Machine] = {SERVER: coordinator, **servers, **self.agents, ANALYST: self.analyst}
         kept = (SERVER, *definition.servers, ANALYST)
-        groups = {PARTIES: (*definition.owners, *definition.servers)}
+        groups = {PARTIES: definition.approvers}
         tiers = ((SERVER,), definition.servers, definition.owners, (ANALYST,))
         self.network = MemoryNetwork(machines, groups, faults, identities, kept, tiers)
+
+        self._versions = dict.fromkeys(definition.owners, 0)
+        if definition.keeps_rows:
+            for owner in definition.owners:
+                self.upload(owner)
+
+    def upload(self, owner: str) -> None:
+        """Share an owner's rows with the compute servers, in place of those that it shared before.
+
+        Raises:
+            VeilstatError: a server refused, or was lost.
+        """
+        if not self.definition.keeps_rows:
+            raise CapabilityError("rows are uploaded to compute servers only: vs.Sharing(servers=3, entry='rows')", code="no_uploads")
+        agent = self._agent(owner)
+        self._versions[owner] += 1
+        agent.offer_rows(self._versions[owner])
+        self.network.settle()
+        if agent.fault is not None:
+            raise as_error(agent.fault)
+
+    def withdraw(self, owner: str) -> None:
+        """Remove an owner's rows from the compute servers; the version is never taken again.
+
+        Raises:
+            VeilstatError: there is no upload, or a server was lost.
+        """
+        agent = self._agent(owner)
+        agent.withdraw_rows()
+        self.network.settle()
+        if agent.fault is not None:
+            raise as_error(agent.fault)
+        lost = sorted(set(self.definition.servers) - agent.withdrawn)
+        if lost:
+            raise QuorumLost(f"{', '.join(lost)} did not answer; withdraw again", code="no_answer", culprits=lost)
+
+    def _agent(self, owner: str) -> Agent:
+        if owner not in self.agents:
+            raise SchemaError(f"there is no data owner {owner!r}; there are: {', '.join(self.agents)}", code="bad_owner")
+        return self.agents[owner]
+
+    def _store(self, place: int) -> UploadStore | None:
+        if self._disk is None:
+            return None
+        directory = self._disk / str(place)
+        directory.mkdir(mode=0o700)
+        return UploadStore(directory, self.definition.schema, place)
 
     def run(self, plan: Plan, progress: Progress = no_progress) -> Result:
         """The result of a plan, with its receipt."""
@@ -142,6 +199,13 @@ class Simulation:
         return {name: its.sent + its.received for name, its in self.network.traffic.items()}
 
 
+def _temporary_directory(owner: object) -> Path:
+    """A directory that goes when ``owner`` does."""
+    place = mkdtemp(prefix="veilstat-")
+    finalize(owner, rmtree, place, ignore_errors=True)
+    return Path(place)
+
+
 def simulate(
     tables: Mapping[str, pd.DataFrame],
     schema: Schema,
@@ -168,12 +232,22 @@ def simulate(
         raise SchemaError("the tables are a mapping from data owner to DataFrame", code="wrong_type")
     if not isinstance(schema, Schema):
         raise SchemaError("the schema is a vs.Schema", code="wrong_type")
+    if not isinstance(policies, (Mapping, NoneType)) or not all(isinstance(rule, Policy) for rule in (policies or {}).values()):
+        raise SchemaError("policies are a mapping from data owner to vs.Policy", code="wrong_type")
+    if not isinstance(faults, (list, tuple)) or not all(isinstance(fault, Fault) for fault in faults):
+        raise SchemaError("faults are a list of vs.testing.Dropout and its like", code="wrong_type")
     rules = dict(policies or {})
-    stranger = sorted(set(rules) - set(tables))
+    stranger = [name for name in rules if name not in tables]
     if stranger:
         raise SchemaError(f"there is a policy for {stranger[0]!r}, who is no data owner", code="bad_owner")
     digests = {name: rules.get(name, Policy()).digest for name in tables}
     definition = Definition(schema, tuple(tables), choose(architecture), digests)
+    parties = {*definition.owners, *definition.servers, SERVER, ANALYST}
+    absent = [
+        fault.party for fault in faults if not isinstance(fault, Reorder) and not (isinstance(fault.party, str) and fault.party in parties)
+    ]
+    if absent:
+        raise SchemaError(f"a fault names {absent[0]!r}, who is no party of the study", code="bad_fault")
     return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes))
 
 
@@ -184,7 +258,7 @@ def choose(architecture: str | Architecture) -> Architecture:
             known = ", ".join(sorted(ARCHITECTURES))
             raise CapabilityError(f"there is no architecture {architecture!r} here; there are: {known}", code="unknown_architecture")
         return ARCHITECTURES[architecture]()
-    if not hasattr(architecture, "supports"):
+    if isinstance(architecture, type) or not hasattr(architecture, "supports"):
         raise CapabilityError(
             "an architecture is a name such as 'masking', or a configuration such as vs.Masking()", code="unknown_architecture"
         )

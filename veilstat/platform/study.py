@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Protocol
 
-from veilstat.language.errors import CapabilityError
+from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.schema import Schema
 from veilstat.language.step import Statistic
 from veilstat.statistics.registry import registry
@@ -64,11 +64,21 @@ class Study:
         Raises:
             VeilstatError: what went wrong and what to do; nothing was opened beyond what the plan lists.
         """
+        if progress is not None and not callable(progress):
+            raise SchemaError("progress is a function of the step's name and two counts", code="wrong_type")
         if privacy is not None:
             raise CapabilityError("differential privacy is not available yet; run without privacy=", code="not_available")
         plan = self.plan(query)
         with default_progress(plan, progress) as report:
             return self._backend.run(plan, report)
+
+    def upload(self, owner: str) -> None:
+        """Share an owner's rows with the compute servers again, in place of its former upload (embedded, entry="rows")."""
+        self._embedded("upload")(owner)
+
+    def withdraw(self, owner: str) -> None:
+        """Remove an owner's rows from the compute servers (embedded, entry="rows")."""
+        self._embedded("withdraw")(owner)
 
     def groupby(self, by: str) -> GroupedStudy:
         """Statistics within the levels of a column: ``study.groupby("sex").mean("bp")``."""
@@ -77,10 +87,14 @@ class Study:
     @property
     def observed(self) -> Any:
         """What each party other than the owners saw (embedded studies only)."""
-        observed = getattr(self._backend, "observed", None)
-        if observed is None:
-            raise CapabilityError("only an embedded study can show what the other parties saw", code="not_embedded")
-        return observed
+        return self._embedded("observed")
+
+    def _embedded(self, name: str) -> Any:
+        """Something that only a study in one process has."""
+        found = getattr(self._backend, name, None)
+        if found is None:
+            raise CapabilityError(f"only an embedded study has {name!r}", code="not_embedded")
+        return found
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         statistics = registry()
@@ -95,6 +109,10 @@ class Study:
                 raise CapabilityError(
                     f"{name} has no option {unknown[0]!r} here; it has: {', '.join(sorted(known))}", code="unknown_option"
                 )
+            try:
+                inspect.signature(kind).bind(*args, **options)
+            except TypeError as error:
+                raise CapabilityError(f"{name}: {error}; it takes: {', '.join(sorted(known))}", code="missing_option") from None
             return self.run(kind(*args, **options), progress=progress, privacy=privacy)
 
         ask.__name__, ask.__doc__ = name, kind.__doc__

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from veilstat.architectures.interface import Architecture
+from veilstat.language.columns import Categorical
 from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.language.schema import Schema, read_toml
+from veilstat.transports.directory import Address
 
+from .definition import Definition
+from .policy import Policy
 from .simulation import ARCHITECTURES, simulate
 from .study import Study
 
-READERS: Mapping[str, Callable[..., pd.DataFrame]] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+MISSING_WORDS = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
+"""What means a missing value in a CSV file, unless it is an agreed level of its column."""
 
 
 def load_study(path: str | Path) -> Study:
@@ -27,28 +30,45 @@ def load_study(path: str | Path) -> Study:
         SchemaError: the file, its schema or a table cannot be read. CapabilityError: the architecture cannot serve it.
     """
     place = Path(path)
-    plain = _read(place)
-    unknown = sorted(set(plain) - {"architecture", "schema", "owners", *ARCHITECTURES})
-    if unknown:
-        raise SchemaError(
-            f"{place.name}: unknown key {unknown[0]!r}; there are architecture, schema, owners and [masking]", code="unknown_key"
-        )
-    owners = plain.get("owners")
-    if not isinstance(owners, dict) or not owners:
-        raise SchemaError(f"{place.name}: [owners] names a file for each data owner", code="missing_key")
-    tables = {name: _table(place.parent / str(file)) for name, file in owners.items()}
-    study = simulate(tables, _schema(plain, place), _architecture(plain))
+    plain = _checked(place)
+    schema = _schema(plain, place)
+    tables = {name: _table(place.parent / str(file), schema) for name, file in plain["owners"].items()}
+    study = simulate(tables, schema, _architecture(plain))
     assert isinstance(study, Study)
     return study
 
 
-def _read(path: Path) -> dict[str, Any]:
+def load_definition(path: str | Path) -> Definition:
+    """What a study file says publicly, without reading a table; owners permit all, as in the embedded study. Errors as ``load_study``."""
+    place = Path(path)
+    plain = _checked(place)
+    owners = tuple(plain["owners"])
+    return Definition(_schema(plain, place), owners, _architecture(plain), dict.fromkeys(owners, Policy().digest))
+
+
+def load_addresses(path: str | Path) -> dict[str, Address]:
+    """Where the parties of a study listen, by name; SchemaError if the file does not say or an address is none."""
+    place = Path(path)
+    addresses = _checked(place).get("addresses")
+    if not isinstance(addresses, dict) or not addresses:
+        raise SchemaError(f"{place.name}: [addresses] says where servers listen, such as compute1 = 'host:7401'", code="missing_key")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    except (FileNotFoundError, IsADirectoryError):
-        raise SchemaError(f"there is no file {str(path)!r}", code="no_file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SchemaError(f"{path.name} is not TOML: {error}", code="bad_toml") from None
+        return {name: Address.parse(str(text)) for name, text in addresses.items()}
+    except ValueError as error:
+        raise SchemaError(f"{place.name}, [addresses]: {error}", code="bad_address") from None
+
+
+def _checked(path: Path) -> dict[str, Any]:
+    plain = read_toml(path)
+    unknown = sorted(set(plain) - {"architecture", "schema", "owners", "addresses", *ARCHITECTURES})
+    if unknown:
+        raise SchemaError(
+            f"{path.name}: unknown key {unknown[0]!r}; there are architecture, schema, owners, addresses and [masking]", code="unknown_key"
+        )
+    owners = plain.get("owners")
+    if not isinstance(owners, dict) or not owners:
+        raise SchemaError(f"{path.name}: [owners] names a file for each data owner", code="missing_key")
+    return plain
 
 
 def _schema(plain: Mapping[str, Any], path: Path) -> Schema:
@@ -62,7 +82,7 @@ def _schema(plain: Mapping[str, Any], path: Path) -> Schema:
 
 def _architecture(plain: Mapping[str, Any]) -> Architecture:
     name = plain.get("architecture", "masking")
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise CapabilityError(
             f"there is no architecture {name!r} here; there are: {', '.join(sorted(ARCHITECTURES))}", code="unknown_architecture"
         )
@@ -72,12 +92,30 @@ def _architecture(plain: Mapping[str, Any]) -> Architecture:
         raise CapabilityError(f"[{name}] has an option that the architecture does not have", code="unknown_option") from None
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _table(path: Path, schema: Schema) -> pd.DataFrame:
     if path.suffix not in READERS:
         raise SchemaError(f"{path.name}: tables are {' or '.join(READERS)} files", code="wrong_type")
     try:
-        return READERS[path.suffix](path)
+        return READERS[path.suffix](path, schema)
     except FileNotFoundError:
         raise SchemaError(f"there is no file {str(path)!r}", code="no_file") from None
     except (ValueError, OSError, ImportError):
         raise SchemaError(f"{path.name} could not be read as a table", code="bad_table") from None
+
+
+def _read_csv(path: Path, schema: Schema) -> pd.DataFrame:
+    """Text levels stay text ("01" is no 1), and a word that is an agreed level is no missing value."""
+    levels = {column.name: column.levels if isinstance(column, Categorical) else () for column in schema}
+    return pd.read_csv(
+        path,
+        dtype={name: str for name, its in levels.items() if its and all(isinstance(level, str) for level in its)},
+        keep_default_na=False,
+        na_values={name: [word for word in MISSING_WORDS if word not in its] for name, its in levels.items()},
+    )
+
+
+def _read_parquet(path: Path, schema: Schema) -> pd.DataFrame:
+    return pd.read_parquet(path)
+
+
+READERS: Mapping[str, Callable[[Path, Schema], pd.DataFrame]] = {".csv": _read_csv, ".parquet": _read_parquet}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from veilstat.architectures.interface import Authorise, Contribution, Random, RoundCost, StepBinding, StepCost, Trust, no_compute_servers
+from veilstat.architectures.interface import Contribution, Custody, Random, RoundCost, StepBinding, StepCost, Trust, no_compute_servers
 from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
@@ -13,6 +13,7 @@ from veilstat.arithmetic.rings import Ring, ring_bits
 from veilstat.arithmetic.shamir import SHARE_BYTES
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.errors import CapabilityError
+from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Session, Turn
 
 from . import bonawitz17 as paper
@@ -40,6 +41,8 @@ class Masking:
     recipient: str = "analyst"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.threat, str) or not isinstance(self.recipient, str):
+            raise CapabilityError("threat and recipient are words", code="bad_configuration")
         if self.threat == "active":
             raise CapabilityError(
                 "masking against an active server (threat='active') is not available yet; use threat='curious'", code="not_available"
@@ -118,9 +121,12 @@ class Masking:
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Callable[[int], bytes]) -> Session:
         ring = _ring(binding.cut)
+        if len(binding.key) != (PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0):
+            raise violation("bad_key", f"{binding.analyst!r} announced no key for the pad that only it may remove", binding.analyst)
         party = Owner(
             name=binding.identity.name,
             server=binding.server,
+            analyst=binding.analyst,
             participants=binding.participants,
             threshold=self.trust(binding.owners).threshold,
             context=binding.step,
@@ -144,7 +150,7 @@ class Masking:
         )
         return _session(binding, (*binding.participants, binding.analyst), party.start())
 
-    def compute(self, binding: StepBinding, authorise: Authorise, random: Random) -> Session:
+    def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
         raise no_compute_servers(self.name)
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:

@@ -158,9 +158,9 @@ def _normalisation(party: Party, domain: Domain, bits: Shares, divisor: int) -> 
     The leading bit of 2 |D|, or of 2 |D| - 1 where D < 0, is that of 2 D with all bits inverted where D < 0.
     """
     inverted = bit(bits, divisor).rearranged(lambda part: (np.uint64(0) - part)[..., None])
-    below = pack(np.array((1 << (divisor + 1)) - 1, dtype=object), divisor + 2)
+    below = pack((1 << (divisor + 1)) - 1, divisor + 1)
     filled = yield from suffix_or(party, (shifted_left(bits, 1) + inverted).scaled(below), divisor + 1)
-    last = pack(np.array(1, dtype=object), divisor + 2)
+    last = pack(1, divisor + 1)
     empty = (filled + constant(party, WORDS, np.broadcast_to(last, filled.shape))).scaled(last)
     leading = filled + shifted_right(filled, 1) + shifted_left(empty, 1)
     exponents = parities(leading, _exponent_masks(divisor))
@@ -176,7 +176,7 @@ def _exponent_masks(divisor: int) -> npt.NDArray[np.uint64]:
     """For each bit of a shift by divisor - k places, the places k of leading bits that need it."""
     places = range(divisor + 1)
     masks = [sum(1 << k for k in places if (divisor - k) >> digit & 1) for digit in range(divisor.bit_length())]
-    return np.asarray(pack(np.array(masks, dtype=object), divisor + 2))
+    return np.asarray(pack(masks, divisor + 1))
 
 
 def _inverse(party: Party, magnitude: Shares, shift: Shares, precision: Precision) -> Protocol[tuple[Shares, int]]:

@@ -41,11 +41,11 @@ class Executed:
     solvable: bool
 
 
-Totals: TypeAlias = "Callable[[Circuit, Mapping[int, Value]], Protocol[Mapping[int, Value]]]"
+Totals: TypeAlias = "Callable[[Circuit, Mapping[int, Shares]], Protocol[Mapping[int, Shares]]]"
 """From an iteration's body and its state, by place, to the totals over rows that depend on it."""
 
 
-def no_totals(body: Circuit, state: Mapping[int, Value]) -> Protocol[Mapping[int, Value]]:
+def no_totals(body: Circuit, state: Mapping[int, Shares]) -> Protocol[Mapping[int, Shares]]:
     """For iterations without rows."""
     yield from ()
     return {}
@@ -334,7 +334,7 @@ class _Execution:
         assert isinstance(body, Circuit) and isinstance(times_at_most, int)
         carried = [name for name in names if name in body.outputs]
         values = yield from need(*(("node", arg) for arg in node.args))
-        state = dict(zip(names, values, strict=True))
+        state = {name: as_shares(self.party, self.domain, value) for name, value in zip(names, values, strict=True)}
         wanted: list[Hashable] = [("node", body.outputs[name].node) for name in (*carried, "done")]
         done, count = 0, 0
         while not done and count < times_at_most:
@@ -342,7 +342,7 @@ class _Execution:
             leaves |= yield from self.totals(body, leaves)
             execution = _Execution(self.known.bodies[place], self.domain, leaves, self.public, self.party, self.totals)
             *results, flag = yield from execution.run(wanted)
-            state |= dict(zip(carried, results, strict=True))
+            state |= {name: as_shares(self.party, self.domain, value) for name, value in zip(carried, results, strict=True)}
             self.in_bounds += execution.in_bounds
             done, count = int((yield from open_masked(as_shares(self.party, self.domain, flag)))), count + 1
         form, forms = self.known.forms[place], self.known.bodies[place].forms

@@ -11,8 +11,8 @@ from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Facts
 
 from .analysis import supports
+from .araki16 import Shares
 from .execute import Executed, execute
-from .mixed import Value, as_shares
 from .prss import Party
 from .ranges import Ranges
 from .ring import WIDE
@@ -46,9 +46,8 @@ def execute_rows(
         CapabilityError: an operation or a width that servers do not compute on rows, or uploads in too narrow a ring.
     """
 
-    def totals(circuit: Circuit, state: Mapping[int, Value]) -> Protocol[Mapping[int, Value]]:
-        shared = {place: as_shares(party, known.field, value) for place, value in state.items()}
-        return (yield from row_totals(party, circuit, _totals_of(circuit), uploads, known.field, public, shared))
+    def totals(circuit: Circuit, state: Mapping[int, Shares]) -> Protocol[Mapping[int, Shares]]:
+        return (yield from row_totals(party, circuit, _totals_of(circuit), uploads, known.field, public, state))
 
     leaves = yield from totals(known.circuit, {})
     return (yield from execute(known, leaves, public, party, totals))

@@ -54,7 +54,7 @@ def floor_divide(party: Party, x: Shares, divisors: Any, bits: int) -> Protocol[
     d = np.broadcast_to(np.asarray(divisors, dtype=object), x.shape)
     masked = yield from open_under_mask(party, x, bits)
     estimate = _without_masks(party, x.domain, masked, d)
-    own, previous = masked.own % d, masked.previous % d
+    own, previous = (np.asarray(part % d, dtype=object) for part in (masked.own, masked.previous))
     left_over = masked.opened % d - own - previous
     thresholds = np.stack([left_over, left_over + d, left_over + 2 * d])
     width = int(d.max(initial=1)).bit_length() + 3

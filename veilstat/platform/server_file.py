@@ -1,0 +1,55 @@
+"""What a server process is told by its file (TOML): which party it hosts, under which roster, for which study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from veilstat.language.errors import SchemaError
+from veilstat.language.schema import read_toml
+from veilstat.transports.connection import Timeouts
+from veilstat.transports.directory import Address
+
+_NEEDED = ("party", "study", "roster", "identity")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFile:
+    """The party's name, the paths of study, roster and private file, and where to listen if not at the roster's address."""
+
+    party: str
+    study: Path
+    roster: Path
+    identity: Path
+    listen: Address | None
+    timeouts: Timeouts
+
+
+def load_server(path: Path) -> ServerFile:
+    """Read a server's file; paths in it are relative to it. SchemaError says what is missing or wrong."""
+    plain = read_toml(path)
+    unknown = sorted(set(plain) - {*_NEEDED, "listen", "timeouts"})
+    if unknown:
+        raise SchemaError(
+            f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_NEEDED)}, listen, [timeouts]", code="unknown_key"
+        )
+    for key in _NEEDED:
+        if not isinstance(plain.get(key), str):
+            raise SchemaError(f"{path.name}: {key} is missing, or is no text", code="missing_key")
+    try:
+        listen = Address.parse(str(plain["listen"])) if "listen" in plain else None
+        timeouts = _timeouts(plain.get("timeouts", {}))
+    except (ValueError, TypeError) as error:
+        raise SchemaError(f"{path.name}: {error}", code="bad_value") from None
+    study, roster, identity = (path.parent / plain[key] for key in _NEEDED[1:])
+    return ServerFile(plain["party"], study, roster, identity, listen, timeouts)
+
+
+def _timeouts(plain: Mapping[str, Any]) -> Timeouts:
+    known = {entry.name for entry in fields(Timeouts)}
+    unknown = sorted(set(plain) - known)
+    if unknown:
+        raise ValueError(f"[timeouts] has no {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    return Timeouts(**{name: float(seconds) for name, seconds in plain.items()})

@@ -1,0 +1,70 @@
+"""Who can be reached where, and by which certificate: the roster with everything that a connection needs besides."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from veilstat.protocol.identity import Roster
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a party listens."""
+
+    host: str
+    port: int
+
+    def __post_init__(self) -> None:
+        if not self.host or not 0 < self.port < 1 << 16:
+            raise ValueError("an address is a host and a port from 1 to 65535")
+
+    @staticmethod
+    def parse(text: str) -> Address:
+        """``host:port``, or ``[address]:port`` for IPv6; ValueError for anything else."""
+        host, colon, port = text.rpartition(":")
+        if not colon or not port.isdecimal() or not port.isascii():
+            raise ValueError(f"{text!r} is not an address such as 'host:7401'")
+        return Address(host.removeprefix("[").removesuffix("]"), int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The roster, each party's certificate (PEM), and the addresses of those that listen.
+
+    Raises:
+        ValueError: a certificate is missing or does not hold the key that the roster pins, or an address is nobody's.
+    """
+
+    roster: Roster
+    certificates: Mapping[str, str]
+    addresses: Mapping[str, Address]
+
+    def __post_init__(self) -> None:
+        if set(self.certificates) != set(self.roster.keys):
+            raise ValueError("every party of the roster needs a certificate, and nobody else")
+        for name, certificate in self.certificates.items():
+            if certified_key(ssl.PEM_cert_to_DER_cert(certificate)) != self.roster.keys[name]:
+                raise ValueError(f"the certificate of {name!r} does not hold the key of {name!r}")
+        strangers = sorted(set(self.addresses) - set(self.roster.keys))
+        if strangers:
+            raise ValueError(f"there is an address for {strangers[0]!r}, who is not in the roster")
+
+    def dials(self, name: str, peer: str) -> bool:
+        """Whether it is ``name`` that connects to ``peer``: one of two always does, so that there is one connection."""
+        return peer in self.addresses and (name not in self.addresses or name < peer)
+
+
+def certified_key(certificate: bytes) -> bytes:
+    """The Ed25519 public key (32 bytes) of a certificate in DER; ValueError if it holds none."""
+    key = x509.load_der_x509_certificate(certificate).public_key()
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("the certificate's key is not an Ed25519 key")
+    return key.public_bytes_raw()
