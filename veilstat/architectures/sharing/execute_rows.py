@@ -10,7 +10,6 @@ import numpy.typing as npt
 from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Facts
 
-from .analysis import supports
 from .araki16 import Shares
 from .execute import Executed, execute
 from .prss import Party
@@ -26,12 +25,10 @@ _ON_ROWS = frozenset(
 
 
 def supports_rows(facts: Facts, ring_bits: int) -> bool:
-    """Whether servers compute an operation on rows that were shared modulo 2^ring_bits, a total of them, or behind totals."""
+    """Whether servers compute an operation on rows that were shared modulo 2^ring_bits, or a total over them."""
     if facts.op is Op.INNER:
         return facts.bits is not None and facts.bits <= ring_bits
-    if not facts.rows:
-        return supports(facts)
-    return facts.op in _ON_ROWS and facts.bits is not None and (facts.op is not Op.FUNCTION or ring_bits == WIDE.bits)
+    return facts.rows and facts.op in _ON_ROWS and facts.bits is not None and (facts.op is not Op.FUNCTION or ring_bits == WIDE.bits)
 
 
 def execute_rows(
