@@ -15,7 +15,7 @@ from veilstat.language.errors import CapabilityError
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Message, Session, Turn
 
-from .interface import Authorise, Contribution, Random, Released, RoundCost, StepBinding, StepCost, Trust, no_compute_servers
+from .interface import Contribution, Custody, Random, Released, RoundCost, StepBinding, StepCost, Trust, no_compute_servers
 from .relay import RESULT, AwaitTotal, encode_total, total_size
 from .totals import owner_totals
 
@@ -77,7 +77,7 @@ class Clear:
         first = _Collect(frozenset(binding.participants), size, binding.analyst, ring, ring.zeros(binding.cut.size))
         return _session(binding, (*binding.participants, binding.analyst), Turn((), first))
 
-    def compute(self, binding: StepBinding, authorise: Authorise, random: Random) -> Session:
+    def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
         raise no_compute_servers(self.name)
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:

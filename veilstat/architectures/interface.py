@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.errors import CapabilityError
+from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.evaluate import Rows
 from veilstat.language.step import Arrays
 from veilstat.protocol.identity import Identity, Roster
@@ -50,12 +50,13 @@ class StepCost:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whom a configuration trusts, in numbers and in words."""
+    """Whom a configuration trusts, in numbers and in words; ``computing`` are those who see how a computation goes."""
 
     threshold: int
     colluding: int
     words: tuple[str, ...]
     recipients: tuple[str, ...]
+    computing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,19 @@ class Contribution:
     locals: Arrays = field(default_factory=dict)
     authorise: Authorise = no_objection
     fewest: int = 0
+
+
+def no_uploads(owner: str) -> Any:
+    """For servers that hold no owner's rows."""
+    raise SchemaError(f"owner {owner!r} has no upload here; upload its rows first", code="upload_unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Custody:
+    """What a compute server brings to one step: a last check on whose data are opened, and the rows that owners uploaded."""
+
+    authorise: Authorise = no_objection
+    uploads: Callable[[str], Any] = no_uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +191,8 @@ class Architecture(Protocol):
         """The server's session."""
         ...
 
-    def compute(self, binding: StepBinding, authorise: Authorise, random: Random) -> Session:
-        """A compute server's session; ``authorise`` is asked with the survivors before anything is opened."""
+    def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
+        """A compute server's session."""
         ...
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:

@@ -89,9 +89,17 @@ class Cut:
 
     @property
     def solves(self) -> bool:
-        """Whether a system is solved behind the wall; whether it had a unique solution becomes clear then."""
+        """Whether a system is solved behind the wall; its rank becomes clear then where it has no unique solution."""
+        return self._needs(Op.SOLVE)
+
+    @property
+    def iterates(self) -> bool:
+        """Whether an iteration runs behind the wall; how often it ran becomes clear then."""
+        return self._needs(Op.ITERATE)
+
+    def _needs(self, op: Op) -> bool:
         needed = self.circuit.needed(tuple(opening.node for opening in self.openings))
-        return any(self.circuit.nodes[place].op is Op.SOLVE for place in needed)
+        return any(self.circuit.nodes[place].op is op for place in needed)
 
     def columns(self) -> tuple[str, ...]:
         """Columns that the owners must read."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 
+from .circuit import Op
 from .cut import Cut
 
 
@@ -24,6 +25,7 @@ class Disclosure:
         step: the step that opens them. formula: what they are. count: how many numbers, per opening.
         bits: of the widest; lower, upper: bounds of the integers; resolution: of a rounded rational, else None.
         recipients: who learns them. at_most: how many times.
+        control: they say how the computation went, and are not among the opened numbers of the step.
     """
 
     step: str
@@ -35,12 +37,15 @@ class Disclosure:
     resolution: Fraction | None
     recipients: tuple[str, ...]
     at_most: int
+    control: bool = False
 
 
 def disclosures(
-    step: str, cut: Cut, levels: Mapping[str, tuple[str, ...]], recipients: tuple[str, ...], at_most: int
+    step: str, cut: Cut, levels: Mapping[str, tuple[str, ...]], recipients: tuple[str, ...], computing: tuple[str, ...], at_most: int
 ) -> tuple[Disclosure, ...]:
-    """One entry for every node of the cut; ``levels`` names the codes of categorical columns."""
+    """One entry for every node of the cut; ``levels`` names the codes of categorical columns, ``computing`` are those
+    who compute behind the wall and see how it goes.
+    """
     found, start = [], 0
     for opening in cut.openings:
         stop = start + len(opening.elements)
@@ -49,6 +54,11 @@ def disclosures(
         count = stop - start
         found.append(Disclosure(step, formula, count, (high - low).bit_length(), low, high, opening.resolution, recipients, at_most))
         start = stop
+    everybody = (*recipients, *computing)
     if cut.solves:
-        found.append(Disclosure(step, "whether the system has a unique solution", 1, 1, 0, 1, None, recipients, at_most))
+        most = max(node.shape[0] for node in cut.circuit.nodes if node.op is Op.SOLVE)
+        text = "whether the system has a unique solution, or else its rank"
+        found.append(Disclosure(step, text, 1, most.bit_length(), 0, most, None, everybody, at_most, control=True))
+    if cut.iterates and computing:
+        found.append(Disclosure(step, "how many iterations ran", 1, 32, 0, (1 << 32) - 1, None, everybody, at_most, control=True))
     return tuple(found)

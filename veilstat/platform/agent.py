@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from veilstat.architectures.interface import Contribution, StepBinding
+from veilstat.architectures.sharing.uploads import Header, deal
 from veilstat.language.cut import Cut
+from veilstat.language.errors import SchemaError
 from veilstat.language.step import Statistic
-from veilstat.protocol.faults import ProtocolError
+from veilstat.protocol.envelope import Envelope
+from veilstat.protocol.faults import Fault, ProtocolError
 from veilstat.protocol.identity import Identity, Roster
-from veilstat.protocol.session import Session
+from veilstat.protocol.session import Session, Turn
 
 from .approver import Approver, Planner
 from .definition import Definition
@@ -18,6 +21,9 @@ from .gate import OpeningRecord, denied
 from .plan import Plan, StepPlan
 from .policy import Policy
 from .table import Table
+from .upload import OFFER, WITHDRAW, WITHDRAWN, SendPlanes, padded, session, upload_root, withdrawal_root
+
+UPLOAD_BITS = 128
 
 
 class Agent(Approver):
@@ -38,6 +44,55 @@ class Agent(Approver):
         self.table, self.policy = table, policy
         self.record = OpeningRecord(definition.architecture.trust(definition.owners).colluding + 2)
         self.survivors: tuple[str, ...] | None = None
+        self.upload: Header | None = None
+        self.fault: Fault | None = None
+        self.withdrawn: set[str] = set()
+
+    def offer_rows(self, version: int) -> None:
+        """Begin to share this owner's rows with all compute servers; once all is on disk there, ``stored`` says so.
+
+        Raises:
+            SchemaError, RangeError: the table does not fit the schema.
+        """
+        schema = self.definition.schema
+        rows = self.table.rows(tuple(column.name for column in schema))
+        header = Header(
+            owner=self.name,
+            version=version,
+            schema=schema.digest.hex(),
+            complete=(),
+            rows=min(padded(len(rows)), schema.max_rows),
+            ring_bits=UPLOAD_BITS,
+            identifier=self.random(16).hex(),
+            terms=self.policy.to_json(),
+        )
+        self.root, self.fault, self.upload = upload_root(header, self.roster), None, header
+        planes = deal(header, schema, rows.columns, len(rows), self.random)
+        servers = self.roster.with_role("compute")
+        for server in servers:
+            self.send(OFFER, server, header.to_bytes())
+        its = session(
+            self.identity, self.roster, self.root, servers, Turn((), SendPlanes(self.identity, self.roster, self.root, planes, self.random))
+        )
+        self.begin(its.binding.step, its)
+
+    def withdraw_rows(self) -> None:
+        """Ask all compute servers to remove this owner's upload; ``withdrawn`` collects who did."""
+        if self.upload is None:
+            raise SchemaError(f"{self.title} has uploaded nothing", code="upload_unknown")
+        self.root, self.session, self.fault, self.withdrawn = withdrawal_root(self.upload, self.roster), None, None, set()
+        for server in self.roster.with_role("compute"):
+            self.send(WITHDRAW, server, b"")
+
+    def on_query(self, envelope: Envelope) -> None:
+        if envelope.round == WITHDRAWN and envelope.root == self.root and self.roster.roles[envelope.sender] == "compute":
+            self.withdrawn.add(envelope.sender)
+        else:
+            super().on_query(envelope)
+
+    def on_failed(self, fault: Fault) -> None:
+        super().on_failed(fault)
+        self.fault = fault
 
     @property
     def title(self) -> str:
@@ -61,7 +116,8 @@ class Agent(Approver):
         return self.definition.architecture.owner(binding, contribution, self.random)
 
     def on_finished(self, result: object) -> None:
-        self.survivors = cast(tuple[str, ...], result)
+        if isinstance(result, tuple):
+            self.survivors = result
 
     def _authorise(self, survivors: tuple[str, ...], cut: Cut, public: bytes) -> None:
         if len(survivors) < self.policy.min_owners:

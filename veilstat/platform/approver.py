@@ -54,6 +54,10 @@ class Approver(Party):
         """Refuse a plan by raising."""
         raise NotImplementedError
 
+    def holds(self) -> list[str]:
+        """The owners whose uploaded rows this party holds."""
+        return []
+
     def takes_part(self, participants: tuple[str, ...]) -> bool:
         """Whether this party has a part in a step over these owners."""
         raise NotImplementedError
@@ -105,7 +109,7 @@ class Approver(Party):
             self._refuse(Fault(error.fault.kind, error.fault.code, f"{self.title}: {error.fault.message}", (self.name,)))
             return
         self.gate = ReleaseGate(plan, root)
-        self.send(messages.APPROVE, SERVER, messages.encode(Approval([])))
+        self.send(messages.APPROVE, SERVER, messages.encode(Approval(self.holds())))
 
     def _refuse(self, fault: Fault) -> None:
         self.send(ABORT, SERVER, encode_fault(fault))

@@ -1,8 +1,8 @@
 """A compute server's party: it holds shares and never a row, and lets nothing be opened that the plan does not list.
 
 Owners may be offline when their shares are opened, so each compute server checks for them: it recomputes the plan,
-keeps the record of openings, and refuses totals over fewer owners than any of them permits. One honest server is
-enough to refuse.
+asks the policies of owners that uploaded their rows, keeps the record of openings, and refuses totals over fewer
+owners than any of them permits. One honest server is enough to refuse.
 """
 
 from __future__ import annotations
@@ -10,19 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from veilstat.architectures.interface import StepBinding
+from veilstat.architectures.interface import Custody, StepBinding
+from veilstat.architectures.sharing.uploads import Header, planes
+from veilstat.language.errors import VeilstatError
 from veilstat.language.step import Statistic
+from veilstat.protocol.envelope import NO_STEP, Envelope, seal
+from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster
-from veilstat.protocol.session import Session
+from veilstat.protocol.session import ABORT, Send, Session, encode_fault
 
+from . import upload
 from .approver import Approver, Planner
 from .definition import Definition
 from .gate import OpeningRecord
 from .plan import Plan, StepPlan
+from .policy import Policy
+from .upload_store import UploadStore
 
 
 class ComputeServer(Approver):
-    """One compute server."""
+    """One compute server; ``store`` keeps uploaded rows where the architecture has any."""
 
     def __init__(
         self,
@@ -32,24 +39,94 @@ class ComputeServer(Approver):
         registry: Mapping[str, type[Statistic[Any]]],
         planner: Planner,
         random: Callable[[int], bytes],
+        store: UploadStore | None = None,
     ) -> None:
         super().__init__(identity, roster, definition, registry, planner, random)
+        self.store = store
         self.record = OpeningRecord(definition.architecture.trust(definition.owners).colluding + 2)
 
     @property
     def title(self) -> str:
         return f"compute server {self.name!r}"
 
+    def on_query(self, envelope: Envelope) -> None:
+        if self.store is not None and self.roster.roles[envelope.sender] == "owner":
+            self._hear_owner(envelope, self.store)
+        else:
+            super().on_query(envelope)
+
     def consider(self, plan: Plan) -> None:
-        """Whatever the plan lists may be opened: what owners permit is for them to say."""
+        """Whatever the plan lists may be opened, as far as owners who may be offline permit it."""
+        columns = plan.statistic.columns(self.definition.schema)
+        for owner in self.holds():
+            try:
+                self._policy(owner).check(plan.statistic.name, columns, plan.openings)
+            except VeilstatError as error:
+                raise error.at(f"data owner {owner!r}") from None
+
+    def holds(self) -> list[str]:
+        if self.store is None:
+            return []
+        return [owner for owner in self.definition.owners if self.store.header(owner) is not None]
 
     def takes_part(self, participants: tuple[str, ...]) -> bool:
         return True
 
     def join(self, step: StepPlan, binding: StepBinding, digest: bytes) -> Session:
-        return self.definition.architecture.compute(
-            binding, lambda survivors: self.record.authorise(step.cut, digest, survivors), self.random
-        )
+        def authorise(survivors: tuple[str, ...]) -> None:
+            self.record.authorise(step.cut, digest, survivors)
+
+        custody = Custody(authorise) if self.store is None else Custody(authorise, self._rows)
+        return self.definition.architecture.compute(binding, custody, self.random)
 
     def on_finished(self, result: object) -> None:
-        """The shares of the result are on their way to the analyst."""
+        """The shares of the result are on their way to the analyst, or an owner's rows are on disk."""
+
+    def _rows(self, owner: str) -> Any:
+        assert self.store is not None
+        header = self.store.header(owner)
+        return self.store.rows(owner, 0 if header is None else header.version)
+
+    def _policy(self, owner: str) -> Policy:
+        assert self.store is not None
+        header = self.store.header(owner)
+        return Policy.from_json(header.terms) if header is not None else Policy()
+
+    def _hear_owner(self, envelope: Envelope, store: UploadStore) -> None:
+        """An owner offers its rows, or withdraws them."""
+        if self.waiting:
+            self._refuse_owner(envelope, Fault("QuorumLost", "server_busy", f"{self.title} is busy; try again later", (self.name,)))
+            return
+        self.root, self.gate, self.session = envelope.root, None, None
+        try:
+            match envelope.round:
+                case upload.OFFER:
+                    self._receive_offer(envelope, store)
+                case upload.WITHDRAW:
+                    upload.check_withdrawal(envelope.payload, store.header(envelope.sender), envelope.root, self.roster)
+                    store.withdraw(envelope.sender)
+                    self.send(upload.WITHDRAWN, envelope.sender, b"")
+                case _:
+                    raise violation("unknown_round", f"{envelope.sender!r} sent a message of an unknown round", envelope.sender)
+        except VeilstatError as error:
+            self._refuse_owner(envelope, Fault(type(error).__name__, error.code, error.message, error.culprits))
+        except ProtocolError as error:
+            self._refuse_owner(envelope, error.fault)
+
+    def _receive_offer(self, envelope: Envelope, store: UploadStore) -> None:
+        owner, header = envelope.sender, Header.from_bytes(bytes(envelope.payload))
+        if upload.upload_root(header, self.roster) != envelope.root:
+            raise violation("bad_root", f"{owner!r} bound an upload to another root", owner)
+        if Policy.from_json(header.terms).digest != self.definition.policies.get(owner):
+            raise violation("policy_differs", f"{owner!r} offered rows under another policy than it published", owner)
+        store.check(owner, header)
+        count = len(planes(self.definition.schema, header.complete))
+        collect = upload.CollectPlanes(
+            self.identity, owner, envelope.root, count, 2 * header.plane_bytes, lambda found: store.receive(owner, header, found)
+        )
+        its = upload.session(self.identity, self.roster, envelope.root, (owner,), collect.start())
+        self.begin(its.binding.step, its)
+
+    def _refuse_owner(self, envelope: Envelope, fault: Fault) -> None:
+        for frame in seal(self.identity, envelope.root, NO_STEP, ABORT, envelope.sender, encode_fault(fault)):
+            self._outbox.append(Send(envelope.sender, frame))

@@ -38,7 +38,7 @@ class Coordinator(Party):
         super().__init__(identity, roster)
         self.definition, self.registry, self.planner = definition, registry, planner
         self.gate: ReleaseGate | None = None
-        self.approved: set[str] | None = None
+        self.approved: dict[str, Approval] | None = None
 
     def others(self) -> tuple[str, ...]:
         return (*self.definition.owners, *self.definition.servers, ANALYST)
@@ -51,26 +51,17 @@ class Coordinator(Party):
         if self.approved is None:
             super().expire()
             return
-        needed = self.definition.architecture.trust(self.definition.owners).threshold
-        owners, servers = set(self.definition.owners), set(self.definition.servers)
-        present = len(self.approved & owners)
-        if present < needed:
-            self.fail(quorum_lost(messages.APPROVE, present, needed, tuple(sorted(owners - self.approved))).fault)
-        elif not servers <= self.approved:
-            lost = tuple(sorted(servers - self.approved))
-            self.fail(quorum_lost(messages.APPROVE, len(servers) - len(lost), len(servers), lost).fault)
-        else:
-            self._report_approvals()
+        self._conclude()
 
     def on_query(self, envelope: Envelope) -> None:
         match envelope.round:
             case messages.PROPOSE if envelope.sender == ANALYST:
                 self._propose(envelope)
-            case messages.APPROVE if envelope.sender in self._asked and envelope.root == self.root:
+            case messages.APPROVE if envelope.sender in self.definition.approvers and envelope.root == self.root:
                 if self.approved is not None:
-                    self.approved.add(envelope.sender)
-                    if self.approved == set(self._asked):
-                        self._report_approvals()
+                    self.approved[envelope.sender] = messages.decode(envelope.payload, Approval, envelope.sender)
+                    if set(self.approved) == set(self.definition.approvers):
+                        self._conclude()
             case messages.REQUEST if envelope.sender == ANALYST and self.gate is not None and envelope.root == self.root:
                 self._serve(envelope, self.gate)
             case _:
@@ -87,17 +78,35 @@ class Coordinator(Party):
 
     def _propose(self, envelope: Envelope) -> None:
         proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
-        self.root, self.session, self.approved = envelope.root, None, set()
+        self.root, self.session, self.approved = envelope.root, None, {}
         self.gate = ReleaseGate(self.planner(decode_query(proposal.query, self.registry), self.definition), envelope.root)
         self._forward(envelope)
 
-    @property
-    def _asked(self) -> tuple[str, ...]:
-        return (*self.definition.owners, *self.definition.servers)
+    def _conclude(self) -> None:
+        """Everybody has answered, or nothing more will come."""
+        assert self.approved is not None
+        needed = self.definition.architecture.trust(self.definition.owners).threshold
+        servers = set(self.definition.servers)
+        owners = self._agreed()
+        lost = tuple(sorted(servers - set(self.approved)))
+        if lost:
+            self.fail(quorum_lost(messages.APPROVE, len(servers) - len(lost), len(servers), lost).fault)
+        elif len(owners) < needed:
+            self.fail(quorum_lost(messages.APPROVE, len(owners), needed, tuple(sorted(set(self.definition.owners) - owners))).fault)
+        else:
+            self._report_approvals()
+
+    def _agreed(self) -> set[str]:
+        """The owners who agreed, or whose uploads all servers hold where owners are not asked."""
+        assert self.approved is not None
+        owners = set(self.definition.owners)
+        if owners & set(self.definition.approvers):
+            return owners & set(self.approved)
+        return owners.intersection(*(approval.owners for approval in self.approved.values()))
 
     def _report_approvals(self) -> None:
         assert self.approved is not None
-        approval = messages.encode(Approval(sorted(self.approved - set(self.definition.servers))))
+        approval = messages.encode(Approval(sorted(self._agreed())))
         self.approved = None
         self.send(messages.APPROVE, ANALYST, approval)
 

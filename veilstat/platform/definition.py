@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from veilstat.architectures.interface import Architecture
+from veilstat.language.cut import Entry
 from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.schema import Schema
 
@@ -45,6 +46,16 @@ class Definition:
     def servers(self) -> tuple[str, ...]:
         """The compute servers that the architecture needs, by name; none where it needs none."""
         return self.architecture.compute_servers(self.owners)
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether owners upload their rows to compute servers, once, and may then be offline."""
+        return self.architecture.entry is Entry.ROWS and bool(self.servers)
+
+    @property
+    def approvers(self) -> tuple[str, ...]:
+        """Who must agree to a query: owners, unless they uploaded their rows and may be offline, and compute servers."""
+        return self.servers if self.keeps_rows else (*self.owners, *self.servers)
 
     @property
     def digest(self) -> bytes:

@@ -174,7 +174,13 @@ def _plan_step(step: Step, definition: Definition, trust: Trust) -> StepPlan:
     at_most = 1 if held else step.at_most
     cost = architecture.cost(chosen, owners, ANALYST)
     return StepPlan(
-        step, circuit, chosen, held, at_most, cost, disclosures(step.label, chosen, schema.level_names(), trust.recipients, at_most)
+        step,
+        circuit,
+        chosen,
+        held,
+        at_most,
+        cost,
+        disclosures(step.label, chosen, schema.level_names(), trust.recipients, trust.computing, at_most),
     )
 
 

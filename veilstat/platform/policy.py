@@ -6,7 +6,11 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from veilstat.language.errors import PolicyDenied
+import msgspec
+
+from veilstat.language.errors import PolicyDenied, SchemaError
+
+_Names = tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +29,23 @@ class Policy:
     most_openings: int | None = None
     min_owners: int = 2
 
+    def to_json(self) -> str:
+        """The rules as canonical text."""
+        return json.dumps([self.statistics, self.columns, self.most_openings, self.min_owners])
+
+    @staticmethod
+    def from_json(text: str) -> Policy:
+        """The rules that ``to_json`` wrote; SchemaError for anything else."""
+        try:
+            statistics, columns, most_openings, min_owners = msgspec.json.decode(text, type=tuple[_Names, _Names, int | None, int])
+        except msgspec.MsgspecError:
+            raise SchemaError("a policy could not be read", code="bad_policy") from None
+        return Policy(statistics, columns, most_openings, min_owners)
+
     @property
     def digest(self) -> bytes:
         """SHA-256 of the rules."""
-        plain = [self.statistics, self.columns, self.most_openings, self.min_owners]
-        return hashlib.sha256(json.dumps(plain).encode()).digest()
+        return hashlib.sha256(self.to_json().encode()).digest()
 
     def check(self, statistic: str, columns: tuple[str, ...], openings: int) -> None:
         """Refuse what the rules do not permit; PolicyDenied names the rule."""

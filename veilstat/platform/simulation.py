@@ -10,7 +10,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
+from weakref import finalize
 
 import pandas as pd
 
@@ -18,7 +22,7 @@ from veilstat.architectures.clear import Clear
 from veilstat.architectures.interface import Architecture, Released
 from veilstat.architectures.masking import Masking
 from veilstat.architectures.sharing import Sharing
-from veilstat.language.errors import CapabilityError, ConvergenceError, SchemaError
+from veilstat.language.errors import CapabilityError, ConvergenceError, QuorumLost, SchemaError
 from veilstat.language.schema import Schema
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError
@@ -34,10 +38,11 @@ from .approver import Planner
 from .compute import ComputeServer
 from .coordinator import Coordinator
 from .definition import ANALYST, PARTIES, SERVER, Definition
-from .driver import Driver, Progress, no_progress
+from .driver import Driver, Progress, as_error, no_progress
 from .plan import Plan, make_plan
 from .policy import Policy
 from .table import Table
+from .upload_store import UploadStore
 
 ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {"masking": Masking, "sharing": Sharing, "clear": Clear}
 
@@ -97,12 +102,63 @@ class Simulation:
             for name in definition.owners
         }  # fmt: skip
         coordinator = Coordinator(identities[SERVER], roster, definition, statistics, planner)
-        servers = {name: ComputeServer(identities[name], roster, definition, statistics, planner, random) for name in definition.servers}
+        self._disk = _temporary_directory(self) if definition.keeps_rows else None
+        servers = {
+            name: ComputeServer(identities[name], roster, definition, statistics, planner, random, self._store(place))
+            for place, name in enumerate(definition.servers)
+        }
         machines: dict[str, Machine] = {SERVER: coordinator, **servers, **self.agents, ANALYST: self.analyst}
         kept = (SERVER, *definition.servers, ANALYST)
-        groups = {PARTIES: (*definition.owners, *definition.servers)}
+        groups = {PARTIES: definition.approvers}
         tiers = ((SERVER,), definition.servers, definition.owners, (ANALYST,))
         self.network = MemoryNetwork(machines, groups, faults, identities, kept, tiers)
+
+        self._versions = dict.fromkeys(definition.owners, 0)
+        if definition.keeps_rows:
+            for owner in definition.owners:
+                self.upload(owner)
+
+    def upload(self, owner: str) -> None:
+        """Share an owner's rows with the compute servers, in place of those that it shared before.
+
+        Raises:
+            VeilstatError: a server refused, or was lost.
+        """
+        if not self.definition.keeps_rows:
+            raise CapabilityError("rows are uploaded to compute servers only: vs.Sharing(servers=3, entry='rows')", code="no_uploads")
+        agent = self._agent(owner)
+        self._versions[owner] += 1
+        agent.offer_rows(self._versions[owner])
+        self.network.settle()
+        if agent.fault is not None:
+            raise as_error(agent.fault)
+
+    def withdraw(self, owner: str) -> None:
+        """Remove an owner's rows from the compute servers; the version is never taken again.
+
+        Raises:
+            VeilstatError: there is no upload, or a server was lost.
+        """
+        agent = self._agent(owner)
+        agent.withdraw_rows()
+        self.network.settle()
+        if agent.fault is not None:
+            raise as_error(agent.fault)
+        lost = sorted(set(self.definition.servers) - agent.withdrawn)
+        if lost:
+            raise QuorumLost(f"{', '.join(lost)} did not answer; withdraw again", code="no_answer", culprits=lost)
+
+    def _agent(self, owner: str) -> Agent:
+        if owner not in self.agents:
+            raise SchemaError(f"there is no data owner {owner!r}; there are: {', '.join(self.agents)}", code="bad_owner")
+        return self.agents[owner]
+
+    def _store(self, place: int) -> UploadStore | None:
+        if self._disk is None:
+            return None
+        directory = self._disk / str(place)
+        directory.mkdir(mode=0o700)
+        return UploadStore(directory, self.definition.schema, place)
 
     def run(self, plan: Plan, progress: Progress = no_progress) -> Result:
         """The result of a plan, with its receipt."""
@@ -140,6 +196,13 @@ class Simulation:
 
     def _bytes(self) -> dict[str, int]:
         return {name: its.sent + its.received for name, its in self.network.traffic.items()}
+
+
+def _temporary_directory(owner: object) -> Path:
+    """A directory that goes when ``owner`` does."""
+    place = mkdtemp(prefix="veilstat-")
+    finalize(owner, rmtree, place, ignore_errors=True)
+    return Path(place)
 
 
 def simulate(

@@ -70,6 +70,14 @@ class Study:
         with default_progress(plan, progress) as report:
             return self._backend.run(plan, report)
 
+    def upload(self, owner: str) -> None:
+        """Share an owner's rows with the compute servers again, in place of its former upload (embedded, entry="rows")."""
+        self._embedded("upload")(owner)
+
+    def withdraw(self, owner: str) -> None:
+        """Remove an owner's rows from the compute servers (embedded, entry="rows")."""
+        self._embedded("withdraw")(owner)
+
     def groupby(self, by: str) -> GroupedStudy:
         """Statistics within the levels of a column: ``study.groupby("sex").mean("bp")``."""
         return GroupedStudy(self, by)
@@ -77,10 +85,14 @@ class Study:
     @property
     def observed(self) -> Any:
         """What each party other than the owners saw (embedded studies only)."""
-        observed = getattr(self._backend, "observed", None)
-        if observed is None:
-            raise CapabilityError("only an embedded study can show what the other parties saw", code="not_embedded")
-        return observed
+        return self._embedded("observed")
+
+    def _embedded(self, name: str) -> Any:
+        """Something that only a study in one process has."""
+        found = getattr(self._backend, name, None)
+        if found is None:
+            raise CapabilityError(f"only an embedded study has {name!r}", code="not_embedded")
+        return found
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         statistics = registry()

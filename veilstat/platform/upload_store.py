@@ -57,7 +57,7 @@ class UploadStore:
             ProtocolViolation: header or payloads do not fit sender, schema or each other; nothing has changed.
             PolicyDenied: the version is not larger than every one that was stored or withdrawn.
         """
-        self._check(sender, header)
+        self.check(sender, header)
         with _replacing(self._place(header.owner)) as file:
             self._write(file, header, payloads)
 
@@ -79,6 +79,13 @@ class UploadStore:
         words = np.memmap(place, dtype=header.ring.dtype, mode="r", shape=shape)
         return UploadedRows(header, planes(self.schema, header.complete), words)
 
+    def header(self, owner: str) -> Header | None:
+        """What is known of an owner's upload; None where there is none."""
+        if not self._place(owner).exists():
+            return None
+        header, _ = self._header(owner)
+        return None if header.version <= self._withdrawn_version(owner) else header
+
     def withdraw(self, owner: str) -> None:
         """Remove an owner's upload, and never take this version or an earlier one again.
 
@@ -92,8 +99,8 @@ class UploadStore:
         _sync_directory(self.directory)
         self._verified.pop(owner, None)
 
-    def _check(self, sender: str, header: Header) -> None:
-        """Whether an upload may be taken."""
+    def check(self, sender: str, header: Header) -> None:
+        """Whether an upload may be taken; raises as ``receive``."""
         if sender != header.owner:
             raise ProtocolViolation(f"{sender!r} uploaded rows in the name of another", code="upload_owner", culprits=(sender,))
         known = tuple(column.name for column in self.schema if column.name in header.complete)

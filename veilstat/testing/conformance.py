@@ -78,7 +78,7 @@ def check_openings(make: Make, query: Statistic[Any]) -> None:
     """What became clear is what the plan lists, no number more, and the transport carried nothing undeclared."""
     study = _study(make())
     result = study.run(query)
-    declared = {step.label: sum(entry.count for entry in step.disclosures) - step.cut.solves for step in result.plan.steps}
+    declared = {step.label: sum(entry.count for entry in step.disclosures if not entry.control) for step in result.plan.steps}
     most = {step.label: step.at_most for step in result.plan.steps}
     counts: dict[str, int] = {}
     for label, released in study.observed["analyst"].opened:

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from veilstat.architectures.interface import (
-    Authorise,
     Contribution,
+    Custody,
     Random,
     Released,
     RoundCost,
@@ -97,7 +97,7 @@ class ToyArithmetic:
         first = _Pool(frozenset(binding.participants), self.max_rows, binding)
         return _session(binding, (*binding.participants, binding.analyst), Turn((), first))
 
-    def compute(self, binding: StepBinding, authorise: Authorise, random: Random) -> Session:
+    def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
         raise no_compute_servers(self.name)
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:

@@ -199,7 +199,9 @@ class MemoryNetwork:
         except ProtocolError:
             return [frame]
         copies = [frame]
-        query = self._queries.setdefault(envelope.root, len(self._queries))
+        if envelope.round == "propose":
+            self._queries.setdefault(envelope.root, len(self._queries))
+        query = self._queries.get(envelope.root, len(self._queries))
         for fault in self.faults:
             if isinstance(fault, Reorder) or query < fault.after:
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from veilstat.architectures.interface import Authorise, Contribution, Random, RoundCost, StepBinding, StepCost, Trust, no_compute_servers
+from veilstat.architectures.interface import Contribution, Custody, Random, RoundCost, StepBinding, StepCost, Trust, no_compute_servers
 from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
@@ -144,7 +144,7 @@ class Masking:
         )
         return _session(binding, (*binding.participants, binding.analyst), party.start())
 
-    def compute(self, binding: StepBinding, authorise: Authorise, random: Random) -> Session:
+    def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
         raise no_compute_servers(self.name)
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:

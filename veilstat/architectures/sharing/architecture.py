@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from veilstat.architectures.interface import Authorise, Contribution, Random, RoundCost, StepBinding, StepCost, Trust
+from veilstat.architectures.interface import Contribution, Custody, Random, RoundCost, StepBinding, StepCost, Trust
 from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
@@ -16,7 +16,7 @@ from veilstat.protocol.session import Binding, Session, Turn
 from .analyst import AwaitParts
 from .messages import ROUNDS, SHARE, part_size, share_size
 from .owner import deal_out
-from .schemes import Added, Scheme, Sealed
+from .schemes import Added, Scheme
 from .server import Server
 
 OWNERS = "owners"
@@ -60,10 +60,15 @@ class Sharing:
         if self.open not in (MOMENTS, ESTIMATE):
             raise CapabilityError(f"open must be 'moments' or 'estimate', not {self.open!r}", code="bad_configuration")
         object.__setattr__(self, "entry", Entry(self.entry))
-        if self.entry is Entry.ROWS:
-            raise CapabilityError("sharing of rows (entry='rows') is not available yet; use entry='totals'", code="not_available")
-        if self.open == ESTIMATE and self.servers not in (3, OWNERS):
-            raise CapabilityError(f"open='estimate' needs three compute servers, not {self.servers!r}", code="bad_configuration")
+        if self._multiplies and self.servers not in (3, OWNERS):
+            raise CapabilityError(
+                f"entry='rows' and open='estimate' need three compute servers, not {self.servers!r}", code="bad_configuration"
+            )
+
+    @property
+    def _multiplies(self) -> bool:
+        """Whether servers must do more than add, so that there must be three."""
+        return self.entry is Entry.ROWS or self.open == ESTIMATE
 
     @property
     def name(self) -> str:
@@ -80,7 +85,7 @@ class Sharing:
     def supports(self, facts: Facts) -> bool:
         """Servers that add protect what is linear; three that multiply protect all arithmetic on totals."""
         if self.open == ESTIMATE:
-            return supports(facts)
+            return False
         return facts.is_linear and facts.scale is not None
 
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
@@ -93,21 +98,23 @@ class Sharing:
         count, servers = len(owners), len(self.compute_servers(owners))
         colluding = default_colluding(count) if self.colluding is None else self.colluding
         threshold = curious_threshold(count, colluding, self.min_owners)
-        if self.open == ESTIMATE and servers != 3:
+        if self._multiplies and servers != 3:
             raise CapabilityError(
-                f"open='estimate' needs three compute servers, and {servers} data owners would run {servers}", code="bad_configuration"
+                f"entry='rows' and open='estimate' need three compute servers, and {servers} data owners would run {servers}",
+                code="bad_configuration",
             )
         lost = count - threshold
         who = "each data owner runs one" if self.servers == OWNERS else "run by different operators"
+        corrupt = "one of the servers" if self._multiplies else "all but one of the servers"
         words = (
             f"{servers} compute servers, {who}: {', '.join(self.compute_servers(owners))}",
-            f"{'one' if self.open == ESTIMATE else 'all but one'} of the servers and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
+            f"{corrupt} and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
             f"threshold {threshold} = max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0}): "
             + (f"up to {lost} owner{'s' * (lost != 1)} may drop out" if lost else "no owner may drop out")
             + ", and no compute server",
             "not defended: a server or owner that deviates from the protocol, and owners that lie about their own data",
         )
-        return Trust(threshold, colluding, words, ("analyst",))
+        return Trust(threshold, colluding, words, ("analyst",), ("compute servers",) if self.open == ESTIMATE else ())
 
     def describe(self) -> Mapping[str, str | int]:
         return {
@@ -141,9 +148,9 @@ class Sharing:
     def server(self, binding: StepBinding) -> Session:
         return _session(binding, Turn((), None, binding.participants))
 
-    def compute(self, binding: StepBinding, authorise: Authorise, random: Random) -> Session:
+    def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
         scheme = self._scheme(binding.cut, len(binding.servers))
-        party = Server(binding, scheme, self.trust(binding.owners).threshold, authorise, random)
+        party = Server(binding, scheme, self.trust(binding.owners).threshold, custody, random)
         return _session(binding, party.start())
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
@@ -152,7 +159,7 @@ class Sharing:
         return _session(binding, Turn((), AwaitParts(binding, KeyPair.from_secret(secret), threshold, scheme)))
 
     def _scheme(self, cut: Cut, servers: int) -> Scheme:
-        return Sealed(cut) if self.open == ESTIMATE else Added(cut, servers)
+        return Added(cut, servers)
 
 
 def _session(binding: StepBinding, first: Turn) -> Session:

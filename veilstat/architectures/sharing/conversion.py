@@ -102,4 +102,4 @@ def _packed(values: npt.NDArray[np.uint64], width: int) -> Elements:
 def _unpacked_tops(words: Elements, width: int) -> Elements:
     """The highest bit of each packed integer."""
     places = np.arange(_lanes(width), dtype=np.uint64) * np.uint64(width) + np.uint64(width - 1)
-    return ((words >> places) & np.uint64(1)).reshape(-1)
+    return np.asarray((words >> places) & np.uint64(1)).reshape(-1)

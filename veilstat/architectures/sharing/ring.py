@@ -89,6 +89,16 @@ class RingDomain:
         """Product of two matrices; fast where the axis that is summed is long."""
         return self._from_words(products.inner(Ring(self.bits), self._words(a), self._words(b.T)))
 
+    def cross(self, a: Elements, b: Elements) -> Elements:
+        """``a @ b.T`` of shapes (p, rows) and (q, rows); half the work where ``a is b``."""
+        words = self._words(a)
+        total = products.gram(Ring(self.bits), words) if a is b else products.inner(Ring(self.bits), words, self._words(b))
+        return self._from_words(total)
+
+    def weighted_sums(self, weights: Elements, columns: Elements) -> Elements:
+        """``weights @ columns`` of shapes (m, p) and (p, rows)."""
+        return self._from_words(products.weighted_sums(Ring(self.bits), self._words(weights), self._words(columns)))
+
     def sum(self, a: Elements, axis: int | None) -> Elements:
         if self.bits == 64:
             return np.asarray(a.sum(axis=axis, dtype=np.uint64))

@@ -93,10 +93,3 @@ class Added:
     @property
     def _ring(self) -> Ring:
         return Ring(ring_bits(self.cut.bits))
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """Replicated sharing among three servers, which compute on the owners' totals and open the answer alone."""
-
-    cut: Cut

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import msgspec
 
-from veilstat.architectures.interface import Authorise, Random, StepBinding
+from veilstat.architectures.interface import Custody, Random, StepBinding
 from veilstat.arithmetic.agreement import KeyPair, derive, seal_to, unseal_with
 from veilstat.protocol.faults import Fault, ProtocolError, quorum_lost, violation
 from veilstat.protocol.session import Message, Turn
@@ -29,7 +29,7 @@ class Server:
     binding: StepBinding
     scheme: Scheme
     threshold: int
-    authorise: Authorise
+    custody: Custody
     random: Random = field(repr=False)
 
     @property
@@ -131,7 +131,7 @@ class AgreeOnSurvivors:
         if len(survivors) < fewest:
             missing = tuple(sorted(set(server.binding.participants) - common))
             raise quorum_lost(SHARE, len(survivors), fewest, missing)
-        server.authorise(survivors)
+        server.custody.authorise(survivors)
         program = server.scheme.program(self._place(), self._total(survivors), server.binding.public)
         return Compute(server, survivors, program).advance(None)
 

@@ -60,6 +60,7 @@ class Header:
         schema: digest of the schema; complete: its columns that have no missing value, in the schema's order.
         rows: how many rows, padding included; ring_bits: 64 or 128.
         identifier: 16 random bytes as hexadecimal digits, so that parts of two dealings are never combined.
+        terms: the owner's policy, as text, for as long as the upload is used.
     """
 
     owner: str
@@ -69,6 +70,7 @@ class Header:
     rows: int
     ring_bits: int
     identifier: str
+    terms: str = ""
 
     def __post_init__(self) -> None:
         numbers = (self.version, self.rows, self.ring_bits)

@@ -1,0 +1,145 @@
+"""Uploading a table: an owner shares its rows once with every compute server, plane by plane, and may go offline.
+
+1. offer: the owner signs the upload's header: what everybody may know of it, and the policy that holds for it.
+2. kept/k, plane/k: every server says that it is ready for plane k, the owner seals it to each of them. The last
+   ``kept`` says that the whole is on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from veilstat.architectures.sharing.uploads import Header
+from veilstat.arithmetic.agreement import SEALED_BYTES, KeyPair, seal_to, unseal_with
+from veilstat.language.errors import VeilstatError
+from veilstat.protocol.context import digest
+from veilstat.protocol.faults import Fault, ProtocolError, violation
+from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.session import Binding, Message, Session, Turn
+
+OFFER, KEPT, PLANE = "offer", "kept", "plane"
+WITHDRAW, WITHDRAWN = "withdraw", "withdrawn"
+ROUNDS = (KEPT, PLANE)
+_COARSENESS = 8
+
+
+def upload_root(header: Header, roster: Roster) -> bytes:
+    """What every message of one upload is bound to."""
+    return digest("veilstat/upload/1", header.to_bytes(), roster.digest)
+
+
+def withdrawal_root(header: Header, roster: Roster) -> bytes:
+    """What the withdrawal of one version is bound to, so that a replay never removes a later one."""
+    return digest("veilstat/withdraw/1", header.to_bytes(), roster.digest)
+
+
+def check_withdrawal(payload: memoryview, header: Header | None, root: bytes, roster: Roster) -> None:
+    """Raise unless the withdrawal is of the upload that is stored."""
+    if header is None or len(payload) or root != withdrawal_root(header, roster):
+        raise ProtocolError(Fault("SchemaError", "upload_unknown", "there is no such upload here; it was withdrawn or replaced"))
+
+
+def padded(count: int) -> int:
+    """Rows that an upload of ``count`` rows declares: up to an eighth more, so that servers learn no exact number."""
+    grain = max(_COARSENESS, (1 << max(0, count.bit_length() - 1)) // _COARSENESS)
+    return max(grain, -(-count // grain) * grain)
+
+
+@dataclass(frozen=True, slots=True)
+class SendPlanes:
+    """The owner's side: once every server is ready for a plane, seal it to each."""
+
+    identity: Identity
+    roster: Roster
+    root: bytes
+    planes: Iterator[list[bytes]] = field(repr=False)
+    random: Callable[[int], bytes] = field(repr=False)
+    number: int = 0
+    largest: ClassVar[int] = 0
+
+    @property
+    def name(self) -> str:
+        return f"{KEPT}/{self.number}"
+
+    @property
+    def senders(self) -> frozenset[str]:
+        return frozenset(self.roster.with_role("compute"))
+
+    @property
+    def quorum(self) -> int:
+        return len(self.senders)
+
+    def take(self, sender: str, payload: memoryview) -> None:
+        """Servers say no more than that they are ready."""
+
+    def close(self) -> Turn:
+        payloads = next(self.planes, None)
+        if payloads is None:
+            return Turn((), None, self.number)
+        label = plane_label(self.identity.name, self.number)
+        sent = [
+            Message(f"{PLANE}/{self.number}", server, seal_to(self.roster.sealing[server], self.root, label, payload, self.random))
+            for server, payload in zip(self.roster.with_role("compute"), payloads, strict=True)
+        ]
+        return Turn(tuple(sent), SendPlanes(self.identity, self.roster, self.root, self.planes, self.random, self.number + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class CollectPlanes:
+    """A server's side: ``keep`` is given all planes at the end, and stores them or raises."""
+
+    identity: Identity
+    owner: str
+    root: bytes
+    count: int
+    size: int
+    keep: Callable[[list[bytes]], None]
+    planes: list[bytes] = field(default_factory=list, repr=False)
+    quorum: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        return f"{PLANE}/{len(self.planes)}"
+
+    @property
+    def senders(self) -> frozenset[str]:
+        return frozenset((self.owner,))
+
+    @property
+    def largest(self) -> int:
+        return SEALED_BYTES + self.size
+
+    def start(self) -> Turn:
+        """Say that the first plane may come."""
+        return Turn((self._ready(0),), self)
+
+    def take(self, sender: str, payload: memoryview) -> None:
+        pair = KeyPair.from_secret(self.identity.sealing_secret)
+        plane = unseal_with(pair, self.root, plane_label(self.owner, len(self.planes)), bytes(payload))
+        if plane is None:
+            raise violation("malformed", f"{sender!r} sent rows that were not sealed to {self.identity.name!r}", sender)
+        self.planes.append(plane)
+
+    def close(self) -> Turn:
+        if len(self.planes) < self.count:
+            return Turn((self._ready(len(self.planes)),), self)
+        try:
+            self.keep(self.planes)
+        except VeilstatError as error:
+            raise ProtocolError(Fault(type(error).__name__, error.code, error.message, error.culprits)) from None
+        return Turn((self._ready(self.count),), None, self.owner)
+
+    def _ready(self, number: int) -> Message:
+        return Message(f"{KEPT}/{number}", self.owner, b"")
+
+
+def plane_label(owner: str, number: int) -> bytes:
+    """What a sealed plane is bound to besides its upload."""
+    return b"plane\0" + owner.encode() + b"\0%d" % number
+
+
+def session(identity: Identity, roster: Roster, root: bytes, tell: tuple[str, ...], first: Turn) -> Session:
+    """A party's side of one upload."""
+    return Session(Binding(identity, roster, root, digest("veilstat/upload/step/1", root), ROUNDS, tell), first)
