@@ -58,7 +58,7 @@ identity = "private/{name}.pem"
 
 [timeouts]
 handshake = 1
-reconnect = 0.5
+reconnect = 1
 progress = 1.5
 """
 
@@ -84,7 +84,7 @@ def make_study(folder):
 class Ring:
     """Passes a token on as often as its payload says, then back to the analyst; says nothing to those it cannot read."""
 
-    def __init__(self, identity, roster, definition):
+    def __init__(self, identity, roster, definition, uploads):
         self.identity, self.next = identity, SERVERS[(SERVERS.index(identity.name) + 1) % 3]
         self.said, self.waiting, self.stage = [], False, 0
 
@@ -124,7 +124,7 @@ def run_ring(config):
 
     from veilstat.platform.server import run_server
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     run_server(Path(config), {"compute": Ring})
 
 
@@ -181,7 +181,7 @@ class Caller:
         deadline = time.monotonic() + 10
         while self.endpoint.unconnected:
             assert time.monotonic() < deadline, self.endpoint.unconnected
-            self.endpoint.poll(0.1)
+            self.poll(0.1)
 
     def start(self, rounds, body=b"", first="compute1"):
         for frame in seal(self.identity, bytes(32), NO_STEP, "ring", first, rounds.to_bytes(8, "little") + body):
@@ -232,7 +232,11 @@ class Proxy:
         with suppress(OSError):
             while True:
                 near, _ = self.listener.accept()
-                far = socket.create_connection((self.target.host, self.target.port))
+                try:
+                    far = socket.create_connection((self.target.host, self.target.port))
+                except OSError:
+                    near.close()
+                    continue
                 self.connections += 1
                 self.sockets += [near, far]
                 threading.Thread(target=self.copy, args=(near, far, self.recorded), daemon=True).start()

@@ -201,7 +201,10 @@ def test_directories_hold_certificates_against_keys():
     directory = Directory(roster, certificates, {"bob": Address("host", 1)})
     assert directory.dials("ann", "bob")
     assert not directory.dials("bob", "ann")
-    for wrong, words in (({"ann": bob_certificate, "bob": bob_certificate}, "'ann' does not hold"), ({"ann": ann_certificate}, "every party")):
+    for wrong, words in (
+        ({"ann": bob_certificate, "bob": bob_certificate}, "'ann' does not hold"),
+        ({"ann": ann_certificate}, "every party"),
+    ):
         with pytest.raises(ValueError, match=words):
             Directory(roster, wrong, {})
     with pytest.raises(ValueError, match="not in the roster"):

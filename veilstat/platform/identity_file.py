@@ -21,6 +21,11 @@ _SERIAL_BYTES = 16
 _ALWAYS = datetime(2000, 1, 1), datetime(9999, 12, 31, 23, 59, 59)
 
 
+def private_path(folder: Path, name: str) -> Path:
+    """Where a party's private file stands."""
+    return folder / f"{name}.pem"
+
+
 def issue(name: str, random: Callable[[int], bytes]) -> tuple[Identity, str, str]:
     """A new identity, its certificate (PEM), and the text of its private file."""
     seed = random(_SEED_BYTES)

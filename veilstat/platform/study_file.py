@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,16 @@ from .definition import Definition
 from .policy import Policy
 from .simulation import ARCHITECTURES, simulate
 from .study import Study
+from .toml_file import read_toml
 
 READERS: Mapping[str, Callable[..., pd.DataFrame]] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
 
 
-def load_study(path: str | Path) -> Study:
+def load_study(path: str | Path, certificates: Path | None = None) -> Study:
     """The embedded study that a file describes; tables are CSV or Parquet files, relative to it.
+
+    Args:
+        certificates: as for ``simulate``, if the compute servers run as processes of their own.
 
     Raises:
         SchemaError: the file, its schema or a table cannot be read. CapabilityError: the architecture cannot serve it.
@@ -32,7 +34,7 @@ def load_study(path: str | Path) -> Study:
     place = Path(path)
     plain = _checked(place)
     tables = {name: _table(place.parent / str(file)) for name, file in plain["owners"].items()}
-    study = simulate(tables, _schema(plain, place), _architecture(plain))
+    study = simulate(tables, _schema(plain, place), _architecture(plain), certificates=certificates)
     assert isinstance(study, Study)
     return study
 
@@ -68,16 +70,6 @@ def _checked(path: Path) -> dict[str, Any]:
     if not isinstance(owners, dict) or not owners:
         raise SchemaError(f"{path.name}: [owners] names a file for each data owner", code="missing_key")
     return plain
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as plain data, fractions as Decimal; SchemaError if there is none or it is not TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    except (FileNotFoundError, IsADirectoryError):
-        raise SchemaError(f"there is no file {str(path)!r}", code="no_file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SchemaError(f"{path.name} is not TOML: {error}", code="bad_toml") from None
 
 
 def _schema(plain: Mapping[str, Any], path: Path) -> Schema:
