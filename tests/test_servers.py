@@ -2,7 +2,6 @@
 
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -10,11 +9,9 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 import veilstat as vs
 from tests.servers import ROOT, SERVERS, Caller, Proxy, log_of, make_study, running, start, wait_for
-from veilstat.platform.cli import app
 from veilstat.platform.remote_servers import RemoteServers
 from veilstat.platform.roster_file import read_roster
 from veilstat.platform.simulation import Simulation
@@ -45,7 +42,7 @@ def test_a_thousand_rounds_between_three_processes(caller):
     began = time.perf_counter()
     assert caller.ask(1000, b"token") == b"roundtoken"
     microseconds = (time.perf_counter() - began) * 1e3
-    print(f"{microseconds:.0f} microseconds a round, signed")
+    # Loose, since tests share their processors; benchmarks/network.py measures.
     assert microseconds < 5000
     large = os.urandom(900_000)
     assert caller.ask(12, large) == b"round" + large

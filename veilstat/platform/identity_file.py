@@ -61,7 +61,7 @@ def read_identity(path: Path, name: str, public: bytes) -> Identity:
         raise SchemaError(f"the private key of {name!r} cannot be read from {str(path)!r}: {error.strerror}", code="no_file") from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise CapabilityError(
-            f"the private key of {name!r} can be read by others; run: chmod 600 {path}. If they may have read it, issue a new one",
+            f"the private key of {name!r} can be read or changed by others; run: chmod 600 {path}. If they may have read it, issue a new one",
             code="key_readable_by_others",
         )
     try:

@@ -67,7 +67,10 @@ def run_server(path: Path, factories: Mapping[str, Factory]) -> None:
             f"{config.party!r} is not in the roster {config.roster.name}; it lists: {', '.join(roster.keys)}", code="not_in_roster"
         )
     if role not in factories:
-        raise CapabilityError(f"there is no server for role {role} ({config.party!r}) here", code="not_available")
+        raise CapabilityError(
+            f"there is no server for a party of role {role}, such as {config.party!r}; there is one for: {', '.join(factories)}",
+            code="not_available",
+        )
     identity = read_identity(config.identity, config.party, roster.keys[config.party])
     definition = load_definition(config.study)
     if dict(roster.roles) != definition.roles:
@@ -77,13 +80,13 @@ def run_server(path: Path, factories: Mapping[str, Factory]) -> None:
     machine = factories[role](identity, roster, definition, config.uploads)
     credential = Credential(config.party, str(config.identity))
     listen = {} if config.listen is None else {config.party: config.listen}
-    is_over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: is_over.set())
     try:
         endpoint = Endpoint(directory, [credential], TALKS_WITH[role], config.timeouts, secrets.token_bytes, time.monotonic, listen)
     except ProtocolError as error:
         raise as_error(error.fault) from None
+    is_over = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: is_over.set())
     log.info("started %s, role %s, roster %s", config.party, role, roster.digest.hex()[:16])
     try:
         serve(config.party, machine, endpoint, {PARTIES: definition.approvers}, log_occurrence, is_over.is_set)
