@@ -60,7 +60,7 @@ def run_session(count: int, drop: int, length: int, bits: int) -> tuple[Clock, i
     waiting: dict[str, Any] = {}
     collecting: Any = server.start().following
     for name in names:
-        owner = Owner(name, "server", tuple(names), threshold, CONTEXT, ring, vector, None, os.urandom, lambda survivors: None)
+        owner = Owner(name, "server", "analyst", tuple(names), threshold, CONTEXT, ring, vector, None, os.urandom, lambda survivors: None)
         turn = clock.time("keys", owner.start)
         waiting[name] = turn.following
         collecting.take(name, memoryview(turn.send[0].payload))

@@ -2,6 +2,7 @@
 
 from random import Random
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -95,3 +96,48 @@ def test_a_query_after_chaos_works():
             study.mean("bp")
         study._backend.network.faults = ()
         assert study.mean("age").contributors == OWNERS
+
+
+def zeros_for_keys(payload):
+    """Every key in a message becomes the point of order one."""
+    plain = msgspec.msgpack.decode(payload)
+    return msgspec.msgpack.encode([bytes(32) if isinstance(part, bytes) and len(part) == 32 else part for part in plain])
+
+
+def no_key(payload):
+    plain = msgspec.msgpack.decode(payload)
+    return msgspec.msgpack.encode([*plain[:3], b"", *plain[4:]])
+
+
+def small_result(payload):
+    end = 4 + int.from_bytes(payload[:4], "little")
+    channels, label = msgspec.msgpack.decode(payload[4:end])
+    head = msgspec.msgpack.encode(({name: bytes(32) for name in channels}, label))
+    return len(head).to_bytes(4, "little") + head + payload[end:]
+
+
+@pytest.mark.parametrize(
+    ("party", "round_name", "change", "code"),
+    [
+        ("owner2", "advertise_keys", lambda payload: bytes(32) + payload[32:], "bad_key"),
+        ("analyst", "request", zeros_for_keys, "bad_key"),
+        ("analyst", "request", no_key, "bad_key"),
+        ("server", "result", small_result, "bad_key"),
+        ("owner2", "masked_input", lambda payload: b"\xff" * len(payload), "impossible_total"),
+        ("server", "result", lambda payload: payload[:-1] + bytes((payload[-1] ^ 0x40,)), "impossible_total"),
+    ],
+)
+def test_a_party_that_signs_nonsense_is_refused_with_a_code(party, round_name, change, code):
+    study = vs.simulate(small_tables(), small_schema(), faults=[Lie(party, round_name, change)])
+    with pytest.raises(vs.ProtocolViolation) as error:
+        study.sum("age")
+    assert error.value.code == code
+    assert error.value.culprits == ((party,) if code == "bad_key" else ())
+
+
+@pytest.mark.parametrize("change", [lambda payload: payload[:-1], lambda payload: b"\0\0\0\0" + payload[4:]])
+def test_a_clear_total_of_the_wrong_length_is_refused(change):
+    study = vs.simulate(small_tables(), small_schema(), "clear", faults=[Lie("server", "result", change)])
+    with pytest.raises(vs.ProtocolViolation) as error:
+        study.sum("age")
+    assert error.value.culprits == ("server",)

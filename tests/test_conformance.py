@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import veilstat as vs
 from veilstat.architectures.clear import Clear
 from veilstat.architectures.interface import Architecture
 from veilstat.architectures.masking import Masking, bonawitz17
+from veilstat.architectures.masking import architecture as masking
 from veilstat.architectures.sharing import Sharing
+from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.keystream import Keystream
 from veilstat.language.cut import Cut
 from veilstat.testing import conformance
@@ -108,8 +111,14 @@ def test_a_reused_mask_is_caught(monkeypatch):
 
 
 def test_a_wrong_answer_is_caught(monkeypatch):
-    monkeypatch.setattr(bonawitz17, "adds_mask", lambda me, other: True)
+    monkeypatch.setattr(masking, "owner_totals", lambda *arguments: owner_totals(*arguments) + 1)
     with pytest.raises(AssertionError, match="instead of"):
+        conformance.check_answer(Masking, conformance.queries(conformance.SHORT)[0])
+
+
+def test_masks_that_do_not_cancel_are_no_total(monkeypatch):
+    monkeypatch.setattr(bonawitz17, "adds_mask", lambda me, other: True)
+    with pytest.raises(vs.ProtocolViolation, match="no total of data"):
         conformance.check_answer(Masking, conformance.queries(conformance.SHORT)[0])
 
 

@@ -17,6 +17,7 @@ from veilstat.platform.cli import app
 from veilstat.platform.study_file import load_study
 
 ROOT = Path(__file__).parent.parent
+SCHEMA = "[schema]\ncolumns = [{kind = 'binary', name = 'x'}]"
 STUDY = str(ROOT / "examples/insurers/study.toml")
 POOLED = {
     "Intercept": 1.737941, "lncoins": -0.169503, "idp": -0.753331, "disea": 0.121670,
@@ -74,8 +75,11 @@ def test_errors_on_the_command_line_are_one_line_and_exit_with_1():
     ("text", "code"),
     [
         ("architecture = 'masking'", "missing_key"),
-        ("[owners]\na = 'a.csv'", "no_file"),
-        ("[owners]\na = 'schema.toml'\n", "wrong_type"),
+        (f"[owners]\na = 'a.csv'\n{SCHEMA}", "no_file"),
+        (f"[owners]\na = 'schema.toml'\n{SCHEMA}", "wrong_type"),
+        (f"architecture = ['masking']\n[owners]\na = 'ok.csv'\n{SCHEMA}", "unknown_architecture"),
+        (f"[masking]\ncolluding = 'many'\n[owners]\na = 'ok.csv'\nb = 'ok.csv'\n{SCHEMA}", "bad_configuration"),
+        ("x = " + "[" * 3000, "bad_toml"),
         (
             "architecture = 'magic'\n[owners]\na = 'ok.csv'\nb = 'ok.csv'\n[schema]\ncolumns = [{kind = 'binary', name = 'x'}]",
             "unknown_architecture",
@@ -153,3 +157,15 @@ def test_statistics_and_examples_agree_with_pandas_on_every_insurer():
     means = [round(float(np.mean(table["mdvis"])), 2) for table in tables]
     assert means == [3.44, 2.70, 1.92, 2.32, 2.37]
     assert tables[-1]["hlthp"].sum() == 0
+
+
+def test_csv_tables_keep_text_levels_and_levels_that_look_like_missing_words(tmp_path):
+    (tmp_path / "a.csv").write_text("code,harm\n01,None\n02,\n01,some\n")
+    (tmp_path / "b.csv").write_text("code,harm\n02,NA\n02,some\n")
+    columns = (
+        "[{kind = 'categorical', name = 'code', levels = ['01', '02']}, {kind = 'categorical', name = 'harm', levels = ['None', 'some']}]"
+    )
+    (tmp_path / "study.toml").write_text(f"[owners]\na = 'a.csv'\nb = 'b.csv'\n[schema]\ncolumns = {columns}")
+    result = load_study(tmp_path / "study.toml").crosstab("code", "harm")
+    assert result.estimate.to_numpy().tolist() == [[1, 1], [0, 1]]
+    assert result.n_missing == 2

@@ -103,3 +103,13 @@ def test_too_many_columns_are_refused():
     with pytest.raises(vs.SchemaError) as error:
         make_design(parse_formula("y ~ C(a)", schema), schema)
     assert error.value.code == "too_many_terms"
+
+
+@pytest.mark.parametrize(
+    "formula",
+    ["y ~ " + "+".join(["a"] * 2000), "y ~ " + ":".join(["a"] * 2000), "y ~ " + "*".join(f"I(a**{power})" for power in range(1, 9)) + "*b*z*g*h", "y ~ center(a, 1e300)"],
+)  # fmt: skip
+def test_formulas_that_would_never_end_are_refused(formula):
+    with pytest.raises(vs.SchemaError) as error:
+        ours(formula)
+    assert error.value.code in ("bad_formula", "too_many_terms")

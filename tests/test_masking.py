@@ -31,7 +31,7 @@ class Run:
         self.inputs = {name: np.arange(LENGTH, dtype=object) * (place + 1) - 3 for place, name in enumerate(self.names)}
         self.parties = {
             name: Owner(
-                name, "server", self.names, threshold, CONTEXT, self.ring, self.ring.encode(self.inputs[name]), self.pair and self.pair.public, os.urandom, authorise
+                name, "server", "analyst", self.names, threshold, CONTEXT, self.ring, self.ring.encode(self.inputs[name]), self.pair and self.pair.public, os.urandom, authorise
             )
             for name in self.names
         }  # fmt: skip
@@ -322,7 +322,9 @@ def test_owners_may_bring_arrays_instead_of_rows():
     chosen = cut(step.trace(schema, 3), architecture.entry, architecture.supports)
     identities = {name: Identity.from_seed(name, os.urandom(32)) for name in ("a", "b", "c", "server", "analyst")}
     roster = Roster({n: i.public for n, i in identities.items()}, {n: n if n in ("server", "analyst") else "owner" for n in identities})
-    binding = StepBinding(identities["a"], roster, bytes(32), bytes(32), ("a", "b", "c"), "server", "analyst", chosen, {}, b"")
+    binding = StepBinding(
+        identities["a"], roster, bytes(32), bytes(32), ("a", "b", "c"), "server", "analyst", chosen, {}, KeyPair.generate(os.urandom).public
+    )
     arrays = {"w": np.array([5, -7, 0], dtype=object)}
     session = architecture.owner(binding, Contribution(NoRows(), locals=arrays), os.urandom)
     assert session.waiting_for == paper.SHARE_KEYS

@@ -50,6 +50,29 @@ def test_replayed_messages_of_a_finished_step_are_not_answered(study):
     assert len(agent.rejected) > before
 
 
+def test_frames_of_an_earlier_query_do_not_end_the_one_that_runs(study):
+    backend, agent, analyst, server = parts(study)
+    study.count()
+    old = [f for f in backend.network.traffic["server"].frames if Envelope.decode(f).round in (messages.APPROVE, messages.REQUEST)]
+    analyst.propose(study.plan(vs.Mean("age")))
+    backend.network.settle()
+    for frame in old:
+        server.receive(frame)
+        agent.receive(frame)
+    assert server.gate is not None
+    assert agent.gate is not None
+    assert {fault.code for fault in server.rejected[-len(old) :]} == {"unknown_session"}
+
+
+def test_a_query_that_the_server_cannot_plan_ends_and_the_next_one_works(study):
+    backend, _, analyst, server = parts(study)
+    for query in (b'{"statistic":"mean","parameters":{"column":"nothing"}}', b"[" * 100_000, b'{"statistic":[],"parameters":{}}'):
+        server.receive(forged_proposal(study, analyst.identity, query))
+        assert server.gate is None
+    backend.network.settle()
+    assert study.count().n == sum(map(len, small_tables().values()))
+
+
 def test_a_request_that_is_repeated_within_its_query_is_refused(study):
     backend, agent, _, _ = parts(study)
     study.mean("age")

@@ -92,6 +92,46 @@ def test_predictions_and_nested_tests_equal_statsmodels():
         full.wald_test("age")
 
 
+def test_a_constant_that_only_products_of_levels_span_is_found():
+    frame = pd.DataFrame({"y": [3, 5, 4, 9, 8, 7, 6, 1], "g": list("aabbaabb"), "h": list("uvuvuvuv")})
+    schema = vs.Schema(vs.Integer("y", lower=0, upper=9), vs.Categorical("g", levels=["a", "b"]), vs.Categorical("h", levels=["u", "v"]))
+    ours = vs.simulate({"p": frame[:5], "q": frame[5:]}, schema).linear_regression("y ~ g:h - 1")
+    theirs = smf.ols("y ~ g:h - 1", frame).fit()
+    assert [ours.rsquared, ours.fvalue, ours.df_model] == pytest.approx([theirs.rsquared, theirs.fvalue, theirs.df_model], rel=1e-9)
+
+
+def test_predictions_read_days_missing_codes_and_refuse_what_is_no_table():
+    days = pd.date_range("2020-01-01", periods=40)
+    frame = pd.DataFrame({"day": days, "x": [1.0, 2.0] * 20, "y": [float(place % 7) for place in range(40)]})
+    schema = vs.Schema(
+        vs.Date("day", lower="2020-01-01", upper="2021-01-01"), vs.Integer("x", lower=0, upper=9, missing=[-1]), vs.Integer("y", lower=0, upper=9)
+    )  # fmt: skip
+    result = vs.simulate({"p": frame[:20], "q": frame[20:]}, schema).linear_regression("y ~ day + x")
+    plain = frame.assign(day=(frame["day"] - pd.Timestamp("1970-01-01")).dt.days)
+    np.testing.assert_allclose(result.predict(frame), smf.ols("y ~ day + x", plain).fit().predict(plain), rtol=1e-7)
+    pd.testing.assert_series_equal(result.predict(plain), result.predict(frame))
+    assert result.predict(frame.assign(x=-1.0)).isna().all()
+    for wrong in (None, {"x": [1]}, frame.assign(x="2"), pd.concat([frame, frame[["x"]]], axis=1)):
+        with pytest.raises(vs.SchemaError):
+            result.predict(wrong)
+
+
+@pytest.mark.parametrize("hypothesis", [None, 5, [], [["a"]], ["a", "a"], np.zeros((1, 3)), np.full((1, 3), np.nan), np.ones((1, 1, 3))])
+def test_hypotheses_that_test_nothing_are_refused(hypothesis):
+    frame = pd.DataFrame({"a": [0, 1, 2, 3, 4, 5], "b": [1, 0, 2, 5, 4, 3], "y": [1, 2, 2, 4, 3, 5]})
+    schema = vs.Schema(*(vs.Integer(name, lower=0, upper=9) for name in "aby"))
+    study = vs.simulate({"p": frame[:3], "q": frame[3:]}, schema)
+    result = study.linear_regression("y ~ a + b")
+    with pytest.raises(vs.SchemaError):
+        result.wald_test(hypothesis)
+    for other in (None, result, study.linear_regression("b ~ a")):
+        with pytest.raises(vs.SchemaError):
+            result.compare_f_test(other)
+    for alpha in (None, 0, 1, 5, "x", float("nan")):
+        with pytest.raises(vs.SchemaError):
+            result.conf_int(alpha)
+
+
 @pytest.mark.parametrize("formula", ["y ~ a + b", "y ~ a + C(g)", "y ~ c"])
 def test_a_singular_design_names_the_term(formula):
     schema = vs.Schema(

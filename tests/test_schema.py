@@ -205,3 +205,56 @@ def test_a_schema_prints_and_renders():
     schema = small_schema()
     assert "10 to 70 in steps of 0.1" in str(schema)
     assert "<table>" in schema._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "kind"),
+    [
+        (vs.Continuous("x", lower=10, upper=70, step=0.1), [True, False], vs.RangeError),
+        (vs.Integer("x", lower=0, upper=9), [[1], 2], vs.SchemaError),
+        (vs.Integer("x", lower=0, upper=9, missing=[-1]), [{"a": 1}, 2], vs.SchemaError),
+        (vs.Integer("x", lower=0, upper=9), [1j, 2], vs.SchemaError),
+        (vs.Integer("x", lower=0, upper=9), [pd.Timestamp("2020-01-01"), 2], vs.SchemaError),
+        (vs.Binary("x"), [(1,), 0], vs.SchemaError),
+        (vs.Categorical("x", levels=["a", "b"]), [["a"], "b"], vs.SchemaError),
+        (vs.Date("x", lower="1970-01-01", upper="2020-01-01"), [86_400_000_000_000, 0], vs.SchemaError),
+        (vs.Date("x", lower="1970-01-01", upper="2020-01-01"), ["02/01/2000", "03/01/2000"], vs.SchemaError),
+    ],
+)
+def test_objects_of_the_wrong_kind_are_refused_in_every_column(column, values, kind):
+    plain = all(isinstance(value, bool) for value in values)
+    with pytest.raises(kind):
+        column.codes(pd.Series(values, dtype=None if plain else object))
+
+
+def test_a_day_is_the_local_one_and_a_decimal_missing_code_equals_its_float(tmp_path):
+    day = vs.Date("day", lower="2020-01-01", upper="2021-01-01")
+    assert codes(day, pd.to_datetime(["2020-01-02 00:30+02:00", "2020-01-02 23:30+02:00"])) == [1, 1]
+    vs.Schema(vs.Continuous("x", lower=0, upper=1, step=0.1, missing=[-9.9])).to_toml(tmp_path / "schema.toml")
+    read = vs.Schema.from_toml(tmp_path / "schema.toml")
+    assert read["x"].codes(pd.Series([-9.9, 0.3]))[1].tolist() == [False, True]
+
+
+def test_thirds_survive_toml(tmp_path):
+    schema = vs.Schema(vs.Continuous("x", lower=0, upper=1, step=Fraction(1, 3)), vs.Derived("y", "x + 1", step=Fraction(1, 7)))
+    schema.to_toml(tmp_path / "schema.toml")
+    read = vs.Schema.from_toml(tmp_path / "schema.toml")
+    assert read == schema or (read.digest == schema.digest and read["x"].lattice_step == Fraction(1, 3) == 7 * read["y"].lattice_step / 3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: vs.Integer("x", lower=0, upper=1, missing="-9"), lambda: vs.Integer("x", lower=0, upper=1, missing=5),
+        lambda: vs.Categorical("x", levels=5), lambda: vs.Categorical("x", levels=[["a"], "b"]), lambda: vs.Categorical("x", levels=[1, float("nan")]),
+        lambda: vs.Binary("x", unit=5), lambda: vs.Binary("a\nb"), lambda: vs.Date("x", lower=pd.NaT, upper="2020-01-01"),
+        lambda: vs.Derived(["x"], "x", step=1), lambda: vs.Derived("y", 5, step=1), lambda: vs.Derived("y", "-" * 5000 + "x", step=1),
+        lambda: vs.Derived("y", "log", step=1), lambda: vs.Schema(vs.Integer("x", lower=1, upper=9), vs.Derived("y", "x**1000", step=1)),
+        lambda: vs.Schema.from_dict(5), lambda: vs.Schema.from_dict({"columns": [5]}), lambda: vs.Schema.from_dict({"columns": [{"kind": []}]}),
+        lambda: vs.Schema.from_toml(None), lambda: vs.Schema.from_toml("."), lambda: vs.Schema.infer(None),
+        lambda: small_schema().quantise({"age": [1]}), lambda: small_schema()[np.array(["age", "bmi"])],
+    ],
+)  # fmt: skip
+def test_arguments_of_the_wrong_type_are_schema_errors(make):
+    with pytest.raises(vs.SchemaError):
+        make()

@@ -14,6 +14,7 @@ from veilstat.architectures.sharing.floor import (
     equal_to_zero,
     floor_divide,
     less_than_zero,
+    moved,
     open_under_mask,
     scaled_down,
     select,
@@ -170,6 +171,29 @@ def test_scaling_down_errs_by_less_than_four_units_and_never_more():
     assert errors.max() < 3 << places
     assert errors.min() > -(1 << places)
     assert ended.rounds == 1
+
+
+@pytest.mark.parametrize("value", [-7, 0, 7])
+def test_single_numbers_without_an_axis(value):
+    field = Field(127)
+    expected = {
+        lambda party, x: less_than_zero(party, x, 10): value < 0,
+        lambda party, x: equal_to_zero(party, x, 10): value == 0,
+        lambda party, x: floor_divide(party, x, 3, 10): value // 3,
+        lambda party, x: select(party, x, x, x): value,
+    }
+    for protocol, wanted in expected.items():
+        result, _ = compute(protocol, field, value)
+        assert result.shape == ()
+        assert int(result) == wanted
+
+
+def test_integers_move_to_another_field():
+    for bits, start, end in ((20, Field(89), Field(521)), (400, Field(521), Field(1279)), (50, Field(521), Field(61))):
+        values = signed(bits, 100, bits)
+        ended = run(lambda party, x, bits=bits, end=end: moved(party, x, bits, end), start, values)
+        assert (opened(end, ended.results) == values).all()
+        assert ended.rounds == 1
 
 
 def test_select():

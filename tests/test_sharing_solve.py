@@ -8,11 +8,12 @@ import pytest
 
 from tests.sharing import integers, opened, run
 from veilstat.architectures.sharing.field import Field
-from veilstat.architectures.sharing.solve import determinant_bits, gram_determinant_bits, solve
+from veilstat.architectures.sharing.solve import cramer_bounds, solve
 
 
-def solved(matrix, right, field):
-    return run(lambda party, a, b: solve(party, a, b, field), field, matrix, right)
+def solved(matrix, right, field, known=None):
+    known = np.zeros((len(matrix), 0), dtype=object) if known is None else known
+    return run(lambda party, a, b: solve(party, a, b, known, field), field, matrix, right)
 
 
 def determinant(matrix):
@@ -43,14 +44,17 @@ def test_solutions_are_exact_fractions(size, symmetric):
     source = np.random.default_rng(size)
     matrix = gram(40, size, size) if symmetric else integers(source.integers(-(10**6), 10**6, size=(size, size)))
     right = integers(source.integers(-(10**9), 10**9, size=(size, 3)))
-    bits = determinant_bits(np.abs(matrix).tolist())
-    field = Field.for_bits(bits + 40 + 67)
+    bound, numerator_bounds = cramer_bounds(abs(matrix), abs(right))
+    field = Field.for_bits(max(bound, numerator_bounds.max()).bit_length())
     ended = solved(matrix, right, field)
     numerators = opened(field, [result.numerators for result in ended.results])
     denominator = int(opened(field, [result.determinant for result in ended.results]))
     assert denominator == determinant(matrix)
     assert (matrix @ numerators == denominator * right).all()
     assert ended.rounds == 1 + max(6, 1 + int(np.ceil(np.log2(2 * size + 1))))
+    for shared in range(3):
+        ended = solved(matrix, right[:, :shared], field, known=right[:, shared:])
+        assert (opened(field, [result.numerators for result in ended.results]) == numerators).all()
 
 
 def test_the_determinant_keeps_its_sign_and_zero_pivots_are_no_trouble():
@@ -76,7 +80,7 @@ def test_what_is_opened_of_a_singular_matrix_has_its_rank_and_looks_uniform():
     for matrix in ([[1, 0], [0, 0]], [[3, 6], [1, 2]]):
         counts = np.zeros((4, 8))
         for _ in range(150):
-            ended = run(lambda party, a, b: solve(party, a, b, field), field, matrix, [[1], [1]])
+            ended = solved(matrix, [[1], [1]], field)
             last = [field.from_bytes(payloads[-1], (len(payloads[-1]) // field.element_bytes,)) for payloads in ended.received]
             total = field.add(field.add(last[0][-4:], last[1][-4:]), last[2][-4:])
             assert (int(total[0]) * int(total[3]) - int(total[1]) * int(total[2])) % field.order == 0
@@ -89,18 +93,28 @@ def test_what_is_opened_of_a_singular_matrix_has_its_rank_and_looks_uniform():
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 8])
-def test_hadamard_bounds_hold_for_all_minors(size):
+@pytest.mark.parametrize("units", [0, 5])
+def test_bounds_hold_for_determinants_and_numerators(size, units):
     source = random.Random(size)
-    for trial in range(20):
+    for trial in range(25):
         top = 10 ** source.randint(0, 6)
-        matrix = [[source.randint(-top, top) for _ in range(size)] for _ in range(size)]
+        matrix = integers([[source.randint(-top, top) for _ in range(size)] for _ in range(size)])
         if trial == 0:
-            matrix = [[top if (i ^ j).bit_count() % 2 else -top for i in range(size)] for j in range(size)]
-        bits = determinant_bits([[abs(value) for value in row] for row in matrix])
-        x = gram(30, size, trial, top)
-        gram_bits = gram_determinant_bits([int(value) for value in np.diag(x)])
-        for _ in range(10):
-            keep = sorted(source.sample(range(size), source.randint(1, size)))
-            other = sorted(source.sample(range(size), len(keep)))
-            assert abs(determinant([[matrix[i][j] for j in other] for i in keep])) < 1 << bits
-            assert abs(determinant(x[np.ix_(keep, other)])) < 1 << gram_bits
+            matrix = integers([[top if (i & j).bit_count() % 2 else -top for i in range(size)] for j in range(size)])
+        scale = integers([10 ** source.randint(0, units) for _ in range(size)])
+        matrix = matrix * scale[:, None] * scale
+        right = integers([[source.randint(-top, top) for _ in range(3)] for _ in range(size)])
+        largest, numerators = cramer_bounds(abs(matrix), abs(right))
+        assert abs(determinant(matrix)) <= largest
+        for row in range(size):
+            for column in range(3):
+                replaced = matrix.copy()
+                replaced[:, row] = right[:, column]
+                assert abs(determinant(replaced)) <= numerators[row, column]
+
+
+def test_bounds_of_columns_in_different_units_are_tight():
+    """Products of bounds n u_i u_j, as of X'X: the determinant is at most n^p times the product of u_i^2."""
+    units = integers([1, 10**3, 10**6, 10**9, 10, 1, 10**5, 2])
+    bound, _ = cramer_bounds(10**6 * units[:, None] * units, integers(np.ones((8, 1))))
+    assert bound.bit_length() <= int(np.prod(10**6 * units * units)).bit_length() + 8 * 3 + 8

@@ -146,9 +146,11 @@ def test_nothing_to_compute_from_is_an_error_and_an_empty_owner_is_not():
 
 def test_a_missing_value_everywhere_is_no_rows():
     tables = {name: table.assign(bmi=np.nan) for name, table in TABLES.items()}
-    with pytest.raises(vs.SchemaError, match="bmi") as error:
-        vs.simulate(tables, SCHEMA).mean("bmi")
-    assert error.value.code == "no_rows"
+    study = vs.simulate(tables, SCHEMA)
+    for ask in (lambda: study.mean("bmi"), lambda: study.linear_regression("bmi ~ age"), lambda: study.linear_regression("age ~ 1 + bmi")):
+        with pytest.raises(vs.SchemaError, match="bmi") as error:
+            ask()
+        assert error.value.code == "no_rows"
 
 
 def test_two_owners_are_enough_and_a_hundred_are_not_too_many():
@@ -297,3 +299,34 @@ def test_the_server_learns_totals_only_where_the_plan_says_so():
         [(_, released)] = study.observed["analyst"].opened
         raw = np.array([int(value) for value in released.values], dtype="<u4").tobytes()
         assert (raw in study.observed["analyst"].payload_bytes) == ("server" in recipients)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: vs.Policy(statistics="mean"), lambda: vs.Policy(columns=5), lambda: vs.Policy(min_owners=None), lambda: vs.Policy(most_openings=1.5),
+        lambda: vs.simulate(TABLES, SCHEMA, policies={"owner1": None}), lambda: vs.simulate(TABLES, SCHEMA, policies=5),
+        lambda: vs.simulate(TABLES, SCHEMA, faults=5), lambda: vs.simulate(TABLES, SCHEMA, faults=[None]),
+        lambda: vs.simulate(TABLES, SCHEMA, faults=[vs.testing.Dropout("owner9", "unmasking")]), lambda: vs.simulate(TABLES, SCHEMA, vs.Masking),
+        lambda: vs.simulate(TABLES, SCHEMA, vs.Masking(colluding="1")), lambda: vs.simulate(TABLES, SCHEMA, vs.Masking(colluding=float("nan"))),
+        lambda: vs.simulate(TABLES, SCHEMA, vs.Masking(min_owners=True)), lambda: vs.simulate(TABLES, SCHEMA, vs.Masking(threat=np.array(["a", "b"]))),
+    ],
+)  # fmt: skip
+def test_settings_of_the_wrong_type_are_refused_when_they_are_made(make):
+    with pytest.raises(vs.VeilstatError):
+        make()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda s: s.mean(), lambda s: s.mean("age", None, 3), lambda s: s.mean("age", column="age"), lambda s: s.plan(vs.Mean), lambda s: s.count(progress=5),
+        lambda s: s.mean("age", missing=np.array(["a", "b"])), lambda s: s.groupby(np.array(["sex", "age"])).mean("age"), lambda s: s.crosstab(None, ["a"]),
+        lambda s: s.histogram("age", bins=[1, 10**400]), lambda s: s.histogram(["age"]), lambda s: s.linear_regression("bp ~ age", method=[]),
+        lambda s: s.linear_regression("bp ~ age", rate="1"), lambda s: s.linear_regression("bp ~ age", tolerance=None),
+        lambda s: s.linear_regression("bp ~ age", standardise=np.array([1, 2])), lambda s: s.logistic_regression("female ~ age", method=None),
+    ],
+)  # fmt: skip
+def test_arguments_of_the_wrong_type_are_coded_errors(study, ask):
+    with pytest.raises(vs.VeilstatError):
+        ask(study)

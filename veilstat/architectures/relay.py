@@ -30,7 +30,7 @@ def total_size(survivors: Sequence[str], raw: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class AwaitTotal:
-    """The analyst waits for the server's total of ``size`` bytes at most."""
+    """The analyst waits for the server's total of ``size`` bytes."""
 
     server: str
     participants: tuple[str, ...]
@@ -58,6 +58,8 @@ class AwaitTotal:
             survivors = tuple(msgspec.msgpack.decode(payload[4:end], type=list[str]))
         except msgspec.MsgspecError:
             raise violation("malformed", f"{self.server!r} sent a result that could not be read", self.server) from None
-        if not set(survivors) <= set(self.participants):
-            raise violation("malformed", f"{self.server!r} named owners that do not take part", self.server)
+        if len(payload) - end != self.size:
+            raise violation("malformed", f"{self.server!r} sent a total of the wrong length", self.server)
+        if not survivors or not set(survivors) <= set(self.participants) or len(set(survivors)) < len(survivors):
+            raise violation("malformed", f"{self.server!r} named owners that do not take part, or none, or one twice", self.server)
         return Turn((), None, self.release(survivors, payload[end:]))

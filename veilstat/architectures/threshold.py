@@ -26,8 +26,8 @@ def curious_threshold(owners: int, colluding: int, min_owners: int | None) -> in
             f"a private total needs at least 2 data owners, there is {owners}: the total of one owner is its own data",
             code="too_few_owners",
         )
-    if colluding < 0 or (min_owners is not None and min_owners < 1):
-        raise CapabilityError("colluding must be 0 or more, and min_owners 1 or more", code="bad_configuration")
+    if type(colluding) is not int or colluding < 0 or (min_owners is not None and (type(min_owners) is not int or min_owners < 1)):
+        raise CapabilityError("colluding is a whole number, 0 or more, and min_owners one of 1 or more", code="bad_configuration")
     threshold = max(colluding + 2, min_owners or 0)
     if threshold > owners:
         raise CapabilityError(

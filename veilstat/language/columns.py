@@ -7,7 +7,7 @@ levels are public, so that encodings, ring widths and sensitivities follow from 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from fractions import Fraction
@@ -19,8 +19,9 @@ import pandas as pd
 
 from .encoding import Integers, Number, encode, exact, nearest_floats, round_half_even
 from .errors import RangeError, SchemaError
+from .series import are_whole, day_numbers, is_one_of, plain_numbers
 
-Level: TypeAlias = "str | int | bool"
+Level: TypeAlias = "str | int | float | bool | dt.date"
 Codes: TypeAlias = "tuple[Integers, npt.NDArray[np.bool_]]"
 """A column's integer codes (0 where missing) and which rows are present."""
 
@@ -37,14 +38,19 @@ class _Column:
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise SchemaError("a column needs a name, a non-empty string", code="bad_column")
-        object.__setattr__(self, "missing", tuple(self.missing))
+        self._check_words()
         if not 1 <= self.top <= _LARGEST_TOP:
             raise SchemaError(
                 f"column {self.name!r}: the bounds must hold between 2 and 2^53 + 1 lattice points, not {self.top + 1}",
                 code="bad_bounds",
             )
+
+    def _check_words(self) -> None:
+        if not isinstance(self.name, str) or not self.name or not self.name.isprintable():
+            raise SchemaError("a column needs a name, a non-empty string of printable characters", code="bad_column")
+        if not isinstance(self.unit, str):
+            raise SchemaError(f"column {self.name!r}: the unit must be text", code="bad_column")
+        object.__setattr__(self, "missing", _listed(self.missing, self.name, "missing", "bad_missing"))
 
     @property
     def origin(self) -> Fraction:
@@ -72,15 +78,27 @@ class _Column:
         Raises:
             RangeError: a value lies outside the bounds. SchemaError: wrong type, or an unknown level.
         """
-        present = series.notna().to_numpy(dtype=bool, copy=True)
-        if self.missing:
-            present &= ~series.isin(list(self.missing)).to_numpy(dtype=bool)
         codes = np.zeros(len(series), dtype=np.int64)
         try:
+            present = self._present(series)
             codes[present] = self._encode(series[present])
         except (SchemaError, RangeError) as error:
             raise error.at(f"column {self.name!r}") from None
         return codes, present
+
+    def floats(self, series: pd.Series) -> npt.NDArray[np.float64]:
+        """The values as they are, on no lattice and within no bounds, NaN where missing: for predictions.
+
+        Raises:
+            SchemaError: they are no numbers.
+        """
+        result = np.full(len(series), np.nan)
+        try:
+            present = self._present(series)
+            result[present] = self._floats(series[present])
+        except SchemaError as error:
+            raise error.at(f"column {self.name!r}") from None
+        return result
 
     def decode(self, codes: Integers, present: npt.NDArray[np.bool_]) -> pd.Series:
         """The lattice values that ``codes`` stand for, missing where not present."""
@@ -100,8 +118,18 @@ class _Column:
                 plain[entry.name] = list(value) if isinstance(value, tuple) else value
         return plain
 
+    def _present(self, series: pd.Series) -> npt.NDArray[np.bool_]:
+        present = series.notna().to_numpy(dtype=bool, copy=True)
+        return present & ~is_one_of(series, self.missing) if self.missing else present
+
     def _encode(self, series: pd.Series) -> Integers:
         raise NotImplementedError
+
+    def _floats(self, series: pd.Series) -> npt.NDArray[np.float64]:
+        try:
+            return plain_numbers(series).astype(np.float64)
+        except OverflowError:
+            raise SchemaError("a number is too large", code="wrong_type") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +166,7 @@ class _Numeric(_Column):
         plain = super().to_dict()
         for key in ("lower", "upper", "step"):
             if key in plain:
-                plain[key] = _toml_number(exact(plain[key]))
+                plain[key] = toml_number(exact(plain[key]))
         return plain
 
     def _encode(self, series: pd.Series) -> Integers:
@@ -163,7 +191,7 @@ class Integer(_Numeric):
 
     def _encode(self, series: pd.Series) -> Integers:
         numbers = plain_numbers(series)
-        if not _are_whole(numbers):
+        if not are_whole(numbers):
             raise SchemaError("whole numbers were expected; declare the column Continuous with a step", code="wrong_type")
         return encode(numbers, self.origin, self.lattice_step, exact(self.lower), exact(self.upper))
 
@@ -207,9 +235,7 @@ class Categorical(_Column):
     kind: ClassVar[str] = "categorical"
 
     def __post_init__(self) -> None:
-        if isinstance(self.levels, str):
-            raise SchemaError(f"column {self.name!r}: levels must be a list, not one string", code="bad_levels")
-        object.__setattr__(self, "levels", tuple(self.levels))
+        object.__setattr__(self, "levels", _listed(self.levels, self.name, "levels", "bad_levels"))
         if len(self.levels) < 2 or len(set(self.levels)) < len(self.levels):
             raise SchemaError(f"column {self.name!r}: at least two levels are needed, each named once", code="bad_levels")
         super().__post_init__()
@@ -231,14 +257,14 @@ class Categorical(_Column):
 
     def _encode(self, series: pd.Series) -> Integers:
         order = {level: code for code, level in enumerate(self.levels)}
-        codes = series.astype(object).map(order)
-        unknown = int(codes.isna().sum())
+        known = is_one_of(series.astype(object), self.levels)
+        unknown = int(np.count_nonzero(~known))
         if unknown:
             raise SchemaError(
                 f"{unknown} value{'s are' if unknown > 1 else ' is'} none of the agreed levels; correct the data, or agree on the level",
                 code="unknown_level",
             )
-        return cast(Integers, codes.to_numpy(dtype=np.int64))
+        return cast(Integers, series.astype(object).map(order).to_numpy(dtype=np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,9 +283,9 @@ class Date(_Column):
                 day = dt.date.fromisoformat(value) if isinstance(value, str) else value
             except ValueError:
                 day = None
-            if isinstance(day, dt.datetime):
+            if isinstance(day, dt.datetime) and not pd.isna(day):
                 day = day.date()
-            if not isinstance(day, dt.date):
+            if not isinstance(day, dt.date) or pd.isna(day):
                 raise SchemaError(f"column {self.name!r}: {bound} must be a day such as '2026-01-31'", code="bad_bounds")
             object.__setattr__(self, bound, day.isoformat())
         super().__post_init__()
@@ -280,41 +306,22 @@ class Date(_Column):
         return f"{self.lower} to {self.upper}, by day"
 
     def _encode(self, series: pd.Series) -> Integers:
-        try:
-            stamps = pd.to_datetime(series)
-        except (ValueError, TypeError):
-            raise SchemaError("days were expected here", code="wrong_type") from None
-        days = stamps.to_numpy().astype("datetime64[D]").astype(np.int64)
-        return encode(days, self.origin, Fraction(1), self.origin, self.origin + self.top)
+        return encode(day_numbers(series), self.origin, Fraction(1), self.origin, self.origin + self.top)
+
+    def _floats(self, series: pd.Series) -> npt.NDArray[np.float64]:
+        if pd.api.types.is_numeric_dtype(series.dtype):
+            return super()._floats(series)
+        return day_numbers(series).astype(np.float64)
 
 
-def plain_numbers(series: pd.Series) -> npt.NDArray[Any]:
-    """The numbers of a series without missing values as a plain numpy array of its own width."""
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        series = series.astype(series.dtype.categories.dtype)
-    if isinstance(series.dtype, np.dtype):
-        numbers = series.to_numpy()
-    elif pd.api.types.is_bool_dtype(series.dtype):
-        numbers = series.to_numpy(dtype=bool)
-    elif pd.api.types.is_integer_dtype(series.dtype):
-        numbers = series.to_numpy(dtype=np.int64)
-    elif pd.api.types.is_float_dtype(series.dtype):
-        numbers = series.to_numpy(dtype=getattr(series.dtype, "numpy_dtype", np.float64))
-    else:
-        numbers = series.to_numpy(dtype=object)
-    if numbers.dtype.kind not in "biufO" or any(isinstance(value, (str, bytes)) for value in _objects(numbers)):
-        raise SchemaError("numbers were expected here; text or another type was found", code="wrong_type")
-    return numbers
-
-
-def _are_whole(numbers: npt.NDArray[Any]) -> bool:
-    if numbers.dtype.kind == "f":
-        return bool((np.isinf(numbers) | (numbers == np.floor(numbers))).all())
-    return numbers.dtype.kind != "O" or all(value == int(value) for value in numbers if abs(value) < float("inf"))
-
-
-def _objects(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return numbers if numbers.dtype.kind == "O" else numbers[:0]
+def _listed(values: object, name: object, what: str, code: str) -> tuple[Level, ...]:
+    """Levels or missing codes as a tuple of plain values; TOML's decimals become the floats that tables hold."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise SchemaError(f"column {name!r}: {what} must be a list", code=code)
+    plain = [value.item() if isinstance(value, np.generic) else float(value) if isinstance(value, Decimal) else value for value in values]
+    if not all(isinstance(value, (str, int, float, dt.date)) and value == value for value in plain):
+        raise SchemaError(f"column {name!r}: {what} must be text, numbers or days", code=code)
+    return tuple(plain)
 
 
 def _days(day: str) -> int:
@@ -325,8 +332,10 @@ def _short(value: Fraction) -> str:
     return f"{int(value):,}" if value.denominator == 1 else f"{float(value):g}"
 
 
-def _toml_number(value: Fraction) -> int | Decimal:
-    return int(value) if value.denominator == 1 else Decimal(value.numerator) / Decimal(value.denominator)
+def toml_number(value: Fraction) -> int | Decimal | str:
+    """A number as TOML holds it exactly; text such as "1/3" where no decimal does."""
+    decimal = Decimal(value.numerator) / Decimal(value.denominator)
+    return int(value) if value.denominator == 1 else decimal if Fraction(decimal) == value else str(value)
 
 
 def column_from_dict(plain: Mapping[str, Any], kinds: Mapping[str, type[_Column]]) -> _Column:
@@ -335,9 +344,11 @@ def column_from_dict(plain: Mapping[str, Any], kinds: Mapping[str, type[_Column]
     Raises:
         SchemaError: an unknown kind or key.
     """
+    if not isinstance(plain, Mapping):
+        raise SchemaError("a column of a schema is a table such as {kind = 'binary', name = 'smoker'}", code="bad_schema")
     rest = dict(plain)
     kind = rest.pop("kind", None)
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise SchemaError(f"unknown kind of column {kind!r}; there are: {', '.join(sorted(kinds))}", code="unknown_kind")
     known = {entry.name for entry in fields(kinds[kind])}
     unknown = sorted(set(rest) - known)

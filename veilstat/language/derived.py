@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -17,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .columns import Column
+from .columns import Column, toml_number
 from .encoding import Integers, Number, exact, round_half_even
 from .errors import RangeError, SchemaError
 
 Interval: TypeAlias = "tuple[float, float]"
+LONGEST = 400
 
 _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {"log": np.log, "exp": np.exp, "sqrt": np.sqrt, "abs": np.abs}
 _OPERATIONS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -46,6 +48,7 @@ class Derived(Column):
     kind: ClassVar[str] = "derived"
 
     def __post_init__(self) -> None:
+        self._check_words()
         self._tree()
         if exact(self.step) <= 0:
             raise SchemaError(f"column {self.name!r}: step must be positive", code="bad_bounds")
@@ -76,7 +79,7 @@ class Derived(Column):
         plain = super().to_dict()
         for key in ("lower", "upper", "step"):
             if key in plain:
-                plain[key] = float(exact(plain[key]))
+                plain[key] = toml_number(exact(plain[key]))
         return plain
 
     def bounded(self, columns: Mapping[str, Column]) -> Derived:
@@ -90,7 +93,8 @@ class Derived(Column):
             name: (float(columns[name].origin), float(columns[name].origin + columns[name].lattice_step * columns[name].top))
             for name in self.sources
         }
-        low, high = self._interval(self._tree(), intervals)
+        with np.errstate(all="ignore"):
+            low, high = self._interval(self._tree(), intervals)
         if not (math.isfinite(low) and math.isfinite(high)):
             raise SchemaError(f"column {self.name!r}: {self.expression} is unbounded or undefined within the bounds", code="bad_bounds")
         step = self.lattice_step
@@ -111,9 +115,10 @@ class Derived(Column):
         for array in sources.values():
             present &= ~np.isnan(array)
         codes = np.zeros(result.shape, dtype=np.int64)
-        codes[present] = np.rint((result[present] - float(self.origin)) / float(self.lattice_step))
-        if ((codes < 0) | (codes > self.top)).any():
+        rounded = np.rint((result[present] - float(self.origin)) / float(self.lattice_step))
+        if not ((rounded >= 0) & (rounded <= self.top)).all():
             raise RangeError(f"column {self.name!r}: values lie outside the declared bounds; widen them", code="out_of_bounds")
+        codes[present] = rounded
         return codes, present
 
     def _bounded(self, bound: Number | None) -> Number:
@@ -122,16 +127,19 @@ class Derived(Column):
         return bound
 
     def _tree(self) -> ast.expr:
+        text = self.expression if isinstance(self.expression, str) and len(self.expression) <= LONGEST else ""
         try:
-            tree = ast.parse(self.expression, mode="eval").body
-        except SyntaxError:
+            tree = ast.parse(text, mode="eval").body
+        except (SyntaxError, ValueError):
             raise SchemaError(f"column {self.name!r}: {self.expression!r} is no expression", code="bad_expression") from None
         self._check(tree)
         return tree
 
     def _check(self, node: ast.expr) -> None:
         match node:
-            case ast.Name() | ast.Constant(value=int() | float()):
+            case ast.Name(id=name) if name not in _FUNCTIONS:
+                return
+            case ast.Constant(value=int() | float() as number) if abs(number) <= sys.float_info.max:
                 return
             case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int(power))) if power >= 0:
                 self._check(left)
@@ -174,21 +182,20 @@ class Derived(Column):
                 low, high = self._interval(operand, intervals)
                 return -high, -low
             case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int(power))):
-                low, high = self._interval(left, intervals)
+                low, high = (np.float64(end) for end in self._interval(left, intervals))
                 ends = (low**power, high**power, *((0.0,) if low < 0 < high and power % 2 == 0 and power else ()))
-                return min(ends), max(ends)
+                return float(min(ends)), float(max(ends))
             case ast.BinOp(left=left, op=op, right=right):
                 first, second = self._interval(left, intervals), self._interval(right, intervals)
                 if isinstance(op, ast.Div) and second[0] <= 0 <= second[1]:
                     return -math.inf, math.inf
                 corners = [float(_OPERATIONS[type(op)](a, b)) for a in first for b in second]
-                return min(corners), max(corners)
+                return float(np.min(corners)), float(np.max(corners))
             case ast.Call(func=ast.Name(id=name), args=[argument]):
                 low, high = self._interval(argument, intervals)
                 if (name == "log" and low <= 0) or (name == "sqrt" and low < 0):
                     return -math.inf, math.inf
                 if name == "abs":
                     return (0.0 if low < 0 < high else min(abs(low), abs(high))), max(abs(low), abs(high))
-                with np.errstate(over="ignore"):
-                    return float(_FUNCTIONS[name](low)), float(_FUNCTIONS[name](high))
+                return float(_FUNCTIONS[name](low)), float(_FUNCTIONS[name](high))
         raise AssertionError(node)

@@ -21,6 +21,8 @@ Integers: TypeAlias = "npt.NDArray[Any]"
 """Integers as int64 where they fit, else an object array of Python integers."""
 
 Number: TypeAlias = "int | float | str | Decimal | Fraction"
+NUMBERS = (int, float, Decimal, Fraction, np.integer, np.floating, np.bool_)
+"""What counts as a number among objects."""
 
 
 def exact(number: Number) -> Fraction:
@@ -34,7 +36,7 @@ def exact(number: Number) -> Fraction:
     if isinstance(number, np.floating):
         number = str(number)
     try:
-        return Fraction(Decimal(str(number)))
+        return Fraction(str(number))
     except (ArithmeticError, ValueError) as error:
         raise SchemaError("a number was expected here, and it must be finite", code="not_a_number") from error
 
@@ -61,7 +63,7 @@ def encode(numbers: npt.NDArray[Any], origin: Fraction, step: Fraction, lower: F
 
     Args:
         numbers: a one-dimensional array without missing values: integers, floats of any width, or objects
-            (int, float, Decimal).
+            (int, float, Decimal, Fraction).
 
     Returns:
         int64 codes, shape as ``numbers``.
@@ -75,9 +77,8 @@ def encode(numbers: npt.NDArray[Any], origin: Fraction, step: Fraction, lower: F
         fractions = [_exact_object(value) for value in numbers]
         _refuse_outside(sum(not lower <= value <= upper for value in fractions))
         return np.array([round_half_even((value - origin) / step) for value in fractions], dtype=np.int64)
-    if kind == "b":
-        numbers = numbers.astype(np.int64)
-    elif kind in "iu":
+    if kind in "biu":
+        numbers = numbers.astype(np.int64) if kind == "b" else numbers
         low, high = -(-lower.numerator // lower.denominator), upper.numerator // upper.denominator
         _refuse_outside(int(np.count_nonzero((numbers < low) | (numbers > high))))
         numbers = numbers.astype(np.int64)
@@ -110,7 +111,7 @@ def _cast(dtype: np.dtype[Any], bound: Fraction) -> Any:
 
 
 def _exact_object(value: object) -> Fraction:
-    if isinstance(value, (int, float, Decimal, np.integer, np.floating, np.bool_)):
+    if isinstance(value, NUMBERS):
         return exact(value)  # type: ignore[arg-type]
     raise SchemaError("numbers were expected here, and some entries are not", code="wrong_type")
 

@@ -8,11 +8,13 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import tomli_w
 
@@ -58,11 +60,11 @@ class Schema:
         return iter(self.columns)
 
     def __contains__(self, name: object) -> bool:
-        return any(column.name == name for column in self.columns)
+        return isinstance(name, str) and any(column.name == name for column in self.columns)
 
     def __getitem__(self, name: str) -> Column:
         for column in self.columns:
-            if column.name == name:
+            if isinstance(name, str) and column.name == name:
                 return column
         raise SchemaError(f"there is no column {name!r}; the schema has: {', '.join(c.name for c in self.columns)}", code="unknown_column")
 
@@ -93,15 +95,22 @@ class Schema:
             SchemaError: the table lacks the column, or its type or levels do not fit. RangeError: out of bounds.
         """
         column = self[name]
+        _require_frame(frame)
         if isinstance(column, Derived):
             values = {source: self[source].decode(*self.encode(frame, source)) for source in column.sources}
             return column.derive(values)
-        if name not in frame.columns:
-            raise SchemaError(f"the table lacks the column {name!r}", code="missing_column")
-        series = frame[name]
-        if isinstance(series, pd.DataFrame):
-            raise SchemaError(f"the table has the column {name!r} twice", code="duplicate_column")
-        return column.codes(series)
+        return column.codes(_series(frame, name))
+
+    def floats(self, frame: pd.DataFrame, name: str) -> npt.NDArray[np.float64]:
+        """One column of new observations in units, on no lattice and within no bounds, NaN where missing: for predictions.
+
+        Raises:
+            SchemaError: the table lacks the column, or its type does not fit.
+        """
+        _require_frame(frame)
+        if isinstance(self[name], Derived) and name not in frame.columns:
+            return self[name].decode(*self.encode(frame, name)).to_numpy(dtype=np.float64)
+        return self[name].floats(_series(frame, name))
 
     def quantise(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The frame as it is analysed: every column of the schema on its lattice, missing codes as missing.
@@ -114,7 +123,8 @@ class Schema:
     @classmethod
     def infer(cls, frame: pd.DataFrame, *, max_rows: int = DEFAULT_MAX_ROWS) -> Self:
         """A schema that fits ``frame``. It reads data, so its bounds reveal them: for simulations only."""
-        return cls(*(_infer(str(name), frame[name]) for name in frame.columns), max_rows=max_rows)
+        _require_frame(frame)
+        return cls(*(_infer(name, series) for name, series in frame.items()), max_rows=max_rows)
 
     def to_dict(self) -> dict[str, Any]:
         """A plain mapping, as TOML holds it."""
@@ -123,8 +133,7 @@ class Schema:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
         """The schema that ``to_dict`` wrote; SchemaError where keys do not fit."""
-        unknown = sorted(set(plain) - {"max_rows", "columns"})
-        if unknown or not isinstance(plain.get("columns"), list):
+        if not isinstance(plain, Mapping) or set(plain) - {"max_rows", "columns"} or not isinstance(plain.get("columns"), list):
             raise SchemaError("a schema has a list [[columns]] and, if wanted, max_rows; nothing else", code="bad_schema")
         columns = [column_from_dict(entry, KINDS) for entry in plain["columns"]]
         return cls(*columns, max_rows=plain.get("max_rows", DEFAULT_MAX_ROWS))
@@ -139,13 +148,7 @@ class Schema:
     @classmethod
     def from_toml(cls, path: str | Path) -> Self:
         """Read a schema from a TOML file; decimals keep their digits."""
-        try:
-            plain = tomllib.loads(Path(path).read_text(encoding="utf-8"), parse_float=Decimal)
-        except FileNotFoundError:
-            raise SchemaError(f"there is no file {str(path)!r}", code="no_file") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SchemaError(f"{str(path)!r} is not TOML: {error}", code="bad_toml") from None
-        return cls.from_dict(plain)
+        return cls.from_dict(read_toml(path))
 
     @property
     def digest(self) -> bytes:
@@ -171,9 +174,36 @@ class Schema:
         return [("column", "kind", "values"), *((c.name, c.kind, c.describe() + (f", {c.unit}" if c.unit else "")) for c in self.columns)]
 
 
-def _infer(name: str, series: pd.Series) -> Column:
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """What a TOML file holds, decimals with all their digits; SchemaError where it cannot be read."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"), parse_float=Decimal)
+    except (OSError, TypeError):
+        raise SchemaError(f"there is no file {str(path)!r} that can be read", code="no_file") from None
+    except (ValueError, RecursionError) as error:
+        raise SchemaError(f"{str(path)!r} is not TOML: {error}", code="bad_toml") from None
+
+
+def _require_frame(frame: object) -> None:
+    if not isinstance(frame, pd.DataFrame):
+        raise SchemaError(f"a pandas DataFrame was expected, not {type(frame).__name__}", code="wrong_type")
+
+
+def _series(frame: pd.DataFrame, name: str) -> pd.Series:
+    if name not in frame.columns:
+        raise SchemaError(f"the table lacks the column {name!r}", code="missing_column")
+    series = frame[name]
+    if isinstance(series, pd.DataFrame):
+        raise SchemaError(f"the table has the column {name!r} twice", code="duplicate_column")
+    return series
+
+
+def _infer(name: Any, series: pd.Series) -> Column:
     values = series.dropna()
-    if pd.api.types.is_bool_dtype(series.dtype) or set(values.unique()) <= {0, 1}:
+    if pd.api.types.is_datetime64_any_dtype(series.dtype) and len(values):
+        first = values.min().date()
+        return Date(name, lower=first, upper=max(values.max().date(), first + timedelta(days=1)))
+    if pd.api.types.is_bool_dtype(series.dtype) or values.isin([0, 1]).all():
         return Binary(name)
     if not pd.api.types.is_numeric_dtype(series.dtype):
         return Categorical(name, levels=tuple(sorted(values.unique(), key=str)))

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from veilstat.architectures.interface import Released, StepBinding
+from veilstat.language.cut import Cut
 from veilstat.language.step import Arrays
 from veilstat.protocol.context import proposal_message, session_root
 from veilstat.protocol.envelope import Envelope
@@ -34,6 +38,7 @@ class Analyst(Party):
         self.gate: ReleaseGate | None = None
         self.participants: tuple[str, ...] | None = None
         self.released: Released | None = None
+        self.cut: Cut | None = None
         self.fault: Fault | None = None
         self.opened: list[tuple[str, Any]] = []
 
@@ -60,7 +65,7 @@ class Analyst(Party):
         secret, key = architecture.announce(self.random)
         chosen = {name: public[name] for name in names}
         binding = StepBinding(self.identity, self.roster, self.root, context, self.participants, SERVER, ANALYST, step.cut, chosen, key)
-        self.released = None
+        self.released, self.cut = None, step.cut
         body = StepRequest(step.label, index.to_bytes(8, "little"), list(self.participants), key, raw)
         self._to_owners(messages.REQUEST, messages.encode(body))
         self.begin(context, architecture.analyst(binding, secret))
@@ -85,8 +90,22 @@ class Analyst(Party):
             self.participants = tuple(sorted(owners))
 
     def on_finished(self, result: object) -> None:
-        assert isinstance(result, Released)
-        self.released = result
+        assert isinstance(result, Released) and self.cut is not None
+        if self._is_possible(result.values, self.cut):
+            self.released = result
+            return
+        self.fail(
+            violation(
+                "impossible_total",
+                "what was opened is no total of data within the agreed bounds, so a party sent something else than the protocol says; "
+                "a sum does not tell which one",
+            ).fault
+        )
+
+    @staticmethod
+    def _is_possible(values: npt.NDArray[np.object_], cut: Cut) -> bool:
+        is_total = [opening.resolution is None for opening in cut.openings for _ in opening.elements]
+        return all(low <= value <= high for low, value, high, kept in zip(cut.lower, values, cut.upper, is_total, strict=False) if kept)
 
     def on_failed(self, fault: Fault) -> None:
         self.fault, self.gate = fault, None

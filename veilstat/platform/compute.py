@@ -8,7 +8,7 @@ owners than any of them permits. One honest server is enough to refuse.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from veilstat.architectures.interface import Custody, StepBinding
 from veilstat.architectures.sharing.uploads import Header, planes
@@ -30,6 +30,8 @@ from .upload_store import UploadStore
 
 class ComputeServer(Approver):
     """One compute server; ``store`` keeps uploaded rows where the architecture has any."""
+
+    beginnings: ClassVar[frozenset[str]] = Approver.beginnings | {upload.OFFER, upload.WITHDRAW}
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from veilstat.architectures.interface import StepBinding
+from veilstat.language.errors import VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, quorum_lost, violation
@@ -79,7 +80,12 @@ class Coordinator(Party):
     def _propose(self, envelope: Envelope) -> None:
         proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
         self.root, self.session, self.approved = envelope.root, None, {}
-        self.gate = ReleaseGate(self.planner(decode_query(proposal.query, self.registry), self.definition), envelope.root)
+        try:
+            plan = self.planner(decode_query(proposal.query, self.registry), self.definition)
+        except VeilstatError as error:
+            self.fail(Fault(type(error).__name__, error.code, error.message, (envelope.sender,)))
+            return
+        self.gate = ReleaseGate(plan, envelope.root)
         self._forward(envelope)
 
     def _conclude(self) -> None:

@@ -28,7 +28,7 @@ class Definition:
 
     def __post_init__(self) -> None:
         for name in self.owners:
-            if not isinstance(name, str) or not 0 < len(name.encode()) <= LONGEST_OWNER or not name.isprintable():
+            if not isinstance(name, str) or not name.isprintable() or not 0 < len(name.encode()) <= LONGEST_OWNER:
                 raise SchemaError(f"a data owner's name has 1 to {LONGEST_OWNER} printable bytes; {name!r} does not", code="bad_owner")
             if name in (SERVER, ANALYST, PARTIES):
                 raise SchemaError(f"a data owner cannot be called {name!r}; the name belongs to another party", code="bad_owner")

@@ -13,13 +13,15 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from veilstat.architectures.masking import Masking
+from veilstat.architectures.sharing import Sharing
 from veilstat.language.schema import Schema
 from veilstat.statistics.inference import LinearResult
 from veilstat.statistics.moments import Mean
+from veilstat.statistics.quantile import Quantile
 from veilstat.statistics.regression import LinearRegression
 from veilstat.transports.memory import Dropout
 
-from .plan_text import size
+from .plan_text import disclosure_table, size
 from .simulation import simulate
 from .study import Study
 
@@ -53,6 +55,7 @@ def run_demo(console: Console) -> None:
     _regression(console, study, rows)
     _what_the_server_saw(console, study, tables)
     _dropout(console, tables, schema)
+    _sealed(console, tables, schema, study)
 
 
 def _title(console: Console, text: str) -> None:
@@ -204,4 +207,31 @@ def _dropout(console: Console, tables: dict[str, pd.DataFrame], schema: Schema) 
         console,
         "This was a fresh study on purpose. Had the same sum been opened over all five before, the difference of the two exact answers *would be* "
         "cedar's data: every insurer keeps a record of what was opened over whom and refuses such a pair.",
+    )
+
+
+def _sealed(console: Console, tables: dict[str, pd.DataFrame], schema: Schema, masked: Study) -> None:
+    _title(console, "The same regression on three servers: the moments are never opened")
+    _say(
+        console,
+        "Masking can only add, so its moments become clear. Let three operators run a compute server each: insurers split their totals into "
+        "shares, no single server learns anything, and the three together solve the equations on shares. What becomes clear moves from the "
+        "moments to the answer:",
+    )
+    study = simulate(tables, schema, Sharing(servers=3, open="estimate"))
+    query = LinearRegression(FORMULA)
+    console.print(disclosure_table(study.plan(query)).text(), highlight=False, soft_wrap=True, markup=False)
+    result, reference = study.run(query), masked.run(query)
+    worst = float(np.max(np.abs(result.params.to_numpy() - reference.params.to_numpy())))
+    assert result.cost is not None
+    _say(
+        console,
+        f"The statistic is the same file, the answer the same to the declared resolution: coefficients differ from the opened ones by at most {worst:.0e}. "
+        f"It took {result.cost.seconds:.1f} seconds with all parties in one process, and {size(result.cost.bytes_per_owner)} per insurer.",
+    )
+    by_masking, by_servers = masked.plan(Quantile("mdvis", 0.5)), study.plan(Quantile("mdvis", 0.5))
+    _say(
+        console,
+        f"The median number of visits is **{study.quantile('mdvis').estimate:g}**: the servers find it by comparisons on shares and open {by_servers.openings} numbers, "
+        f"where masking, by bisection, opens up to {by_masking.openings}.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import Fault, ProtocolError, violation
@@ -10,6 +11,7 @@ from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import ABORT, Failed, Finished, Send, Session, decode_fault, encode_fault
 
 from .definition import PARTIES
+from .messages import PROPOSE
 
 _MOST_EARLY = 64
 
@@ -20,6 +22,9 @@ class Party:
     Subclasses say what a message of the query (``on_query``), the end of a step (``on_finished``) and the end of
     the query (``on_failed``) mean to them.
     """
+
+    beginnings: ClassVar[frozenset[str]] = frozenset((PROPOSE,))
+    """Messages that begin something new; others must belong to what runs."""
 
     def __init__(self, identity: Identity, roster: Roster) -> None:
         self.identity, self.roster = identity, roster
@@ -134,6 +139,9 @@ class Party:
             if envelope.round == ABORT and envelope.root == self.root:
                 self._hear_abort(envelope)
             elif envelope.round != ABORT:
+                if envelope.root != self.root and envelope.round not in self.beginnings:
+                    self._note_stranger(envelope)
+                    return
                 if envelope.blocks != 1:
                     raise violation("too_large", f"{envelope.sender!r} sent a message of a query in several blocks", envelope.sender)
                 self.on_query(envelope)
@@ -143,9 +151,12 @@ class Party:
         elif self._may_come_early(envelope):
             self._early.append(envelope)
         else:
-            self.rejected.append(
-                violation("unknown_session", f"{envelope.sender!r} spoke of a step that is not running here", envelope.sender).fault
-            )
+            self._note_stranger(envelope)
+
+    def _note_stranger(self, envelope: Envelope) -> None:
+        """Whoever replays an old frame must not end the query that runs now."""
+        words = f"{envelope.sender!r} spoke of a query or step that is not running here"
+        self.rejected.append(violation("unknown_session", words, envelope.sender).fault)
 
     def _may_come_early(self, envelope: Envelope) -> bool:
         """Compute servers may hear of a step from owners and from each other before the analyst's request reaches them."""

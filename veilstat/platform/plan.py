@@ -136,7 +136,7 @@ def make_plan(statistic: Statistic[Any], definition: Definition) -> Plan:
         SchemaError: the query does not fit the schema. CapabilityError: the architecture cannot run it.
         RangeError: numbers would not fit.
     """
-    if not hasattr(statistic, "steps"):
+    if isinstance(statistic, type) or not hasattr(statistic, "steps"):
         raise SchemaError("a query is a statistic such as vs.Mean('age')", code="bad_query")
     schema, owners = definition.schema, definition.owners
     trust = definition.architecture.trust(owners)

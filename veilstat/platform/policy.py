@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -28,6 +29,19 @@ class Policy:
     columns: tuple[str, ...] | None = None
     most_openings: int | None = None
     min_owners: int = 2
+
+    def __post_init__(self) -> None:
+        for what in ("statistics", "columns"):
+            names = getattr(self, what)
+            if names is not None and (isinstance(names, str) or not isinstance(names, Iterable)):
+                raise SchemaError(f"a policy's {what} are a list of names", code="bad_policy")
+            if names is not None:
+                object.__setattr__(self, what, tuple(names))
+                if not all(isinstance(name, str) for name in names):
+                    raise SchemaError(f"a policy's {what} are a list of names", code="bad_policy")
+        for what, number in (("most_openings", self.most_openings), ("min_owners", self.min_owners)):
+            if (number is not None or what == "min_owners") and (type(number) is not int or number < 0):
+                raise SchemaError(f"a policy's {what} is a whole number, 0 or more", code="bad_policy")
 
     def to_json(self) -> str:
         """The rules as canonical text."""

@@ -34,8 +34,8 @@ def decode_query(encoded: bytes, registry: Mapping[str, type[Statistic[Any]]]) -
     """
     try:
         plain = json.loads(encoded)
-        name, parameters = plain["statistic"], dict(plain["parameters"])
-    except (ValueError, KeyError, TypeError):
+        name, parameters = str(plain["statistic"]), dict(plain["parameters"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise SchemaError("the query could not be read", code="bad_query") from None
     return build(name, parameters, registry)
 
@@ -62,7 +62,7 @@ def parse_query(text: str, registry: Mapping[str, type[Statistic[Any]]]) -> Stat
     """
     try:
         node = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         node = ast.Constant(value=None)
     match node:
         case ast.Call(func=ast.Name(id=name)):

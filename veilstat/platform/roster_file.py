@@ -8,10 +8,9 @@ from typing import Any
 import tomli_w
 
 from veilstat.language.errors import SchemaError
+from veilstat.language.schema import read_toml
 from veilstat.protocol.identity import Roster
 from veilstat.transports.directory import Address, Directory
-
-from .toml_file import read_toml
 
 ROSTER = "roster.toml"
 _NEEDED, _OPTIONAL = {"role", "key", "certificate"}, {"sealing", "address"}

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from veilstat.language.errors import SchemaError
+from veilstat.language.schema import read_toml
 from veilstat.transports.connection import Timeouts
 from veilstat.transports.directory import Address
-
-from .toml_file import read_toml
 
 _NEEDED = ("party", "study", "roster", "identity")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pandas as pd
@@ -27,7 +28,7 @@ from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Cost, Receipt, Result
 from veilstat.statistics.solve import solve
 from veilstat.transports.hosting import Hosted
-from veilstat.transports.memory import Fault, Machine, MemoryNetwork
+from veilstat.transports.memory import Fault, Machine, MemoryNetwork, Reorder
 
 from .agent import Agent
 from .analyst import Analyst
@@ -206,12 +207,23 @@ def simulate(
         raise SchemaError("the tables are a mapping from data owner to DataFrame", code="wrong_type")
     if not isinstance(schema, Schema):
         raise SchemaError("the schema is a vs.Schema", code="wrong_type")
+    if not isinstance(policies, (Mapping, NoneType)) or not all(isinstance(rule, Policy) for rule in (policies or {}).values()):
+        raise SchemaError("policies are a mapping from data owner to vs.Policy", code="wrong_type")
+    if not isinstance(faults, (list, tuple)) or not all(isinstance(fault, Fault) for fault in faults):
+        raise SchemaError("faults are a list of vs.testing.Dropout and its like", code="wrong_type")
     rules = dict(policies or {})
-    stranger = sorted(set(rules) - set(tables))
+    stranger = [name for name in rules if name not in tables]
     if stranger:
         raise SchemaError(f"there is a policy for {stranger[0]!r}, who is no data owner", code="bad_owner")
     digests = {name: rules.get(name, Policy()).digest for name in tables}
     definition = Definition(schema, tuple(tables), choose(architecture), digests)
+    absent = [
+        fault.party
+        for fault in faults
+        if not isinstance(fault, Reorder) and not (isinstance(fault.party, str) and fault.party in definition.roles)
+    ]
+    if absent:
+        raise SchemaError(f"a fault names {absent[0]!r}, who is no party of the study", code="bad_fault")
     return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes, _hosts(definition, certificates)))
 
 
@@ -230,7 +242,7 @@ def choose(architecture: str | Architecture) -> Architecture:
             known = ", ".join(sorted(ARCHITECTURES))
             raise CapabilityError(f"there is no architecture {architecture!r} here; there are: {known}", code="unknown_architecture")
         return ARCHITECTURES[architecture]()
-    if not hasattr(architecture, "supports"):
+    if isinstance(architecture, type) or not hasattr(architecture, "supports"):
         raise CapabilityError(
             "an architecture is a name such as 'masking', or a configuration such as vs.Masking()", code="unknown_architecture"
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Protocol
 
-from veilstat.language.errors import CapabilityError
+from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.schema import Schema
 from veilstat.language.step import Statistic
 from veilstat.statistics.registry import registry
@@ -64,6 +64,8 @@ class Study:
         Raises:
             VeilstatError: what went wrong and what to do; nothing was opened beyond what the plan lists.
         """
+        if progress is not None and not callable(progress):
+            raise SchemaError("progress is a function of the step's name and two counts", code="wrong_type")
         if privacy is not None:
             raise CapabilityError("differential privacy is not available yet; run without privacy=", code="not_available")
         plan = self.plan(query)
@@ -107,6 +109,10 @@ class Study:
                 raise CapabilityError(
                     f"{name} has no option {unknown[0]!r} here; it has: {', '.join(sorted(known))}", code="unknown_option"
                 )
+            try:
+                inspect.signature(kind).bind(*args, **options)
+            except TypeError as error:
+                raise CapabilityError(f"{name}: {error}; it takes: {', '.join(sorted(known))}", code="missing_option") from None
             return self.run(kind(*args, **options), progress=progress, privacy=privacy)
 
         ask.__name__, ask.__doc__ = name, kind.__doc__

@@ -9,17 +9,18 @@ from typing import Any
 import pandas as pd
 
 from veilstat.architectures.interface import Architecture
+from veilstat.language.columns import Categorical
 from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.language.schema import Schema, read_toml
 from veilstat.transports.directory import Address
 
 from .definition import Definition
 from .policy import Policy
 from .simulation import ARCHITECTURES, simulate
 from .study import Study
-from .toml_file import read_toml
 
-READERS: Mapping[str, Callable[..., pd.DataFrame]] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+MISSING_WORDS = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
+"""What means a missing value in a CSV file, unless it is an agreed level of its column."""
 
 
 def load_study(path: str | Path, certificates: Path | None = None) -> Study:
@@ -33,8 +34,9 @@ def load_study(path: str | Path, certificates: Path | None = None) -> Study:
     """
     place = Path(path)
     plain = _checked(place)
-    tables = {name: _table(place.parent / str(file)) for name, file in plain["owners"].items()}
-    study = simulate(tables, _schema(plain, place), _architecture(plain), certificates=certificates)
+    schema = _schema(plain, place)
+    tables = {name: _table(place.parent / str(file), schema) for name, file in plain["owners"].items()}
+    study = simulate(tables, schema, _architecture(plain), certificates=certificates)
     assert isinstance(study, Study)
     return study
 
@@ -83,7 +85,7 @@ def _schema(plain: Mapping[str, Any], path: Path) -> Schema:
 
 def _architecture(plain: Mapping[str, Any]) -> Architecture:
     name = plain.get("architecture", "masking")
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise CapabilityError(
             f"there is no architecture {name!r} here; there are: {', '.join(sorted(ARCHITECTURES))}", code="unknown_architecture"
         )
@@ -93,12 +95,30 @@ def _architecture(plain: Mapping[str, Any]) -> Architecture:
         raise CapabilityError(f"[{name}] has an option that the architecture does not have", code="unknown_option") from None
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _table(path: Path, schema: Schema) -> pd.DataFrame:
     if path.suffix not in READERS:
         raise SchemaError(f"{path.name}: tables are {' or '.join(READERS)} files", code="wrong_type")
     try:
-        return READERS[path.suffix](path)
+        return READERS[path.suffix](path, schema)
     except FileNotFoundError:
         raise SchemaError(f"there is no file {str(path)!r}", code="no_file") from None
     except (ValueError, OSError, ImportError):
         raise SchemaError(f"{path.name} could not be read as a table", code="bad_table") from None
+
+
+def _read_csv(path: Path, schema: Schema) -> pd.DataFrame:
+    """Text levels stay text ("01" is no 1), and a word that is an agreed level is no missing value."""
+    levels = {column.name: column.levels if isinstance(column, Categorical) else () for column in schema}
+    return pd.read_csv(
+        path,
+        dtype={name: str for name, its in levels.items() if its and all(isinstance(level, str) for level in its)},
+        keep_default_na=False,
+        na_values={name: [word for word in MISSING_WORDS if word not in its] for name, its in levels.items()},
+    )
+
+
+def _read_parquet(path: Path, schema: Schema) -> pd.DataFrame:
+    return pd.read_parquet(path)
+
+
+READERS: Mapping[str, Callable[[Path, Schema], pd.DataFrame]] = {".csv": _read_csv, ".parquet": _read_parquet}

@@ -29,8 +29,19 @@ def as_names(columns: str | Sequence[str]) -> tuple[str, ...]:
 
 def check_missing(missing: str | None) -> None:
     """Accept None (each column by itself) and 'listwise'."""
-    if missing not in (None, LISTWISE):
-        raise SchemaError(f"missing must be None (each column by itself) or 'listwise', not {missing!r}", code="bad_option")
+    check_option("missing", missing, (None, LISTWISE))
+
+
+def check_option(name: str, value: object, choices: tuple[str | None, ...]) -> None:
+    """Refuse what is none of the choices, whatever its type."""
+    if not (value is None or isinstance(value, str)) or value not in choices:
+        raise SchemaError(f"{name} must be {' or '.join(map(repr, choices))}, not {value!r}", code="bad_option")
+
+
+def check_number(name: str, value: object, low: float, high: float) -> None:
+    """Refuse what is no number strictly between two bounds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value < high:
+        raise SchemaError(f"{name} must be a number above {low:g} and below {high:g}", code="bad_option")
 
 
 def flags(rows: Trace, names: Sequence[str], missing: str | None) -> list[Value]:

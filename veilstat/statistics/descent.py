@@ -26,7 +26,7 @@ from veilstat.language.schema import Schema
 from veilstat.language.step import Answer, Opened, Request, Step, WireType
 from veilstat.language.trace import Trace, Value, stack
 
-from .columns import require_rows
+from .columns import check_number, check_option, require_rows
 from .design import Design, DesignColumn
 
 LATTICE = Fraction(1, 2**40)
@@ -55,14 +55,11 @@ class Settings:
     max_iterations: int
 
     def __post_init__(self) -> None:
-        if self.standardise not in (MOMENTS, BOUNDS, None):
-            raise SchemaError(f"standardise must be 'moments', 'bounds' or None, not {self.standardise!r}", code="bad_option")
-        if self.acceleration not in ("nesterov", None):
-            raise SchemaError(f"acceleration must be 'nesterov' or None, not {self.acceleration!r}", code="bad_option")
-        if self.rate is not None and not 0 < self.rate < 1e6:
-            raise SchemaError("rate must be a positive number", code="bad_option")
-        if not 0 < self.tolerance < 1:
-            raise SchemaError("tolerance must lie between 0 and 1", code="bad_option")
+        check_option("standardise", self.standardise, (MOMENTS, BOUNDS, None))
+        check_option("acceleration", self.acceleration, ("nesterov", None))
+        if self.rate is not None:
+            check_number("rate", self.rate, 0, 1e6)
+        check_number("tolerance", self.tolerance, 0, 1)
         if isinstance(self.max_iterations, bool) or not isinstance(self.max_iterations, int) or not 1 <= self.max_iterations <= 1_000_000:
             raise SchemaError("max_iterations must be a whole number from 1 to 1,000,000", code="bad_option")
 
@@ -255,7 +252,7 @@ class Descent:
                 centre[place] = mean if one is not None else Fraction(0)
                 inverse[place] = self._inverse_root(square - centre[place] ** 2, columns[place])
             elif self.settings.standardise == BOUNDS:
-                inverse[place] = 1 / (self._top(columns[place]) * scale)
+                inverse[place] = 1 / (self.design.top(columns[place]) * scale)
             else:
                 inverse[place] = columns[place].unit / scale
                 centre[place] = -columns[place].offset / columns[place].unit * scale if one is not None else Fraction(0)
@@ -274,7 +271,7 @@ class Descent:
             mean, square = Fraction(opened.number("response"), n) * scale, Fraction(opened.number("response_squares"), n) * scale**2
             return self._inverse_root(square - (mean**2 if self._one() is not None else 0), self.design.response)
         if self.settings.standardise == BOUNDS:
-            return 1 / (self._top(self.design.response) * scale)
+            return 1 / (self.design.top(self.design.response) * scale)
         return self.design.response.unit / scale
 
     def _inverse_root(self, variance: Fraction, column: DesignColumn) -> Fraction:
@@ -292,7 +289,10 @@ class Descent:
         curvature = Fraction(count + 1)
         if self.settings.standardise is None:
             curvature = 1 + sum(
-                (max(abs(column.offset), abs(column.offset + column.unit * self._top(column))) ** 2 for column in self.design.columns),
+                (
+                    max(abs(column.offset), abs(column.offset + column.unit * self.design.top(column))) ** 2
+                    for column in self.design.columns
+                ),
                 start=Fraction(0),
             )
         return (4 if self.loss == "logistic" else 1) / curvature
@@ -323,17 +323,11 @@ class Descent:
     # public facts of the design
 
     def _widths(self) -> list[int]:
-        return [max(0, int(self._top(column)).bit_length()) if not _is_one(column) else 0 for column in self.design.columns]
+        return [max(0, int(self.design.top(column)).bit_length()) if not _is_one(column) else 0 for column in self.design.columns]
 
     @property
     def _response_scale(self) -> Fraction:
-        return Fraction(1) if self.loss == "logistic" else Fraction(1, 2 ** int(self._top(self.design.response)).bit_length())
-
-    def _top(self, column: DesignColumn) -> int:
-        trace = Trace(self.design.schema, 1)
-        bounds = self.design.integers(trace, column).node.bounds
-        assert bounds is not None
-        return max(abs(bounds.low), abs(bounds.high), 1)
+        return Fraction(1) if self.loss == "logistic" else Fraction(1, 2 ** int(self.design.top(self.design.response)).bit_length())
 
     def _one(self) -> int | None:
         return next((place for place, column in enumerate(self.design.columns) if _is_one(column)), None)

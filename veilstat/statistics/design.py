@@ -77,6 +77,12 @@ class Design:
         """The integer of one column per row, before rows with missing values are zeroed."""
         return _integers(rows, self.schema, column)
 
+    def top(self, column: DesignColumn) -> int:
+        """The largest magnitude that a column's integer can have, at least 1."""
+        bounds = self.integers(Trace(self.schema, 1), column).node.bounds
+        assert bounds is not None
+        return max(abs(bounds.low), abs(bounds.high), 1)
+
     def to_units(self) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.object_]]:
         """(A, d): coefficients in units are A b + d for coefficients b in integers."""
         size = len(self.columns)
@@ -98,6 +104,8 @@ class Design:
         Raises:
             SchemaError: a column is missing, or a level is unknown.
         """
+        if not isinstance(frame, pd.DataFrame):
+            raise SchemaError(f"new observations come as a pandas DataFrame, not as {type(frame).__name__}", code="wrong_type")
         parts = [_values(frame, self.schema, column) for column in self.columns]
         return np.stack([np.broadcast_to(part, len(frame)) for part in parts], axis=1)
 
@@ -167,31 +175,20 @@ def _integers(rows: Trace, schema: Schema, column: DesignColumn) -> Value:
 def _values(frame: pd.DataFrame, schema: Schema, column: DesignColumn) -> npt.NDArray[np.float64]:
     result: npt.NDArray[np.float64] = np.ones(len(frame))
     for factor in column.numeric:
-        result = result * (_numbers(frame, schema, factor.column) - float(factor.centre)) ** factor.power
+        result = result * (schema.floats(frame, factor.column) - float(factor.centre)) ** factor.power
     for category, code in column.levels:
         codes, present = schema.encode(frame, category.column)
         result = result * np.where(present, codes == code, np.nan)
     return result
 
 
-def _numbers(frame: pd.DataFrame, schema: Schema, name: str) -> npt.NDArray[np.float64]:
-    if name not in frame.columns:
-        codes, present = schema.encode(frame, name)
-        return schema[name].decode(codes, present).to_numpy(dtype=np.float64)
-    try:
-        return frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
-    except (TypeError, ValueError):
-        raise SchemaError(f"column {name!r}: numbers were expected for prediction", code="wrong_type") from None
-
-
 def _constant(formula: Formula, shapes: Sequence[Shape]) -> tuple[int, ...] | None:
     if formula.has_intercept:
         return tuple(int(not numeric and not levels) for _, numeric, levels in shapes)
     for term in formula.terms:
-        if len(term) == 1 and isinstance(term[0], Category):
-            own = [len(levels) == 1 and levels[0][0] == term[0] and not numeric for _, numeric, levels in shapes]
-            if sum(own) == len(term[0].levels):
-                return tuple(map(int, own))
+        own = [not numeric and {factor for factor, _ in levels} == set(term) for _, numeric, levels in shapes]
+        if sum(own) == prod(len(factor.levels) for factor in term if isinstance(factor, Category)):
+            return tuple(map(int, own))
     return None
 
 

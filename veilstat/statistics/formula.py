@@ -19,6 +19,9 @@ from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.schema import Schema
 
 LONGEST = 10_000
+MOST_TERMS = 1000
+MOST_CATEGORIES = 10
+LARGEST_CENTRE = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,9 @@ class _Reader:
     def bad(self, why: str) -> SchemaError:
         return SchemaError(f"formula {self.text!r}: {why}", code="bad_formula")
 
+    def too_many_terms(self) -> SchemaError:
+        return SchemaError(f"formula {self.text!r}: its products have too many terms", code="too_many_terms")
+
     def parse(self, side: str) -> ast.expr:
         """Python's own grammar, with ':' read as its tightest binary operator outside parentheses of calls."""
         try:
@@ -102,7 +108,12 @@ class _Reader:
             raise self.bad("it could not be read") from None
 
     def terms(self, node: ast.expr) -> _Terms:
-        kept, intercept = self._sum(node, True)
+        try:
+            kept, intercept = self._sum(node, True)
+        except RecursionError:
+            raise self.bad("it is nested too deeply") from None
+        if any(sum(isinstance(factor, Category) for factor in term) > MOST_CATEGORIES for term in kept):
+            raise self.too_many_terms()
         return _Terms(tuple(dict.fromkeys(kept)), intercept)
 
     def _sum(self, node: ast.expr, intercept: bool) -> tuple[list[Term], bool]:
@@ -126,13 +137,19 @@ class _Reader:
             case ast.BinOp(left=left, op=ast.Mult(), right=right):
                 first, _ = self._sum(left, intercept)
                 second, _ = self._sum(right, intercept)
-                return first + second + [_joined(a, b) for a in first for b in second], intercept
+                return first + second + self._product(first, second), intercept
             case ast.BinOp(left=left, op=ast.Pow(), right=right):
                 first, _ = self._sum(left, intercept)
                 second, _ = self._sum(right, intercept)
-                return [_joined(a, b) for a in first for b in second], intercept
+                return self._product(first, second), intercept
             case _:
                 return [(self.factor(node),)], intercept
+
+    def _product(self, first: list[Term], second: list[Term]) -> list[Term]:
+        once, other = dict.fromkeys(first), dict.fromkeys(second)
+        if len(once) * len(other) > MOST_TERMS:
+            raise self.too_many_terms()
+        return [_joined(a, b) for a in once for b in other]
 
     def factor(self, node: ast.expr) -> Factor:
         match node:
@@ -209,11 +226,11 @@ class _Reader:
         match node:
             case ast.Constant(value=bool()):
                 pass
-            case ast.Constant(value=int() | float() as value):
+            case ast.Constant(value=int() | float() as value) if value <= LARGEST_CENTRE:
                 return exact(value)
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if value <= LARGEST_CENTRE:
                 return -exact(value)
-        raise self.bad("center() takes a public number as its second argument")
+        raise self.bad("center() takes a public number as its second argument, at most 2^53 in size")
 
     def _source(self, node: ast.expr) -> str:
         text = ast.unparse(node)

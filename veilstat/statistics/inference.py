@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 
 from veilstat.language.errors import SchemaError
 
+from .columns import check_number
 from .design import Design
 from .distributions import chi2_tail, f_tail, t_quantile, two_sided_t
 from .results import Result
@@ -78,6 +79,7 @@ class RegressionResult(Result):
 
     def conf_int(self, alpha: float = 0.05) -> pd.DataFrame | None:
         """Intervals by term, columns 0 and 1 as statsmodels."""
+        check_number("alpha", alpha, 0, 1)
         if self.bse is None:
             return None
         half = t_quantile(1 - alpha / 2, self._freedom) * self.bse
@@ -108,11 +110,11 @@ class RegressionResult(Result):
         """Test that coefficients are zero (a term, or several), or that R b = 0 for a matrix R.
 
         Raises:
-            SchemaError: an unknown term, or a matrix of the wrong shape.
+            SchemaError: an unknown term, a matrix of the wrong shape, or restrictions that follow from one another.
         """
-        if self.covariance is None:
-            return None
         restriction = self._restriction(hypothesis)
+        if self.covariance is None or not self.covariance.any():
+            return None
         value = restriction @ self.params.to_numpy()
         middle = restriction @ self.covariance @ restriction.T
         chi2 = float(value @ np.linalg.solve(middle, value))
@@ -131,16 +133,22 @@ class RegressionResult(Result):
 
     def _restriction(self, hypothesis: Any) -> npt.NDArray[np.float64]:
         names = list(self.params.index)
-        if isinstance(hypothesis, str):
-            hypothesis = [hypothesis]
-        if all(isinstance(entry, str) for entry in hypothesis):
-            unknown = [entry for entry in hypothesis if entry not in names]
+        terms = [hypothesis] if isinstance(hypothesis, str) else hypothesis
+        if isinstance(terms, Iterable) and (listed := list(terms)) and all(isinstance(entry, str) for entry in listed):
+            unknown = [entry for entry in listed if entry not in names]
             if unknown:
                 raise SchemaError(f"there is no term {unknown[0]!r}; there are: {', '.join(names)}", code="unknown_term")
-            return np.eye(len(names))[[names.index(entry) for entry in hypothesis]]
-        matrix = np.atleast_2d(np.asarray(hypothesis, dtype=np.float64))
-        if matrix.shape[1] != len(names):
-            raise SchemaError(f"a restriction has one column per term, {len(names)}", code="bad_restriction")
+            hypothesis = np.eye(len(names))[[names.index(entry) for entry in listed]]
+        try:
+            matrix = np.atleast_2d(np.asarray(hypothesis, dtype=np.float64))
+        except (TypeError, ValueError, OverflowError):
+            matrix = np.zeros((0, 0))
+        if matrix.ndim != 2 or matrix.shape[1] != len(names) or not np.isfinite(matrix).all():
+            raise SchemaError(
+                f"a hypothesis is a term, several, or a matrix with one column for each of {len(names)} terms", code="bad_restriction"
+            )
+        if not len(matrix) or np.linalg.matrix_rank(matrix) < len(matrix):
+            raise SchemaError("a hypothesis needs restrictions none of which follows from the others", code="bad_restriction")
         return matrix
 
     def _coefficients(self) -> Table:
@@ -228,11 +236,16 @@ class LinearResult(RegressionResult):
         Raises:
             SchemaError: the models are not nested, or were fitted to different rows.
         """
-        if self.rss is None or restricted.rss is None or self.scale is None:
-            return None
+        if not isinstance(restricted, LinearResult):
+            raise SchemaError(f"the restricted model is a linear regression's result, not {type(restricted).__name__}", code="wrong_type")
         difference = restricted.df_resid - self.df_resid
-        if restricted.nobs != self.nobs or difference <= 0 or not set(restricted.params.index) <= set(self.params.index):
-            raise SchemaError("an F test compares a nested model with fewer terms over the same rows", code="not_nested")
+        nested = restricted.design.response == self.design.response and set(restricted.params.index) < set(self.params.index)
+        if not nested or restricted.nobs != self.nobs:
+            raise SchemaError(
+                "an F test compares a nested model with fewer terms, of the same response over the same rows", code="not_nested"
+            )
+        if self.rss is None or restricted.rss is None or not self.scale:
+            return None
         value = (restricted.rss - self.rss) / difference / self.scale
         return value, f_tail(value, difference, self.df_resid), difference
 

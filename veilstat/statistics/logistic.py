@@ -11,11 +11,12 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.language.errors import CapabilityError
 from veilstat.language.evaluate import SingularMatrix
 from veilstat.language.schema import Schema
 from veilstat.language.step import Opened, Request, Step
 
+from .columns import check_option
 from .descent import Descent, Fit, Settings, check_binary
 from .design import Design, make_design
 from .formula import parse_formula
@@ -44,12 +45,11 @@ class LogisticRegression:
     max_iterations: int = 1000
 
     def __post_init__(self) -> None:
+        check_option("method", self.method, ("irls", GRADIENT_DESCENT))
         if self.method == "irls":
             raise CapabilityError(
                 "iteratively reweighted least squares is not available yet; use method='gradient_descent'", code="not_available"
             )
-        if self.method != GRADIENT_DESCENT:
-            raise SchemaError(f"method must be {GRADIENT_DESCENT!r}, not {self.method!r}", code="bad_option")
         self._settings()
 
     def columns(self, schema: Schema) -> tuple[str, ...]:

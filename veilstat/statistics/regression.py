@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from veilstat.language.errors import SchemaError
@@ -22,7 +23,7 @@ from veilstat.language.schema import Schema
 from veilstat.language.step import Answer, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 
-from .columns import require_rows
+from .columns import check_option, require_rows
 from .descent import Descent, Fit, Settings
 from .design import Design, make_design
 from .formula import parse_formula
@@ -52,8 +53,7 @@ class LinearRegression:
     max_iterations: int = 1000
 
     def __post_init__(self) -> None:
-        if self.method not in (NORMAL_EQUATIONS, GRADIENT_DESCENT):
-            raise SchemaError(f"method must be {NORMAL_EQUATIONS!r} or {GRADIENT_DESCENT!r}, not {self.method!r}", code="bad_option")
+        check_option("method", self.method, (NORMAL_EQUATIONS, GRADIENT_DESCENT))
         self._settings()
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
@@ -76,6 +76,8 @@ class LinearRegression:
         try:
             opened = yield Request("moments")
         except SingularMatrix as error:
+            if error.column == 0 and not design.columns[0].sources:
+                require_rows(0, f"linear regression {self.formula!r}")
             raise collinear(design, error) from None
         return _from_moments(self.formula, design, opened)
 
@@ -152,6 +154,7 @@ def _contribution(design: Design) -> Any:
 
 def _normal_equations(design: Design) -> Any:
     size = len(design.columns)
+    spans, widths = _spans(design)
 
     def combine(totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
         products, n = totals["products"], totals["n"]
@@ -163,14 +166,26 @@ def _normal_equations(design: Design) -> Any:
         return {
             "rows": totals["rows"],
             "n": n,
-            "beta": Answer(solution, SEALED),
-            "variances": Answer(_variances(design, inverse) * rss / (n - size), SEALED),
+            "beta": Answer(solution * list(spans), SEALED),
+            "variances": Answer(_variances(design, inverse) * list(widths**2) * rss / (n - size), SEALED**2),
             "inverse": Answer(inverse, determined=True),
             "rss": Answer(rss, SEALED),
             "tss": Answer(centred if design.constant is not None else yy, SEALED),
         }
 
     return combine
+
+
+def _spans(design: Design) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.object_]]:
+    """What a sealed coefficient, and the root of its variance, are multiplied by before they are rounded and opened.
+
+    A coefficient is opened as the effect of the column's whole range, relative to the range of the response, so that the
+    declared resolution means as much for a column in steps of 1e-7 as for one in whole years.
+    """
+    response = design.top(design.response)
+    spans = [Fraction(design.top(column), response) for column in design.columns]
+    widths = [span * column.unit / design.response.unit for span, column in zip(spans, design.columns, strict=True)]
+    return np.array(spans, dtype=object), np.array(widths, dtype=object)
 
 
 def _variances(design: Design, inverse: Value) -> Value:
@@ -191,7 +206,8 @@ def _from_moments(formula: str, design: Design, opened: Opened) -> LinearResult:
     require_rows(n, f"linear regression {formula!r}")
     size = len(design.columns)
     matrix, shift = design.to_units()
-    beta = (matrix @ opened["beta"] + shift).astype(np.float64)
+    spans, widths = _spans(design)
+    beta = (matrix @ (opened["beta"] / spans) + shift).astype(np.float64)
     freedom = n - size
     unit = design.response.unit**2
     rss, tss = opened.number("rss") * unit, opened.number("tss") * unit
@@ -205,7 +221,7 @@ def _from_moments(formula: str, design: Design, opened: Opened) -> LinearResult:
         n=n,
         n_missing=int(opened.number("rows")) - n,
         design=design,
-        variances=opened["variances"].astype(np.float64) if freedom > 0 else None,
+        variances=(opened["variances"] / widths**2).astype(np.float64) if freedom > 0 else None,
         covariance=covariance,
         df_model=size - (design.constant is not None),
         df_resid=freedom,

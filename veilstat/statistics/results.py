@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from .columns import check_number
 from .table import Summary, Table, number
 
 
@@ -127,6 +128,7 @@ class EstimateWithError(Result):
         """(lower, upper), or a DataFrame with these columns where there are several estimates."""
         from .distributions import t_quantile
 
+        check_number("alpha", alpha, 0, 1)
         if not isinstance(self.estimate, pd.Series):
             if self.std_error is None:
                 return None

@@ -61,7 +61,7 @@ class Histogram:
             return
         try:
             edges = tuple(float(edge) for edge in self.bins)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise SchemaError("bins are a number of bins, or edges in increasing order", code="bad_bins") from None
         if not 2 <= len(edges) <= MOST_BINS + 1 or not all(a < b for a, b in pairwise(edges)) or not np.isfinite(edges).all():
             raise SchemaError("bins need at least two finite edges in increasing order", code="bad_bins")
@@ -140,11 +140,12 @@ class Crosstab:
         check_fewest(self.min_cell)
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
-        if self.row == self.column:
+        names = (schema[self.row].name, schema[self.column].name)
+        if names[0] == names[1]:
             raise SchemaError("a crosstab needs two different columns", code="bad_columns")
-        for name in (self.row, self.column):
+        for name in names:
             schema.levels(name)
-        return (self.row, self.column)
+        return names
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
         def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
@@ -200,9 +201,10 @@ class MeanBy:
         check_fewest(self.min_cell)
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
-        schema.levels(self.by)
-        if self.by == self.column:
+        names = (schema[self.column].name, schema[self.by].name)
+        if names[0] == names[1]:
             raise SchemaError("a column cannot be grouped by itself", code="bad_columns")
+        schema.levels(self.by)
         return (schema.numeric(self.column).name, self.by)
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:

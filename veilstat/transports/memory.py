@@ -105,7 +105,7 @@ class Lie:
     after: int = 0
 
 
-Fault: TypeAlias = "Dropout | Loss | Delay | Duplicate | Tamper | Reorder | Lie"
+Fault: TypeAlias = Dropout | Loss | Delay | Duplicate | Tamper | Reorder | Lie
 
 
 @dataclass(slots=True)

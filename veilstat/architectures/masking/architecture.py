@@ -13,6 +13,7 @@ from veilstat.arithmetic.rings import Ring, ring_bits
 from veilstat.arithmetic.shamir import SHARE_BYTES
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.errors import CapabilityError
+from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Session, Turn
 
 from . import bonawitz17 as paper
@@ -40,6 +41,8 @@ class Masking:
     recipient: str = "analyst"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.threat, str) or not isinstance(self.recipient, str):
+            raise CapabilityError("threat and recipient are words", code="bad_configuration")
         if self.threat == "active":
             raise CapabilityError(
                 "masking against an active server (threat='active') is not available yet; use threat='curious'", code="not_available"
@@ -118,9 +121,12 @@ class Masking:
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Callable[[int], bytes]) -> Session:
         ring = _ring(binding.cut)
+        if len(binding.key) != (PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0):
+            raise violation("bad_key", f"{binding.analyst!r} announced no key for the pad that only it may remove", binding.analyst)
         party = Owner(
             name=binding.identity.name,
             server=binding.server,
+            analyst=binding.analyst,
             participants=binding.participants,
             threshold=self.trust(binding.owners).threshold,
             context=binding.step,

@@ -57,9 +57,17 @@ class PublicKeys:
         return PublicKeys(bytes(raw[:32]), bytes(raw[32:]))
 
 
-def channel_key(mine: agreement.KeyPair, theirs: bytes, context: bytes) -> bytes:
+def agree(mine: agreement.KeyPair, theirs: bytes, holder: str) -> bytes:
+    """The secret shared with the holder of a key; a violation by the holder where the key is none, or of small order."""
+    try:
+        return mine.exchange(theirs)
+    except ValueError:
+        raise violation("bad_key", f"{holder!r} sent a key that agrees with nobody", holder) from None
+
+
+def channel_key(secret: bytes, context: bytes) -> bytes:
     """The key that seals shares between two owners, both ways."""
-    return agreement.derive(mine.exchange(theirs), context, b"channel", _ENVELOPE_KEY_BYTES)
+    return agreement.derive(secret, context, b"channel", _ENVELOPE_KEY_BYTES)
 
 
 def channel_nonce(sender: str, recipient: str) -> bytes:
@@ -72,9 +80,9 @@ def mask_context(context: bytes, u2: Iterable[str]) -> bytes:
     return digest("veilstat/bonawitz17/mask/1", context, digest_names(u2))
 
 
-def pair_seed(mine: agreement.KeyPair, theirs: bytes, label: bytes) -> bytes:
+def pair_seed(secret: bytes, label: bytes) -> bytes:
     """The seed of the mask that two owners share."""
-    return agreement.derive(mine.exchange(theirs), label, b"pair", SEED_BYTES)
+    return agreement.derive(secret, label, b"pair", SEED_BYTES)
 
 
 def self_seed(secret: bytes, label: bytes) -> bytes:
@@ -82,9 +90,9 @@ def self_seed(secret: bytes, label: bytes) -> bytes:
     return agreement.derive(secret, label, b"self", SEED_BYTES)
 
 
-def pad_seed(mine: agreement.KeyPair, theirs: bytes, label: bytes) -> bytes:
+def pad_seed(secret: bytes, label: bytes) -> bytes:
     """The seed of the mask that an owner shares with the analyst."""
-    return agreement.derive(mine.exchange(theirs), label, b"pad", SEED_BYTES)
+    return agreement.derive(secret, label, b"pad", SEED_BYTES)
 
 
 def adds_mask(me: str, other: str) -> bool:

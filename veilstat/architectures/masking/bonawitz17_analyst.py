@@ -56,5 +56,5 @@ class AwaitResult:
         if self.pair is not None:
             stream = Keystream(self.ring, fastest_mode())
             for key in channels.values():
-                stream.subtract(total, paper.pad_seed(self.pair, key, label))
+                stream.subtract(total, paper.pad_seed(paper.agree(self.pair, key, self.server), label))
         return Turn((), None, Released(self.ring.decode(total, self.lower), tuple(sorted(channels))))

@@ -32,6 +32,7 @@ class Owner:
 
     name: str
     server: str
+    analyst: str
     participants: tuple[str, ...]
     threshold: int
     context: bytes
@@ -94,7 +95,7 @@ class AwaitKeys(_FromServer):
             if peer == owner.name:
                 own = raw
                 continue
-            channels[peer] = paper.channel_key(self.channel, keys[peer].channel, owner.context)
+            channels[peer] = paper.channel_key(paper.agree(self.channel, keys[peer].channel, peer), owner.context)
             sealed.append(seal(channels[peer], paper.channel_nonce(owner.name, peer), raw, owner.context))
         payload = b"".join((paper.commitment(secret, owner.context), *sealed, *digests))
         following = AwaitShares(owner, self.channel, self.mask, secret, keys, channels, own)
@@ -139,9 +140,9 @@ class AwaitShares(_FromServer):
         stream = Keystream(owner.ring, fastest_mode())
         stream.add(masked, paper.self_seed(self.secret, label))
         if owner.pad_key is not None:
-            stream.add(masked, paper.pad_seed(self.channel, owner.pad_key, label))
+            stream.add(masked, paper.pad_seed(paper.agree(self.channel, owner.pad_key, owner.analyst), label))
         for peer in records:
-            seed = paper.pair_seed(self.mask, self.keys[peer].mask, label)
+            seed = paper.pair_seed(paper.agree(self.mask, self.keys[peer].mask, peer), label)
             (stream.add if paper.adds_mask(owner.name, peer) else stream.subtract)(masked, seed)
         following = AwaitSurvivors(owner, u2, held)
         return Turn((Message(paper.MASKED_INPUT, owner.server, owner.ring.to_bytes(masked)),), following)

@@ -163,7 +163,7 @@ class CollectUnmasking(_FromOwners):
         for lost in (owner for owner in u2 if owner not in self.senders):
             pair = KeyPair.from_secret(secrets[lost])
             for owner in u3:
-                seed = paper.pair_seed(pair, self.keys[owner].mask, label)
+                seed = paper.pair_seed(paper.agree(pair, self.keys[owner].mask, owner), label)
                 (stream.subtract if paper.adds_mask(owner, lost) else stream.add)(self.total, seed)
         channels = {owner: self.keys[owner].channel for owner in u3}
         payload = paper.encode_result(channels, label, self.server.ring.to_bytes(self.total))

@@ -98,9 +98,14 @@ class Shares:
         return self.rearranged(lambda part: self.domain.sum(part, axis))
 
     def left_times(self, matrix: Any) -> Shares:
-        """A public matrix of integers times this one."""
+        """Times a public matrix of integers from the left."""
         encoded = self.domain.encode(matrix)
         return self.rearranged(lambda part: self.domain.matmul(encoded, part))
+
+    def right_times(self, matrix: Any) -> Shares:
+        """Times a public matrix of integers from the right."""
+        encoded = self.domain.encode(matrix)
+        return self.rearranged(lambda part: self.domain.matmul(part, encoded))
 
 
 def component(party: Party, shares: Shares, place: int) -> Shares:
@@ -123,6 +128,11 @@ def concatenated(parts: Sequence[Shares]) -> Shares:
         np.concatenate([side.reshape(-1) for side in sides]) for sides in zip(*((p.own, p.previous) for p in parts), strict=True)
     )
     return Shares(parts[0].domain, own, previous)
+
+
+def beside(left: Shares, right: Shares) -> Shares:
+    """Two matrices with equally many rows as one."""
+    return Shares(left.domain, np.hstack([left.own, right.own]), np.hstack([left.previous, right.previous]))
 
 
 def stacked(parts: Sequence[Shares]) -> Shares:

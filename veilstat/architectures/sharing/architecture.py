@@ -13,10 +13,12 @@ from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.errors import CapabilityError
 from veilstat.protocol.session import Binding, Session, Turn
 
+from .analysis import supports
 from .analyst import AwaitParts
 from .messages import ROUNDS, SHARE, part_size, share_size
 from .owner import deal_out
 from .schemes import Added, Scheme
+from .sealed import Sealed
 from .server import Server
 
 OWNERS = "owners"
@@ -85,7 +87,7 @@ class Sharing:
     def supports(self, facts: Facts) -> bool:
         """Servers that add protect what is linear; three that multiply protect all arithmetic on totals."""
         if self.open == ESTIMATE:
-            return False
+            return supports(facts)
         return facts.is_linear and facts.scale is not None
 
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
@@ -159,7 +161,7 @@ class Sharing:
         return _session(binding, Turn((), AwaitParts(binding, KeyPair.from_secret(secret), threshold, scheme)))
 
     def _scheme(self, cut: Cut, servers: int) -> Scheme:
-        return Added(cut, servers)
+        return Sealed(cut) if self.open == ESTIMATE else Added(cut, servers)
 
 
 def _session(binding: StepBinding, first: Turn) -> Session:

@@ -15,15 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from .araki16 import Domain, Shares, constant, multiply, product, stacked
-from .floor import MASKING, bits_of, less_than_zero, scaled_down
+from .floor import MASKING, bits_of, floor_divide, less_than_zero, scaled_down
 from .prss import Party
 from .rounds import Protocol, gather
 from .words import WORDS, bit, pack, parities, shifted_left, shifted_right, suffix_or, to_arithmetic
 
-LIMIT_BITS = 128
-"""Quotients from -2^128 to 2^128 - 1 are opened; others become ``OUT_OF_RANGE``."""
-UNDEFINED = 1 << (LIMIT_BITS + 1)
-OUT_OF_RANGE = 1 << (LIMIT_BITS + 2)
+LOWEST, HIGHEST = -(1 << 128), (1 << 128) - 1
+"""Quotients that are opened; others become ``OUT_OF_RANGE``."""
+UNDEFINED, OUT_OF_RANGE = 1 << 129, 1 << 130
+
+Integers = npt.NDArray[np.object_]
+Places = npt.NDArray[np.int64]
 
 _GUARD = 5
 _PRECISION = 12
@@ -34,21 +36,31 @@ _START_BITS = 4.08  # the linear start 24/17 - 8/17 x misses 1 / x on [1, 2] by 
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Public sizes of one division: |N| < 2^numerator, |D| < 2^divisor, quotients below 2^limit in magnitude."""
+    """Public sizes of a division: |N| < 2^numerator, |D| < 2^divisor, and quotients from ``low`` to ``high`` are wanted."""
 
     numerator: int
     divisor: int
-    limit: int
+    low: int = LOWEST
+    high: int = HIGHEST
 
-    @staticmethod
-    def of(numerator: int, divisor: int, limit: int = LIMIT_BITS) -> Precision:
-        """With a limit that quotients of so few bits cannot exceed, where they have few."""
-        return Precision(numerator, max(divisor, 1), min(numerator, limit))
+    def __post_init__(self) -> None:
+        if self.numerator < 1 or self.divisor < 1 or not self.low <= 0 <= self.high:
+            raise ValueError("a division has numerators and divisors of at least one bit, and its range holds 0")
 
     @property
     def bounded(self) -> bool:
-        """Whether no quotient can exceed the limit."""
-        return self.numerator <= self.limit
+        """Whether no quotient can leave the range."""
+        return 1 << self.numerator <= min(self.high + 1, -self.low)
+
+    @property
+    def edge(self) -> int:
+        """Bits of N less a multiple of D at the edge of the range."""
+        return max(self.numerator, (self.high + 1).bit_length() + self.divisor, self.low.bit_length() + self.divisor) + 1
+
+    @property
+    def limit(self) -> int:
+        """Quotients in the range are below 2^limit in magnitude, or -2^limit."""
+        return min(self.numerator, max(self.high.bit_length(), (-self.low - 1).bit_length(), 1))
 
     @property
     def fraction(self) -> int:
@@ -67,50 +79,67 @@ class Precision:
     def bits(self) -> int:
         """Bits of the largest value that is opened under a mask or shared at all; the field must have ``MASKING`` more."""
         last = self.limit + _GUARD + self.fraction + 3
-        return max(OUT_OF_RANGE.bit_length(), self.numerator + 1, self.limit + self.divisor + 3, 2 * self.fraction + _START + 2, last)
+        return max(self.edge, OUT_OF_RANGE.bit_length(), self.limit + self.divisor + 3, 2 * self.fraction + _START + 2, last)
+
+
+@dataclass(frozen=True, slots=True)
+class Quotients:
+    """``values``: floor(N / D), or 0 where ``inside`` is 0; ``undefined``: 1 where D = 0, and then ``inside`` is 0."""
+
+    values: Shares = field(repr=False)
+    inside: Shares = field(repr=False)
+    undefined: Shares = field(repr=False)
+
+    def marked(self, party: Party) -> Shares:
+        """The values, or ``UNDEFINED``, or ``OUT_OF_RANGE``."""
+        one = constant(party, self.values.domain, 1)
+        return self.values + self.undefined.scaled(UNDEFINED) + (one - self.undefined - self.inside).scaled(OUT_OF_RANGE)
 
 
 @dataclass(frozen=True, slots=True)
 class _Signed:
-    """Numerators and divisors times the divisors' signs, and 1 where the quotient is within the limit."""
+    """Numerators and divisors times the divisors' signs, and 1 where the quotient is in range."""
 
     numerators: Shares = field(repr=False)
     divisors: Shares = field(repr=False)
     inside: Shares = field(repr=False)
 
 
-def floor_quotients(
-    party: Party, numerators: Shares, divisors: Shares, which: npt.NDArray[np.int64], precision: Precision
-) -> Protocol[Shares]:
-    """floor(N / D) for vectors N and D, numerator k over divisor ``which[k]``; each divisor is normalised once.
-
-    ``UNDEFINED`` where D = 0, else ``OUT_OF_RANGE`` where the quotient is not in [-2^limit, 2^limit).
-    """
+def floor_quotients(party: Party, numerators: Shares, divisors: Shares, which: Places, precision: Precision) -> Protocol[Quotients]:
+    """floor(N / D) for vectors N and D, numerator k over divisor ``which[k]``; each divisor is normalised once."""
     bits = yield from bits_of(party, divisors, precision.divisor)
-    signed, (shift, zero) = yield from gather(
+    signed, (shift, undefined) = yield from gather(
         [_signed(party, numerators, divisors, which, bits, precision), _normalisation(party, divisors.domain, bits, precision.divisor)]
     )
-    one = constant(party, divisors.domain, 1)
-    inside = (one - zero)[which] if precision.bounded else signed.inside
-    magnitude = signed.divisors + zero
+    inside = constant(party, divisors.domain, 1) - undefined[which] if precision.bounded else signed.inside
+    magnitude = signed.divisors + undefined
     (inverse, fraction), (kept, scaled) = yield from gather(
         [_inverse(party, magnitude, shift, precision), _kept(party, signed.numerators, inside, shift[which], precision)]
     )
-    estimate = yield from scaled_down(
-        party,
-        (yield from multiply(party, scaled, inverse[which])),
-        fraction + _GUARD,
-        precision.limit + _GUARD + fraction + 3,
-    )
-    quotients = estimate + (yield from _correction(party, kept, estimate, magnitude[which], precision))
-    result: Shares = quotients + zero[which].scaled(UNDEFINED) + (one - zero[which] - inside).scaled(OUT_OF_RANGE)
-    return result
+    approximate = yield from multiply(party, scaled, inverse[which])
+    estimate = yield from scaled_down(party, approximate, fraction + _GUARD, precision.limit + _GUARD + fraction + 3)
+    correction = yield from _correction(party, kept, estimate, magnitude[which], precision)
+    return Quotients(estimate + correction, inside, undefined[which])
 
 
-def _signed(
-    party: Party, numerators: Shares, divisors: Shares, which: npt.NDArray[np.int64], bits: Shares, precision: Precision
-) -> Protocol[_Signed]:
-    """-2^limit |D| <= N sign(D) < 2^limit |D|: never where D = 0, so that what follows has bounds."""
+def public_quotients(party: Party, numerators: Shares, divisors: Integers, precision: Precision) -> Protocol[Quotients]:
+    """The same for public divisors, one for each numerator."""
+    domain = numerators.domain
+    defined = (divisors != 0).astype(object)
+    d = abs(divisors) + (1 - defined)
+    signed = numerators.scaled(np.sign(divisors))
+    if precision.bounded:
+        values = yield from floor_divide(party, signed, d, precision.numerator)
+        return Quotients(values, constant(party, domain, defined), constant(party, domain, 1 - defined))
+    edges = constant(party, domain, np.stack([d * (precision.high + 1), d * precision.low]))
+    above = stacked([signed, signed]) - edges
+    values, below = yield from gather([floor_divide(party, signed, d, precision.numerator), less_than_zero(party, above, precision.edge)])
+    inside = (below[0] - below[1]).scaled(defined)
+    return Quotients((yield from multiply(party, values, inside)), inside, constant(party, domain, 1 - defined))
+
+
+def _signed(party: Party, numerators: Shares, divisors: Shares, which: Places, bits: Shares, precision: Precision) -> Protocol[_Signed]:
+    """Whether low |D| <= N sign(D) < (high + 1) |D|: never where D = 0, so that what follows has bounds."""
     one = constant(party, divisors.domain, 1)
     negative = yield from to_arithmetic(party, divisors.domain, bit(bits, precision.divisor))
     sign = one - negative.scaled(2)
@@ -118,10 +147,8 @@ def _signed(
     n, d = products[: len(which)], products[len(which) :]
     if precision.bounded:
         return _Signed(n, d, one)
-    edge = d[which].scaled(1 << precision.limit)
-    below = yield from less_than_zero(
-        party, stacked([n - edge, n + edge]), max(precision.numerator, precision.limit + precision.divisor) + 1
-    )
+    edges = [d[which].scaled(edge) for edge in (precision.high + 1, precision.low)]
+    below = yield from less_than_zero(party, stacked([n - edge for edge in edges]), precision.edge)
     return _Signed(n, d, below[0] - below[1])
 
 
@@ -131,9 +158,9 @@ def _normalisation(party: Party, domain: Domain, bits: Shares, divisor: int) -> 
     The leading bit of 2 |D|, or of 2 |D| - 1 where D < 0, is that of 2 D with all bits inverted where D < 0.
     """
     inverted = bit(bits, divisor).rearranged(lambda part: (np.uint64(0) - part)[..., None])
-    below = pack(np.array((1 << (divisor + 1)) - 1, dtype=object), divisor + 2)
+    below = pack((1 << (divisor + 1)) - 1, divisor + 1)
     filled = yield from suffix_or(party, (shifted_left(bits, 1) + inverted).scaled(below), divisor + 1)
-    last = pack(np.array(1, dtype=object), divisor + 2)
+    last = pack(1, divisor + 1)
     empty = (filled + constant(party, WORDS, np.broadcast_to(last, filled.shape))).scaled(last)
     leading = filled + shifted_right(filled, 1) + shifted_left(empty, 1)
     exponents = parities(leading, _exponent_masks(divisor))
@@ -149,7 +176,7 @@ def _exponent_masks(divisor: int) -> npt.NDArray[np.uint64]:
     """For each bit of a shift by divisor - k places, the places k of leading bits that need it."""
     places = range(divisor + 1)
     masks = [sum(1 << k for k in places if (divisor - k) >> digit & 1) for digit in range(divisor.bit_length())]
-    return np.asarray(pack(np.array(masks, dtype=object), divisor + 2))
+    return np.asarray(pack(masks, divisor + 1))
 
 
 def _inverse(party: Party, magnitude: Shares, shift: Shares, precision: Precision) -> Protocol[tuple[Shares, int]]:

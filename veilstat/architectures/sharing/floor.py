@@ -54,7 +54,7 @@ def floor_divide(party: Party, x: Shares, divisors: Any, bits: int) -> Protocol[
     d = np.broadcast_to(np.asarray(divisors, dtype=object), x.shape)
     masked = yield from open_under_mask(party, x, bits)
     estimate = _without_masks(party, x.domain, masked, d)
-    own, previous = masked.own % d, masked.previous % d
+    own, previous = (np.asarray(part % d, dtype=object) for part in (masked.own, masked.previous))
     left_over = masked.opened % d - own - previous
     thresholds = np.stack([left_over, left_over + d, left_over + 2 * d])
     width = int(d.max(initial=1)).bit_length() + 3
@@ -67,6 +67,13 @@ def scaled_down(party: Party, x: Shares, places: Any, bits: int) -> Protocol[Sha
     """About x / 2^places for |x| < 2^bits and places that broadcast, at most one unit too small and three too large, never more; one round."""
     masked = yield from open_under_mask(party, x, bits)
     return _without_masks(party, x.domain, masked, np.broadcast_to(2 ** np.asarray(places, dtype=object), x.shape))
+
+
+def moved(party: Party, x: Shares, bits: int, domain: Domain) -> Protocol[Shares]:
+    """The same integers, |x| < 2^bits, shared over another domain; one round."""
+    masked = yield from open_under_mask(party, x, bits)
+    masks = Shares(domain, domain.encode(masked.own), domain.encode(masked.previous))
+    return constant(party, domain, masked.opened) - masks
 
 
 def bits_of(party: Party, x: Shares, bits: int) -> Protocol[Shares]:

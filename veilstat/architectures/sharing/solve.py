@@ -12,7 +12,6 @@ common denominator det A, both of bounded size (Hadamard).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -20,10 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .araki16 import Elements, Shares, constant, matmul, multiply, open_masked, product, random_shares
+from .araki16 import Elements, Shares, beside, constant, matmul, multiply, open_masked, product, random_shares
 from .field import Field
 from .prss import Party
 from .rounds import Protocol, gather
+
+Integers = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +35,17 @@ class Solution:
     determinant: Shares = field(repr=False)
 
 
-def solve(party: Party, matrix: Shares, right: Shares, system: Field) -> Protocol[Solution | None]:
-    """The solution of A x = B for shapes (n, n) and (n, k) over ``system``, or None, publicly, where A is singular.
+def solve(party: Party, matrix: Shares, right: Shares, known: Integers, system: Field) -> Protocol[Solution | None]:
+    """The solution of A x = B over ``system``, or None, publicly, where A is singular.
 
+    A of shape (n, n) is shared, and so are the first columns of B; the last ones, ``known``, are public.
     An invertible A is taken for singular with probability (2 n + 1) / q, below 2^-50 in every field here.
     Rounds: 1 + max(6, 1 + ceil(log2(2 n + 1))).
     """
     size = matrix.shape[0]
     diagonals, scale = random_shares(party, system, (2, size, 1)), random_shares(party, system, (1,))
     inverse, unmasked = yield from gather(
-        [_inverse(party, diagonals.reshape((2 * size,)).joined(scale), scale), _unmasked(party, matrix, right, diagonals, system)]
+        [_inverse(party, diagonals.reshape((2 * size,)).joined(scale), scale), _unmasked(party, matrix, right, known, diagonals, system)]
     )
     if inverse is None or unmasked is None:
         return None
@@ -60,20 +62,22 @@ def _inverse(party: Party, factors: Shares, last: Shares) -> Protocol[Shares | N
     return last.reshape(()).scaled(pow(opened, -1, last.domain.order))
 
 
-def _unmasked(party: Party, matrix: Shares, right: Shares, diagonals: Shares, system: Field) -> Protocol[tuple[Shares, int] | None]:
+def _unmasked(
+    party: Party, matrix: Shares, right: Shares, known: Integers, diagonals: Shares, system: Field
+) -> Protocol[tuple[Shares, int] | None]:
     """(A^-1 B, det R A S), or None where R A S is singular."""
     size = matrix.shape[0]
     lower = _triangular(party, system, np.tri(size, k=-1, dtype=np.int64))
     upper = _triangular(party, system, np.tri(size, k=-1, dtype=np.int64).T)
     scaled = yield from multiply(party, upper, diagonals)
     first, second = yield from gather([matmul(party, lower[place], scaled[place]) for place in range(2)])
-    both = matrix.rearranged(np.transpose).joined(right.rearranged(np.transpose)).rearranged(np.transpose)
-    left = yield from matmul(party, first, both)
+    left = yield from matmul(party, first, beside(matrix, right))
+    hidden = beside(left[:, size:], first.right_times(known))
     opened = yield from open_masked((yield from matmul(party, left[:, :size], second)))
     inverse, determinant = _inverted(system, opened)
     if inverse is None:
         return None
-    return (yield from matmul(party, second, left[:, size:].left_times(inverse))), determinant
+    return (yield from matmul(party, second, hidden.left_times(inverse))), determinant
 
 
 def _triangular(party: Party, system: Field, outside: npt.NDArray[np.int64]) -> Shares:
@@ -103,18 +107,16 @@ def _modulus(order: int) -> Any:
     return fmpz_mod_ctx(order)
 
 
-def determinant_bits(bounds: Sequence[Sequence[int]]) -> int:
-    """Bits of every minor of a matrix whose entries are bounded in magnitude: Hadamard's product of the rows' lengths.
+def cramer_bounds(matrix: Integers, right: Integers) -> tuple[int, Integers]:
+    """Bounds on |det A| and on |adj(A) B| from bounds on |A|, shape (n, n), and |B|, shape (n, k).
 
-    A row counts no less than 1, so that minors, of fewer rows, are covered too.
+    Hadamard's product of the rows' lengths, after columns were divided by powers of 2 near the square roots of the
+    diagonal, so that columns of different units cost no bits. Rows count no less than 1, which covers minors too.
     """
-    squares = [max(1, sum(bound * bound for bound in row)) for row in bounds]
-    return (math.isqrt(math.prod(squares)) + 1).bit_length()
-
-
-def gram_determinant_bits(diagonal: Sequence[int]) -> int:
-    """The same for a Gram matrix X'X, whose principal minors are at most the products of their diagonals (Hadamard).
-
-    Other minors are inner products of minors of X (Cauchy, Binet), so the product bounds them too.
-    """
-    return math.prod(max(1, entry) for entry in diagonal).bit_length()
+    halves = [int(entry).bit_length() // 2 for entry in np.diag(matrix)]
+    weights = np.array([1 << 2 * (max(halves) - half) for half in halves], dtype=object)
+    unit = 1 << 2 * max(halves)
+    lengths = [max(1, math.isqrt(-(-int(square) // unit)) + 1) for square in (matrix * matrix * weights).sum(axis=1)]
+    determinant = math.prod(lengths) << sum(halves)
+    minors = np.array([[determinant // (length << half) + 1 for length in lengths] for half in halves], dtype=object)
+    return determinant, np.asarray(minors @ right)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from . import rounds
 from .araki16 import Domain, Elements, Shares, component, input_of_first, multiply, stacked
@@ -60,12 +59,12 @@ class Words:
 WORDS = Words()
 
 
-def pack(integers: npt.NDArray[Any], width: int) -> Elements:
+def pack(integers: Any, width: int) -> Elements:
     """Integers of any sign in two's complement, modulo 2^(64 words) with room for ``width`` bits: shape (..., words)."""
-    count = -(-width // WORD)
+    values, count = np.asarray(integers, dtype=object), -(-width // WORD)
     modulus = (1 << WORD * count) - 1
-    buffer = b"".join([(int(value) & modulus).to_bytes(8 * count, "little") for value in integers.reshape(-1)])
-    return WORDS.from_bytes(buffer, (*integers.shape, count))
+    buffer = b"".join([(int(value) & modulus).to_bytes(8 * count, "little") for value in values.reshape(-1)])
+    return WORDS.from_bytes(buffer, (*values.shape, count))
 
 
 def shifted_left(shares: Shares, places: int) -> Shares:
@@ -125,7 +124,7 @@ def above(width: int, distance: int) -> int:
     return sum(kept << start for start in range(0, WORD - width + 1, width))
 
 
-def difference(party: Party, minuend: npt.NDArray[Any], subtrahend: Shares, width: int) -> rounds.Protocol[Shares]:
+def difference(party: Party, minuend: Any, subtrahend: Shares, width: int) -> rounds.Protocol[Shares]:
     """Bits of a - b modulo 2^width for integers a that server 0 knows and b that is component 1 of ``subtrahend``.
 
     Shapes broadcast; 2 + ceil(log2(width)) rounds. Other servers' ``minuend`` gives the shape only.

@@ -1,0 +1,337 @@
+"""Three servers compute a circuit on shared totals, from the owners' contributions to the integers that are opened.
+
+Every node is a task that starts as soon as what it needs is there, so the number of rounds is that of the longest
+chain. Nothing but a system's solvability and an iteration's end becomes known to the servers; results stay shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from veilstat.language.bounds import objects
+from veilstat.language.circuit import Circuit, Node, Op
+from veilstat.language.errors import CapabilityError
+
+from .analysis import reciprocals
+from .araki16 import Shares, beside, concatenated, constant, multiply, open_masked, product, split, stacked
+from .demand import Task, need, on_demand
+from .division import OUT_OF_RANGE, Quotients, floor_quotients, public_quotients
+from .field import Field
+from .floor import MASKING, equal_to_zero, less_than_zero, moved, select
+from .mixed import Value, added, as_shares, joined, matrix_times, rearranged, scaled, times, total
+from .prss import Party
+from .ranges import Ranges, Rounding
+from .rational import Atom, Places
+from .rounds import Protocol, gather
+from .solve import Solution, solve
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """A server's shares of the opened integers in the cut's order; of zeros where a system was not ``solvable``."""
+
+    values: Shares = field(repr=False)
+    solvable: bool
+
+
+def execute(known: Ranges, leaves: Mapping[int, Shares], public: Mapping[str, npt.NDArray[Any]], party: Party) -> Protocol[Executed]:
+    """Run a cut on shares.
+
+    Args:
+        known: the cut's ranges; ``known.field`` is the field of all shares.
+        leaves: shares of nodes' integers on their scales, by place; what is below them is not computed.
+        public: broadcast values by name, integers on their scales.
+        party: this server, with keys that are used for nothing else.
+
+    Rationals are rounded half up to their resolution; they become ``division.UNDEFINED`` where a divisor is 0 and
+    ``division.OUT_OF_RANGE`` beyond 2^128. Where a ROUND left its bounds all results are ``OUT_OF_RANGE``.
+    """
+    execution = _Execution(known, known.field, leaves, public, party)
+    try:
+        return Executed((yield from execution.opened()), True)
+    except _SingularError:
+        size = sum(len(positions) for _, positions in known.openings)
+        return Executed(constant(party, known.field, np.zeros(size, dtype=object)), False)
+
+
+class _SingularError(Exception):
+    """A system has no unique solution, which all servers know at the same time."""
+
+
+class _Execution:
+    """One run of a circuit; results of tasks are kept by key: a kind of task and what it works on."""
+
+    def __init__(
+        self, known: Ranges, domain: Field, leaves: Mapping[int, Value], public: Mapping[str, npt.NDArray[Any]], party: Party
+    ) -> None:
+        self.known, self.domain, self.leaves, self.public, self.party = known, domain, leaves, public, party
+        self.nodes = known.circuit.nodes
+        self.in_bounds: list[Shares] = []
+
+    def opened(self) -> Protocol[Shares]:
+        """The integers of the cut."""
+        results = yield from self.run([("opening", place) for place in range(len(self.known.openings))])
+        order = np.argsort(np.concatenate([positions for _, positions in self.known.openings]))
+        values = concatenated(results)[order]
+        if not self.in_bounds:
+            return values
+        valid = yield from product(self.party, concatenated(self.in_bounds))
+        outside = constant(self.party, self.domain, 1) - valid
+        return (yield from multiply(self.party, values, valid)) + outside.scaled(OUT_OF_RANGE)
+
+    def run(self, keys: list[Hashable]) -> Protocol[list[Any]]:
+        """Results of tasks."""
+        return (yield from on_demand(self._start, keys))
+
+    def _start(self, key: Any) -> Task[Any]:
+        match key:
+            case ("node", place):
+                return self._node(place)
+            case ("aligned", place, scale, numbers, shape):
+                return self._aligned(place, scale, np.frombuffer(numbers, dtype=np.int64).reshape(shape))
+            case ("denominators", numbers, shape):
+                return self._denominators(np.frombuffer(numbers, dtype=np.int64).reshape(shape))
+            case ("denominator", number):
+                return self._denominator(number)
+            case ("system", name):
+                return self._system(name)
+            case ("chosen", place):
+                return self._chosen_denominators(place)
+        return self._opening(key[1])
+
+    def _node(self, place: int) -> Task[Value]:
+        """Numerators of a node."""
+        if place in self.leaves:
+            yield from ()
+            return self.leaves[place]
+        node = self.nodes[place]
+        match node.op:
+            case Op.CONSTANT:
+                return objects(np.array(node.attributes["data"], dtype=object)).reshape(node.shape)
+            case Op.PUBLIC:
+                return objects(self.public[str(node.attributes["name"])])
+            case Op.INDEX:
+                flat = np.frombuffer(node.attributes["flat"], dtype=np.int64)  # type: ignore[arg-type]
+                (value,) = yield from need(("node", node.args[0]))
+                return rearranged(value, lambda part: part.reshape(-1)[flat].reshape(node.shape))
+            case Op.EQUAL | Op.LESS:
+                return (yield from self._compared(place, node))
+            case Op.SELECT:
+                return (yield from self._selected(place, node))
+            case Op.SOLVE:
+                return (yield from self._solved(place, node))
+            case Op.ROUND:
+                return (yield from self._rounded(place, node))
+            case Op.ITERATE:
+                return (yield from self._iterated(place, node))
+            case Op.INNER | Op.LOCAL | Op.STATE:
+                raise CapabilityError(f"no shares were given of {self.known.circuit.express(place, {})!r}", code="missing_leaf")
+        return (yield from self._arithmetic(place, node))
+
+    def _arithmetic(self, place: int, node: Node) -> Task[Value]:
+        form = self.known.forms[place]
+        match node.op:
+            case Op.ADD | Op.SUBTRACT:
+                a, b = yield from need(*(self._on(arg, form.scale, form.denominators) for arg in node.args))
+                return added(self.party, a, b if node.op is Op.ADD else scaled(b, -1))
+            case Op.MULTIPLY:
+                a, b = yield from need(*(("node", arg) for arg in node.args))
+                return (yield from times(self.party, a, b))
+            case Op.DIVIDE:
+                return (yield from self._divided(node))
+            case Op.MATMUL:
+                a, b = yield from need(*(self._uniform(arg) for arg in node.args))
+                shapes = [self.nodes[arg].shape for arg in node.args]
+                a = rearranged(a, lambda part: part.reshape(-1, shapes[0][-1]))
+                b = rearranged(b, lambda part: part.reshape(shapes[1][0], -1))
+                result = yield from matrix_times(self.party, a, b)
+                return rearranged(result, lambda part: part.reshape(node.shape))
+            case Op.SUM:
+                (value,) = yield from need(self._uniform(node.args[0]))
+                return total(value)
+        parts = yield from need(*(self._on(arg, form.scale, self.known.forms[arg].denominators) for arg in node.args))
+        return joined(self.party, self.domain, parts)
+
+    def _on(self, place: int, scale: Fraction, common: Places) -> Hashable:
+        """The task of a node's numerators on a finer scale and over multiples of its denominators."""
+        return ("aligned", place, scale, common.tobytes(), common.shape)
+
+    def _uniform(self, place: int) -> Hashable:
+        """The task of a node's numerators over one denominator for all elements."""
+        form = self.known.forms[place]
+        return self._on(place, form.scale, np.full(form.shape, self.known.denominators.common_of_all(form.denominators)))
+
+    def _below(self, numbers: Places) -> Hashable:
+        """The task of values of denominators."""
+        return ("denominators", numbers.tobytes(), numbers.shape)
+
+    def _aligned(self, place: int, scale: Fraction, common: Places) -> Task[Value]:
+        form = self.known.forms[place]
+        factor = self.known.denominators.quotient(common, form.denominators)
+        value, factors = yield from need(("node", place), self._below(factor))
+        if scale != form.scale:
+            value = scaled(value, int(form.scale / scale))
+        return (yield from times(self.party, value, factors)) if factor.any() else value
+
+    def _divided(self, node: Node) -> Task[Value]:
+        above, below = node.args
+        value, factors = yield from need(("node", above), self._below(self._inverted(self.known.forms[below].denominators)))
+        value = rearranged(value, lambda part: np.broadcast_to(part, node.shape))
+        inverted = reciprocals(self.nodes[below])
+        if inverted is not None:
+            return scaled(value, inverted[1])
+        return (yield from times(self.party, value, factors))
+
+    def _inverted(self, denominators: Places) -> Places:
+        """What a numerator is multiplied by when it is divided by a value over ``denominators``."""
+        return self.known.denominators.product(denominators, self.known.denominators.vanishing(denominators))
+
+    def _denominators(self, numbers: Places) -> Task[Value]:
+        """Values of denominators, one for each element, or one for all where all are the same."""
+        distinct, inverse = np.unique(numbers, return_inverse=True)
+        values: list[Value] = yield from need(*(("denominator", int(number)) for number in distinct))
+        if len(distinct) == 1:
+            return values[0]
+        return rearranged(joined(self.party, self.domain, values), lambda part: part[inverse].reshape(numbers.shape))
+
+    def _denominator(self, number: int) -> Task[Value]:
+        """The product of atoms."""
+        public, hidden = np.array(1, dtype=object), []
+        monomial = self.known.denominators.monomials[number]
+        sources = yield from need(*(atom.source for atom, _ in monomial))
+        for (atom, power), source in zip(monomial, sources, strict=True):
+            value = _element(source, atom)
+            if isinstance(value, Shares):
+                hidden += [value] * power
+            else:
+                public = np.asarray(public * value**power, dtype=object)
+        return scaled((yield from product(self.party, stacked(hidden))), public) if hidden else public
+
+    def _compared(self, place: int, node: Node) -> Task[Value]:
+        """The sign of a difference over a common denominator; 0 where that is 0, as for values that are undefined."""
+        known = self.known.comparisons[place]
+        a, b, sign = yield from need(*(self._on(arg, known.scale, known.common) for arg in node.args), self._below(known.sign))
+        difference = as_shares(self.party, self.domain, added(self.party, a, scaled(b, -1)))
+        if node.op is Op.LESS:
+            signed = yield from times(self.party, difference, sign)
+            return (yield from less_than_zero(self.party, as_shares(self.party, self.domain, signed), known.bits))
+        if not known.sign.any():
+            return (yield from equal_to_zero(self.party, difference, known.bits))
+        divisor = as_shares(self.party, self.domain, sign)
+        equal, undefined = yield from gather([equal_to_zero(self.party, part, known.bits) for part in (difference, divisor)])
+        return added(self.party, equal, scaled((yield from multiply(self.party, equal, undefined)), -1))
+
+    def _selected(self, place: int, node: Node) -> Task[Value]:
+        form = self.known.forms[place]
+        sides = [self._on(arg, form.scale, self.known.forms[arg].denominators) for arg in node.args[1:]]
+        condition, a, b = yield from need(("node", node.args[0]), *sides)
+        return (yield from select(self.party, *(as_shares(self.party, self.domain, value) for value in (condition, a, b))))
+
+    def _chosen_denominators(self, place: int) -> Task[Value]:
+        """Denominators of a SELECT between values with different ones."""
+        node = self.nodes[place]
+        sides = [self._below(self.known.forms[arg].denominators) for arg in node.args[1:]]
+        condition, a, b = yield from need(("node", node.args[0]), *sides)
+        chosen = yield from select(self.party, *(as_shares(self.party, self.domain, value) for value in (condition, a, b)))
+        return rearranged(chosen, lambda part: np.broadcast_to(part, node.shape))
+
+    def _system(self, name: int) -> Task[Solution]:
+        system = self.known.systems[name]
+        places = [system.matrix, *(self.nodes[place].args[1] for place in system.shared + system.known)]
+        values = yield from need(*(self._uniform(place) for place in places))
+        size = self.nodes[system.matrix].shape[0]
+        columns = [rearranged(value, lambda part: part.reshape(size, -1)) for value in values]
+        shared = [as_shares(self.party, self.domain, value) for value in columns[: 1 + len(system.shared)]]
+        known = np.hstack([np.zeros((size, 0), dtype=object), *(value for value in columns if not isinstance(value, Shares))])
+        small = Field.for_bits(system.bits + MASKING)
+        if small.exponent >= self.domain.exponent:
+            solution = yield from self._solution(reduce(beside, shared), known, self.domain)
+            return solution
+        entering = yield from moved(self.party, reduce(beside, shared), system.entry_bits, small)
+        solution = yield from self._solution(entering, known, small)
+        leaving = concatenated([solution.numerators, solution.determinant])
+        numerators, determinant = split((yield from moved(self.party, leaving, system.bits, self.domain)), [solution.numerators.shape, ()])
+        return Solution(numerators, determinant)
+
+    def _solution(self, shared: Shares, known: Any, domain: Field) -> Protocol[Solution]:
+        size = shared.shape[0]
+        solution = yield from solve(self.party, shared[:, :size], shared[:, size:], known, domain)
+        if solution is None:
+            raise _SingularError
+        return solution
+
+    def _solved(self, place: int, node: Node) -> Task[Value]:
+        system = self.known.systems[place]
+        common = self.known.denominators.common_of_all(self.known.forms[system.matrix].denominators)
+        solution, factor = yield from need(("system", system.name), self._below(self._inverted(np.array(common))))
+        nodes = system.shared + system.known
+        before = nodes[: nodes.index(place)]
+        start = sum(self.nodes[other].size for other in before) // node.shape[0]
+        columns = solution.numerators[:, start : start + node.size // node.shape[0]].reshape(node.shape)
+        return (yield from times(self.party, columns, factor))
+
+    def _rounded(self, place: int, node: Node) -> Task[Value]:
+        """The nearest multiple of the node's scale; where it leaves its bounds 0, and all results are marked."""
+        rounding = self.known.roundings[place]
+        result = yield from self._quotients(rounding)
+        if isinstance(result, Shares):
+            return result.reshape(node.shape)
+        if not rounding.precision.bounded or self.known.denominators.vanishing(rounding.monomials).any():
+            self.in_bounds.append(result.inside)
+        return result.values.reshape(node.shape)
+
+    def _opening(self, number: int) -> Task[Shares]:
+        result = yield from self._quotients(self.known.openings[number][0])
+        return result if isinstance(result, Shares) else result.marked(self.party)
+
+    def _quotients(self, rounding: Rounding) -> Task[Shares | Quotients]:
+        values = yield from need(*(("node", part.place) for part in rounding.parts))
+        numerators = concatenated(
+            [
+                as_shares(self.party, self.domain, value).reshape((-1,))[part.elements].scaled(part.factor)
+                for part, value in zip(rounding.parts, values, strict=True)
+            ]
+        )
+        if rounding.exact:
+            return numerators
+        denominators = yield from need(*(("denominator", number) for number in rounding.monomials))
+        divisors = scaled(joined(self.party, self.domain, denominators), rounding.divisor)
+        halves = rearranged(divisors, lambda part: part[rounding.which])
+        numerators = numerators.scaled(2) + as_shares(self.party, self.domain, halves)
+        if isinstance(divisors, Shares):
+            return (yield from floor_quotients(self.party, numerators, divisors.scaled(2), rounding.which, rounding.precision))
+        return (yield from public_quotients(self.party, numerators, (2 * divisors)[rounding.which], rounding.precision))
+
+    def _iterated(self, place: int, node: Node) -> Task[Value]:
+        body, times_at_most = node.attributes["body"], node.attributes["times"]
+        names = str(node.attributes["names"]).split()
+        assert isinstance(body, Circuit) and isinstance(times_at_most, int)
+        carried = [name for name in names if name in body.outputs]
+        values = yield from need(*(("node", arg) for arg in node.args))
+        state = {name: as_shares(self.party, self.domain, value) for name, value in zip(names, values, strict=True)}
+        wanted: list[Hashable] = [("node", body.outputs[name].node) for name in (*carried, "done")]
+        done, count = 0, 0
+        while not done and count < times_at_most:
+            leaves = {at: state[str(inside.attributes["name"])] for at, inside in enumerate(body.nodes) if inside.op is Op.STATE}
+            execution = _Execution(self.known.bodies[place], self.domain, leaves, self.public, self.party)
+            *results, flag = yield from execution.run(wanted)
+            state |= {name: as_shares(self.party, self.domain, value) for name, value in zip(carried, results, strict=True)}
+            self.in_bounds += execution.in_bounds
+            done, count = int((yield from open_masked(as_shares(self.party, self.domain, flag)))), count + 1
+        form, forms = self.known.forms[place], self.known.bodies[place].forms
+        flat = [scaled(state[name], int(forms[body.outputs[name].node].scale / form.scale)) for name in carried]
+        flags = np.array([done, count], dtype=object) * int(1 / form.scale)
+        return joined(self.party, self.domain, [*flat, flags])
+
+
+def _element(value: Value | Solution, atom: Atom) -> Value:
+    if isinstance(value, Solution):
+        return value.determinant
+    return rearranged(value, lambda part: part.reshape(-1)[atom.element])

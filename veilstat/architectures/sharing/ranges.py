@@ -1,0 +1,110 @@
+"""What is public about every value of a circuit on shares: scales, bounds, denominators, and the sizes of divisions.
+
+From it follows the field in which nothing can ever wrap. Servers compute along it, and plans count bytes by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from veilstat.language.circuit import Circuit
+
+from .division import Precision
+from .field import Field
+from .rational import Denominators, Form, Places
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """Both sides on one scale over denominators ``common``; their difference times ``sign`` has ``bits``."""
+
+    scale: Fraction
+    common: Places
+    sign: Places
+    bits: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Elements of one node, and the integer that their numerators are multiplied by."""
+
+    place: int
+    elements: npt.NDArray[np.int64]
+    factor: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rounding:
+    """Values factor * numerator / (divisor * M), half up: floor((2 factor numerator + divisor M) / (2 divisor M)).
+
+    ``monomials`` are the distinct denominators M, ``which`` says for each element of all parts which is its own.
+    """
+
+    parts: tuple[Part, ...]
+    divisor: int
+    monomials: tuple[int, ...]
+    which: npt.NDArray[np.int64]
+    precision: Precision
+
+    @property
+    def exact(self) -> bool:
+        """Whether every value is an integer in range as it is."""
+        return self.divisor == 1 and self.monomials == (0,) and self.precision.bounded
+
+    def joined(self, other: Rounding) -> Rounding:
+        """Both at once, over the same denominators."""
+        precision = replace(
+            self.precision,
+            numerator=max(self.precision.numerator, other.precision.numerator),
+            divisor=max(self.precision.divisor, other.precision.divisor),
+        )
+        return Rounding(self.parts + other.parts, self.divisor, self.monomials, np.concatenate([self.which, other.which]), precision)
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """SOLVE nodes with one matrix that are solved at once, those with shared right sides first.
+
+    ``bits`` is the length of the numerators and the determinant, ``entry_bits`` that of the matrix and right sides:
+    it is solved over the smallest field that they fit, since products of matrices are what takes longest.
+    """
+
+    matrix: int
+    shared: tuple[int, ...]
+    known: tuple[int, ...]
+    entry_bits: int
+    bits: int
+
+    @property
+    def name(self) -> int:
+        """The first of its nodes."""
+        return min(self.shared + self.known)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranges:
+    """All that servers need to know of a circuit, by place of node.
+
+    ``openings`` are rounded values and their positions in the vector of the cut; ``bits`` is the length of the longest
+    integer, masks included.
+    """
+
+    circuit: Circuit
+    denominators: Denominators
+    forms: Mapping[int, Form]
+    comparisons: Mapping[int, Comparison]
+    roundings: Mapping[int, Rounding]
+    systems: Mapping[int, System]
+    bodies: Mapping[int, Ranges]
+    openings: tuple[tuple[Rounding, npt.NDArray[np.int64]], ...]
+    bits: int
+
+    @property
+    def field(self) -> Field:
+        """The smallest field that everything fits."""
+        return Field.for_bits(self.bits)

@@ -1,0 +1,94 @@
+"""Three servers that compute on the owners' totals and open the answer alone (replicated sharing)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from veilstat.architectures.interface import Released
+from veilstat.language.cut import Cut, entering
+from veilstat.language.step import Arrays
+from veilstat.protocol.faults import Fault, ProtocolError
+
+from .analysis import ranges
+from .araki16 import Shares
+from .dealing import Dealing, Elements, replicated
+from .division import OUT_OF_RANGE, UNDEFINED
+from .execute import execute
+from .field import Field
+from .prss import Party, Prss
+from .ranges import Ranges
+from .schemes import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """Replicated sharing among three servers, which compute on the owners' totals and open the answer alone.
+
+    A server's part of the answer is a byte that says whether every system had a unique solution, and its own component
+    of every opened integer.
+    """
+
+    cut: Cut
+
+    @property
+    def field(self) -> Field:
+        """The prime field in which nothing of the step can wrap."""
+        return _ranges(self.cut).field
+
+    @property
+    def dealing(self) -> Dealing:
+        return replicated(self.field)
+
+    @property
+    def inward(self) -> Cut:
+        return _entering(self.cut)
+
+    @property
+    def result_bytes(self) -> int:
+        return 1 + self.cut.size * self.field.element_bytes
+
+    @property
+    def largest(self) -> int:
+        return LARGEST_LAYER
+
+    def program(self, place: Place, components: tuple[Elements, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
+        party = Party(place.index, Prss(place.own_key, place.previous_key))
+        own, previous = (self.inward.unflatten(component) for component in components)
+        leaves = {node: Shares(self.field, own[node], previous[node]) for node in own}
+        executed = yield from execute(_ranges(self.cut), leaves, public, party)
+        return bytes((executed.solvable,)) + self.field.to_bytes(executed.values.own)
+
+    def combine(self, survivors: tuple[str, ...], parts: list[bytes]) -> Released:
+        field, shape = self.field, (self.cut.size,)
+        total = field.encode(np.zeros(shape, dtype=object))
+        for part in parts:
+            total = field.add(total, field.from_bytes(part[1:], shape))
+        values = np.array([_marked(int(value)) for value in field.decode(total)] + [None], dtype=object)[:-1]
+        return Released(values, survivors, all(part[0] == 1 for part in parts))
+
+
+LARGEST_LAYER = 1 << 28
+
+
+def _marked(value: int) -> Any:
+    if value == OUT_OF_RANGE:
+        raise ProtocolError(
+            Fault("RangeError", "out_of_range", "an answer exceeds 2^128 units of its resolution, or an iteration left its bounds")
+        )
+    return math.nan if value == UNDEFINED else value
+
+
+@lru_cache(maxsize=64)
+def _ranges(cut: Cut) -> Ranges:
+    return ranges(cut)
+
+
+@lru_cache(maxsize=64)
+def _entering(cut: Cut) -> Cut:
+    return entering(cut)
