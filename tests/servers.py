@@ -27,6 +27,9 @@ SERVERS = ("compute1", "compute2", "compute3")
 STUDY = """
 architecture = "sharing"
 
+[sharing]
+open = "estimate"
+
 [schema]
 max_rows = 1000
 

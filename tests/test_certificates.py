@@ -8,11 +8,13 @@ from cryptography import x509
 from typer.testing import CliRunner
 
 import veilstat as vs
-from tests.servers import SERVERS, make_study
+from tests.servers import ROOT, SERVERS, make_study
 from veilstat.platform.cli import app
 from veilstat.platform.identity_file import read_identity
 from veilstat.platform.roster_file import read_roster, write_roster
 from veilstat.platform.server import FACTORIES, run_server
+from veilstat.platform.server_file import load_server
+from veilstat.platform.study_file import load_addresses, load_definition
 from veilstat.transports.connection import Timeouts
 
 PARTIES = {
@@ -172,3 +174,11 @@ def test_an_address_in_use_is_named(folder):
 def test_timeouts_are_checked(seconds):
     with pytest.raises(ValueError, match="seconds"):
         Timeouts(idle=seconds)
+
+
+def test_the_example_has_every_option_at_its_default():
+    for name in SERVERS:
+        config = load_server(ROOT / f"examples/servers/{name}.toml")
+        assert (config.party, config.timeouts, config.listen, config.uploads) == (name, Timeouts(), None, None)
+        assert config.identity == ROOT / f"examples/servers/private/{name}.pem"
+    assert set(load_addresses(ROOT / "examples/servers/study.toml")) == set(load_definition(ROOT / "examples/servers/study.toml").servers)
