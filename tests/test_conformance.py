@@ -27,7 +27,13 @@ PROTECTING = {
     "sharing_sealed": lambda: Sharing(open="estimate"),
     "masking_none_colludes": lambda: Masking(colluding=0, min_owners=2),
 }
-ALL = {**PROTECTING, "clear": Clear, "toy": lambda: ToyArithmetic(64)}
+ALL = {
+    **PROTECTING,
+    "sharing_rows": lambda: Sharing(entry="rows"),
+    "sharing_rows_sealed": lambda: Sharing(entry="rows", open="estimate"),
+    "clear": Clear,
+    "toy": lambda: ToyArithmetic(64),
+}
 IDS = [f"{query.name}-{place}" for place, query in enumerate(conformance.queries())]
 
 

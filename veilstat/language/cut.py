@@ -24,6 +24,8 @@ _Form: TypeAlias = "dict[tuple[int, int], Fraction | None]"
 """A linear form of elements (node, element); None for a coefficient that is known only when the step runs."""
 
 _MOST_FORMS = 1 << 12
+SEALING = frozenset({Op.EQUAL, Op.LESS, Op.SELECT, Op.ROUND, Op.ITERATE, Op.SOLVE, Op.DIVIDE})
+"""Operations behind which a total does not follow from what is opened."""
 _PRIME = (1 << 61) - 1
 
 
@@ -86,6 +88,11 @@ class Cut:
     def bits(self) -> int:
         """Bits of the widest field: every total fits in a ring of this width."""
         return max(((high - low).bit_length() for low, high in zip(self.lower, self.upper, strict=True)), default=1)
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether answers are opened in place of some of the totals that they follow from."""
+        return any(opening.resolution is not None or self.circuit.nodes[opening.node].op in SEALING for opening in self.openings)
 
     @property
     def solves(self) -> bool:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from fractions import Fraction
 
 from .circuit import Op
-from .cut import Cut
+from .cut import SEALING, Cut
 
 
 class NoiseSite(StrEnum):
@@ -50,7 +50,7 @@ def disclosures(
     for opening in cut.openings:
         stop = start + len(opening.elements)
         low, high = min(cut.lower[start:stop]), max(cut.upper[start:stop])
-        formula = cut.circuit.express(opening.node, levels)
+        formula = _named(cut, opening.node, cut.circuit.express(opening.node, levels))
         count = stop - start
         found.append(Disclosure(step, formula, count, (high - low).bit_length(), low, high, opening.resolution, recipients, at_most))
         start = stop
@@ -62,3 +62,15 @@ def disclosures(
     if cut.iterates and computing:
         found.append(Disclosure(step, "how many iterations ran", 1, 32, 0, (1 << 32) - 1, None, everybody, at_most, control=True))
     return tuple(found)
+
+
+def _named(cut: Cut, place: int, formula: str) -> str:
+    """An answer that servers compute goes by its name; how it is computed is too long to be read."""
+    names = [name for name, output in cut.circuit.outputs.items() if output.node == place]
+    if not names or (cut.circuit.nodes[place].op not in SEALING and cut.circuit.nodes[place].scale is not None):
+        return formula
+    short = formula if len(formula) <= _LONGEST else formula[: _LONGEST - 1] + "…"
+    return f"{names[0]}: {short}"
+
+
+_LONGEST = 36

@@ -39,7 +39,7 @@ def sections(plan: Plan) -> list[tuple[str, list[str]]]:
         (OPENS, _opens(plan)),
         (
             "What can be inferred besides",
-            [*plan.inferences, "who contributed, when, and the sizes of messages; no differential privacy is applied"],
+            [*_inferences(plan), "who contributed, when, and the sizes of messages; no differential privacy is applied"],
         ),
         ("What it costs", _costs(plan)),
         ("What the resolution costs", _resolution(plan) or ["nothing: the columns used are whole numbers or levels"]),
@@ -64,16 +64,28 @@ def _opens(plan: Plan) -> list[str]:
     recipients = " and ".join(f"the {name}" for name in plan.trust.recipients)
     verb = "learns" if len(plan.trust.recipients) == 1 else "learn"
     count = f"{total:,} number{'s' * (total != 1)}" + (", at most" if most > 1 else "")
-    return [f"{recipients} {verb} {count}, totals over the owners who contribute, and nothing else:"]
+    what = (
+        "computed over the owners who contribute"
+        if any(step.cut.is_sealed for step in plan.steps)
+        else "totals over the owners who contribute"
+    )
+    return [f"{recipients} {verb} {count}, {what}, and nothing else:"]
+
+
+def _inferences(plan: Plan) -> tuple[str, ...]:
+    if any(step.cut.is_sealed for step in plan.steps):
+        return ("what follows from these numbers; the totals behind them stay unknown to everybody",)
+    return plan.inferences
 
 
 def _costs(plan: Plan) -> list[str]:
     most = any(step.at_most > 1 for step in plan.steps)
-    lines = [
-        f"{plan.rounds:,} rounds{', at most' if most else ''}; {size(plan.bytes_per_owner)} sent and received by each owner{', at most' if most else ''}"
-    ]
+    bound = ", at most" if most else ""
+    lines = [f"{plan.rounds:,} round{'s' * (plan.rounds != 1)}{bound}; {size(plan.bytes_per_owner)} sent and received by each owner{bound}"]
+    if plan.definition.keeps_rows:
+        lines = ["owners uploaded their rows before and may be offline"]
     for step in plan.steps:
-        lines.append(f"step {step.label}: {_ring_reason(step, plan)}")
+        lines += [f"step {step.label}: {words}" for words in step.cost.passage() or (_ring_reason(step, plan),)]
     return lines
 
 

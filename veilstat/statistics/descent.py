@@ -128,7 +128,7 @@ class Descent:
             at_most=self.settings.max_iterations,
             final=("current",),
         )
-        final = Step("fit", self._fit_contribution, lambda totals, public: totals, public={"current": descend.state["current"]})
+        final = Step("fit", self._fit_contribution, self._fit, public={"current": descend.state["current"]})
         return (scaling, descend, final)
 
     def run(self) -> Generator[Request, Opened, Fit]:
@@ -188,10 +188,10 @@ class Descent:
         return {"gradient": fractions.inner(residual)}
 
     def _fit_contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-        _, residual, linear = self._residual(rows, public["current"])
         if self.loss == "linear":
-            scaled = residual * (1 / self._response_scale)
-            return {"loss": scaled.inner(scaled)}
+            x, y = self._fractions(rows)
+            return {"xx": x.inner(x), "xy": x.inner(y), "yy": y.inner(y)}
+        _, _, linear = self._residual(rows, public["current"])
         weight = rows.all_present(self.design.used)
         _, y = self.design.trace(rows)
         top = Fraction(max(abs(linear.node.bounds.low), abs(linear.node.bounds.high))) * linear.node.scale + 1  # type: ignore[union-attr, operator]
@@ -202,15 +202,27 @@ class Descent:
         return {"loss": (loss - linear * y).total(), "information": (x * spread).inner(x)[self._upper()]}
 
     def _residual(self, rows: Trace, coefficients: Value) -> tuple[Value, Value, Value]:
-        x, y = self.design.trace(rows)
-        fractions = x * [Fraction(1, 2**bits) for bits in self._widths()]
+        fractions, y = self._fractions(rows)
         linear = fractions @ coefficients
         if self.loss == "linear":
             return fractions, linear - y * self._response_scale, linear
         predicted = linear.apply("logistic", LATTICE, Fraction(0), Fraction(1)) * rows.all_present(self.design.used)
         return fractions, predicted - y, linear
 
+    def _fractions(self, rows: Trace) -> tuple[Value, Value]:
+        """f, in [0, 1], and the response's integer."""
+        x, y = self.design.trace(rows)
+        return x * [Fraction(1, 2**bits) for bits in self._widths()], y
+
     # what follows from the totals
+
+    def _fit(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
+        """The squared residuals at the last coefficients, one number, which owners evaluate; or what they added up."""
+        if self.loss == "logistic":
+            return dict(totals)
+        coefficients = public["current"] * (1 / self._response_scale)
+        crossed = coefficients @ (totals["xx"] @ coefficients) - (totals["xy"] @ coefficients) * 2
+        return {"loss": crossed + totals["yy"]}
 
     def _descend(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
         raw, n = totals["gradient"], public["n"]

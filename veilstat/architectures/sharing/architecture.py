@@ -121,7 +121,7 @@ class Sharing:
             + ", and no compute server",
             "not defended: a server or owner that deviates from the protocol, and owners that lie about their own data",
         )
-        return Trust(threshold, colluding, words, ("analyst",), ("compute servers",) if self._multiplies else ())
+        return Trust(threshold, colluding, words, ("analyst",), ("servers",) if self._multiplies else ())
 
     def describe(self) -> Mapping[str, str | int]:
         return {
@@ -137,13 +137,14 @@ class Sharing:
     def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
         servers = self.compute_servers(owners)
         scheme = self._scheme(cut, len(servers))
+        analyst_receives = len(servers) * part_size(owners, scheme.result_bytes)
         if self.entry is Entry.ROWS:
-            return StepCost(dict.fromkeys(owners, ()), PUBLIC_KEY_BYTES, len(servers) * part_size(owners, scheme.result_bytes))
+            return StepCost(dict.fromkeys(owners, ()), PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
         length = scheme.inward.size
         sent = tuple(
             RoundCost(SHARE, share_size(scheme.dealing.payload_bytes(place, length)), 0, server) for place, server in enumerate(servers)
         )
-        return StepCost(dict.fromkeys(owners, sent), PUBLIC_KEY_BYTES, len(servers) * part_size(owners, scheme.result_bytes))
+        return StepCost(dict.fromkeys(owners, sent), PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
 
     def announce(self, random: Random) -> tuple[bytes, bytes]:
         pair = KeyPair.generate(random)

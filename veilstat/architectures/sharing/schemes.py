@@ -46,6 +46,10 @@ class Scheme(Protocol):
         """Bytes above which a message between servers is refused."""
         ...
 
+    def passage(self) -> tuple[str, ...]:
+        """How numbers travel between owners and servers, in words; () where a ring's width says it."""
+        ...
+
     def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
         """What a server computes on its components of the owners' total, or on its parts of the owners' uploads: it
         yields what goes to the next server, receives what the previous one sent, and returns its part of the answer.
@@ -79,6 +83,9 @@ class Added:
     @property
     def largest(self) -> int:
         return 0
+
+    def passage(self) -> tuple[str, ...]:
+        return ()
 
     def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
         yield from ()

@@ -25,6 +25,8 @@ from .field import Field
 from .prss import Party, Prss
 from .ranges import Ranges
 from .schemes import Place
+from .traffic import traffic
+from .uploads import UPLOAD_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,13 @@ class Sealed:
     def largest(self) -> int:
         return LARGEST_LAYER
 
+    def passage(self) -> tuple[str, ...]:
+        between = traffic(_ranges(self.cut))
+        return (
+            f"{self.inward.size:,} totals of each owner travel as shares modulo the prime 2^{self.field.exponent} - 1, in which no number on the way can wrap",
+            f"each server sends at most {between.rounds:,} messages to the next, {between.payload:,} bytes",
+        )
+
     def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))
         own, previous = (self.inward.unflatten(component) for component in inputs)
@@ -80,6 +89,12 @@ class Sealed:
 @dataclass(frozen=True, slots=True)
 class SealedRows(Sealed):
     """The same on rows that owners uploaded before: ``inputs`` are this server's parts of their uploads."""
+
+    def passage(self) -> tuple[str, ...]:
+        return (
+            f"rows stay shared modulo 2^{UPLOAD_BITS}; their totals go on modulo the prime 2^{self.field.exponent} - 1, in which no number on the way can wrap",
+            "servers know how many rows each owner uploaded, to an eighth; the length of their messages follows from that",
+        )
 
     def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))
