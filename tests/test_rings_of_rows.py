@@ -7,7 +7,7 @@ import pytest
 
 from tests.sharing import compute, integers, opened, parties, run
 from veilstat.architectures.sharing.araki16 import Shares, matmul, multiply, reconstruct
-from veilstat.architectures.sharing.conversion import signs, to_field, upper_half, widened, wraps
+from veilstat.architectures.sharing.conversion import divided, signs
 from veilstat.architectures.sharing.field import Field
 from veilstat.architectures.sharing.ring import NARROW, WIDE, RingDomain, narrowed
 from veilstat.architectures.sharing.rounds import run_three
@@ -34,6 +34,8 @@ def test_arithmetic_is_that_of_integers(bits):
     table = ring.multiply(ring.encode(a[:40, None]), ring.encode(b[None, :40]))
     assert ring.decode(table).tolist() == signed(a[:40, None] * b[None, :40]).tolist()
     assert ring.decode(ring.multiply(ring.encode(np.int64(-3)), ring.encode(np.int64(5)))).tolist() == -15
+    single = [ring.encode(np.array(value, dtype=object)) for value in (half - 1, -half)]
+    assert ring.decode(ring.subtract(*single)).tolist() == ring.decode(ring.add(*single)).tolist() == -1
     for axis in (0, 1, None):
         assert (
             ring.decode(ring.sum(ring.encode(a[:60].reshape(6, 10)), axis)).tolist()
@@ -69,29 +71,33 @@ def test_shared_products_cost_one_element_for_each_output(ring):
 @pytest.mark.parametrize("field", [FIELD, Field(607)])
 def test_totals_enter_the_field_exactly_up_to_the_last_bit(ring, most, field):
     values = [value for value in edges(ring.bits) if 2 * abs(value) < field.order]
-    ended = run(lambda party, x: to_field(party, x, field), ring, values)
+    ended = run(lambda party, x: divided(party, x, 0, field), ring, values)
     assert opened(field, ended.results).tolist() == values
     assert ended.rounds == most
 
 
-def test_rings_are_widened_and_halved_exactly():
-    ended = run(widened, NARROW, edges(64))
-    assert opened(WIDE, ended.results).tolist() == edges(64)
-    ended = run(upper_half, WIDE, edges(128))
-    assert opened(NARROW, ended.results).tolist() == [value >> 64 for value in edges(128)]
-    assert opened(NARROW, [narrowed(shares) for shares in run(lambda p, x: multiply(p, x, x), WIDE, [3, -(2**40)]).results]).tolist() == [
-        9,
-        0,
-    ]
+@pytest.mark.parametrize("places", [0, 1, 17, 31, 32, 63, 64, 65, 87, 127])
+@pytest.mark.parametrize(("ring", "target"), [(NARROW, NARROW), (NARROW, WIDE), (WIDE, NARROW), (WIDE, WIDE), (WIDE, FIELD)])
+def test_division_by_powers_of_two_is_exact(ring, target, places):
+    if places >= ring.bits:
+        return
+    values = [value for value in edges(ring.bits) if -(1 << 63) <= value >> places < 1 << 63]
+    ended = run(lambda party, x: divided(party, x, places, target), ring, values)
+    assert opened(target, ended.results).tolist() == [value >> places for value in values]
+    assert ended.rounds == (10 if ring == NARROW else 11)
 
 
 def test_every_number_of_wraps_is_counted():
-    largest = np.array([2**64 - 1], dtype=np.uint64)
-    for parts, expected in (((0, 0, 5), 0), ((2**64 - 1, 1, 0), 1), ((0, 2**63, 2**63), 1), ((2**64 - 1, 2**64 - 1, 2**64 - 1), 2)):
-        arrays = [largest - largest + np.uint64(part) for part in parts]
+    for parts in ((0, 0, 5), (2**64 - 1, 1, 0), (0, 2**63, 2**63), (2**64 - 1, 2**64 - 1, 2**64 - 1), (2**63 - 1, 2**63, 0)):
+        arrays = [np.array([part], dtype=np.uint64) for part in parts]
         dealt = [Shares(NARROW, arrays[index], arrays[index - 1]) for index in range(3)]
-        ended = run_three(wraps(party, dealt[party.index], FIELD) for party in parties())
-        assert opened(FIELD, ended.results).tolist() == [expected]
+        ended = run_three(divided(party, dealt[party.index], 0, FIELD) for party in parties())
+        assert opened(FIELD, ended.results).tolist() == [(sum(parts) + 2**63) % 2**64 - 2**63]
+
+
+def test_wide_shares_serve_as_narrow_ones():
+    ended = run(lambda party, x: multiply(party, narrowed(x), narrowed(x)), WIDE, [3, -5, 2**40])
+    assert opened(NARROW, ended.results).tolist() == [9, 25, 0]
 
 
 @pytest.mark.parametrize("bits", [1, 2, 6, 9, 15, 20, 31, 32, 40, 63])

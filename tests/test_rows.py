@@ -1,13 +1,19 @@
 """Totals of real statistics on shared rows, against evaluation of the same circuit on the rows in the clear."""
 
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import veilstat as vs
 from tests.rows import Pooled, totals_of, uploaded
-from veilstat.language.circuit import Op
+from veilstat.architectures.sharing import row_totals as row_totals_module
+from veilstat.architectures.sharing.polynomials import Factor, Polynomial, Term
+from veilstat.language.bounds import objects
+from veilstat.language.circuit import Op, Output
 from veilstat.language.evaluate import evaluate
+from veilstat.language.trace import Trace
 from veilstat.testing.tables import small_schema, small_tables
 
 SCHEMA = small_schema()
@@ -106,9 +112,95 @@ def test_totals_beyond_64_bits_need_the_wide_ring_and_are_exact_there():
     assert error.value.code == "narrow_ring"
 
 
-def test_every_row_at_its_upper_bound_overflows_nothing():
-    schema = vs.Schema(vs.Integer("x", lower=0, upper=2**22), vs.Integer("y", lower=0, upper=2**22), max_rows=2**17)
-    tables = {"only": pd.DataFrame({"x": [2**22] * 2**17, "y": [2**22] * 2**17})}
+@pytest.mark.parametrize(("top", "bits"), [(2**22, 63), (2**23 - 1, 64), (2**23, 65)])
+def test_every_row_at_its_upper_bound_overflows_nothing(top, bits):
+    schema = vs.Schema(vs.Integer("x", lower=0, upper=top), vs.Integer("y", lower=0, upper=top), max_rows=2**17)
+    tables = {"only": pd.DataFrame({"x": [top] * 2**17, "y": [top] * 2**17})}
     circuit = steps_of(vs.Covariance(("x", "y")), schema, 1)[0]
-    assert max(node.bits for node in circuit.nodes if node.op is Op.INNER) == 63
-    check(vs.Covariance(("x", "y")), schema, tables, uploaded(schema, tables, ("x", "y"), padding=0))
+    assert max(node.bits for node in circuit.nodes if node.op is Op.INNER) == bits
+    check(vs.Covariance(("x", "y")), schema, tables, uploaded(schema, tables, ("x", "y"), bits=64 if bits <= 64 else 128, padding=0))
+    if bits > 64:
+        with pytest.raises(vs.CapabilityError):
+            totals_of(circuit, uploaded(schema, tables, ("x", "y"), bits=64, padding=0))
+
+
+def test_polynomials_know_what_indicators_and_presence_absorb():
+    a, b, c = (
+        Polynomial.of(Factor(place, frozenset(("", name)), indicator))
+        for place, name, indicator in ((1, "x", True), (2, "x", False), (3, "y", False))
+    )
+    present = Polynomial({Term((), frozenset(("", "x"))): 1})
+    assert (a * a).terms == a.terms
+    assert (b * b).terms != b.terms
+    assert (a * present).terms == a.terms
+    assert (c * present).terms != c.terms
+    assert ((a + b) * (a - b) * present + b * b).terms == a.terms
+    assert (6 * a - 9 * b).content == 3
+    assert (6 * a - 9 * b).divided(3).terms == (2 * a - 3 * b).terms
+    assert Polynomial({}).content == 1
+
+
+@pytest.mark.parametrize("query", ["covariance with missing values", "histogram", "interactions", "mean listwise"])
+def test_rows_are_computed_in_pieces_of_any_size(query, monkeypatch):
+    monkeypatch.setattr(row_totals_module, "MOST_ROWS", 7)
+    check(QUERIES[query], SCHEMA, TABLES, uploaded(SCHEMA, TABLES, FILLED))
+
+
+def test_levels_of_one_column_are_never_multiplied():
+    """No row has two levels, so such products cost nothing and the total of a square is linear."""
+    rows = Trace(SCHEMA, 3)
+    one, other = (rows.column("region").equal(code) for code in (1, 2))
+    total = (one * other * rows.column("age")).total()
+    circuit = rows.finish({"nothing": Output(total.index), "square": Output((one * one).total().index)})
+    values, run = totals_of(circuit, uploaded(SCHEMA, TABLES, FILLED))
+    expected = evaluate(circuit, tuple(values), rows=Pooled(SCHEMA, TABLES), inputs={}, known={})
+    assert all(int(values[place]) == int(expected[place]) for place in values)
+    assert run.rounds == 11
+
+
+def test_comparisons_between_columns_and_at_every_code():
+    schema = vs.Schema(vs.Integer("a", lower=0, upper=5), vs.Integer("b", lower=-3, upper=9, step=3), max_rows=64)
+    pairs = [(a, b) for a in range(6) for b in (-3, 0, 3, 6, 9)]
+    tables = {"only": pd.DataFrame({"a": [a for a, _ in pairs] + [None], "b": [b for _, b in pairs] + [9]})}
+    rows = Trace(schema, 1)
+    a, b = rows.column("a"), rows.column("b")
+    conditions = [
+        a.less(b),
+        b.less(a),
+        a.equal(b),
+        a.equal([0, 1, 5, 6, -1]),
+        a.less([0, 1, 5, 6]),
+        a.less(Fraction(5, 2)),
+        a.equal(Fraction(1, 2)),
+    ]
+    chosen = a.less(3).select(a * 2, b - 7)
+    outputs = {str(place): Output(value.total().index) for place, value in enumerate([*conditions, chosen, chosen * b])}
+    circuit = rows.finish(outputs)
+    for complete in ((), ("b",)):
+        values, _ = totals_of(circuit, uploaded(schema, tables, complete))
+        expected = evaluate(circuit, tuple(values), rows=Pooled(schema, tables), inputs={}, known={})
+        assert [value.tolist() for value in values.values()] == [objects(expected[place]).tolist() for place in values]
+
+
+def test_what_is_not_arithmetic_on_rows_is_refused():
+    rows = Trace(SCHEMA, 3)
+    circuit = rows.finish({"x": Output((rows.column("age").apply("cosine", Fraction(1, 2**40), Fraction(0), Fraction(1))).total().index)})
+    with pytest.raises(vs.CapabilityError) as error:
+        totals_of(circuit, uploaded(SCHEMA, TABLES, FILLED, bits=128))
+    assert error.value.code == "not_on_rows"
+
+
+def chi_square(payloads):
+    digits = np.bincount(np.frombuffer(b"".join(payloads), dtype=np.uint8), minlength=256)
+    return ((digits - digits.sum() / 256) ** 2 / (digits.sum() / 256)).sum()
+
+
+@pytest.mark.parametrize("query", ["covariance with missing values", "histogram"])
+def test_what_a_server_receives_is_uniform_whatever_the_rows_hold(query):
+    constant = {owner: frame.assign(age=18, bmi=np.nan, bp=45.0, region="coast", smoker=0, female=9) for owner, frame in TABLES.items()}
+    circuit = steps_of(QUERIES[query], SCHEMA, 3)[0]
+    for tables in (TABLES, constant):
+        _, run = totals_of(circuit, uploaded(SCHEMA, tables))
+        for received in run.received:
+            assert sum(map(len, received)) > 5000
+            assert chi_square(received) < 255 + 6 * np.sqrt(2 * 255)

@@ -1,56 +1,71 @@
-"""Exact changes of domain for rows: comparisons, wider and narrower rings, and totals into the field.
+"""Exact changes of domain for rows: comparisons, division by powers of two, wider rings, and totals into the field.
 
 The three components of a sharing modulo 2^k are integers, each known to two servers, hence shared as bits without a
-message. Their sum exceeds the value by 2^k once or twice or not at all; a carry-save step and a prefix of carries
-tell how often. Nothing is opened and nothing depends on spare bits, so every result is exact.
+message. Adding them as bits (carry-save, then a prefix of carries) shows what is carried over any place: what
+rounding each component by itself has lost there, and at the top how often the sum has passed 2^k. Nothing is opened
+and nothing depends on spare bits, so every result is exact.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from .araki16 import Domain, Elements, Shares, component, constant, multiply, stacked
 from .prss import Party
-from .ring import NARROW, WIDE, narrowed, upper_words
+from .ring import RingDomain, narrowed
 from .rounds import SERVERS, Protocol
 from .words import WORD, WORDS, above, bit, carries, shifted_left, to_arithmetic
 
 
-def wraps(party: Party, shares: Shares, target: Domain) -> Protocol[Shares]:
-    """How often the components' sum reaches a multiple of their ring's order, 0 to 2, as shares of ``target``.
-
-    10 rounds modulo 2^64, 11 modulo 2^128.
-    """
-    width = shares.domain.element_bytes * 8
-    words = Shares(WORDS, _words(shares.own), _words(shares.previous))
-    _, majority, carried = yield from _summed(party, words, width)
-    tops = stacked([bit(majority, width - 1), bit(carried, width - 1)])
-    return (yield from to_arithmetic(party, target, tops)).total(axis=0)
+def everywhere(party: Party, domain: Domain, integer: int, shape: tuple[int, ...]) -> Shares:
+    """One public integer as a sharing of any shape; it is encoded once."""
+    single = constant(party, domain, np.array(integer, dtype=object))
+    return single.rearranged(lambda part: np.broadcast_to(part, shape))
 
 
-def to_field(party: Party, totals: Shares, target: Domain) -> Protocol[Shares]:
-    """Signed integers of a ring as the same integers in another domain; as many rounds as ``wraps``."""
-    order = totals.domain.order
-    positive = totals + constant(party, totals.domain, np.full(totals.shape, order >> 1, dtype=object))
-    times = yield from wraps(party, positive, target)
-    summed = Shares(target, *(target.encode(_unsigned(part)) for part in (positive.own, positive.previous)))
-    return summed - times.scaled(order) - constant(party, target, np.full(totals.shape, order >> 1, dtype=object))
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """The components of a sharing added as bits, modulo 2^width; ``positive`` is what they were after an offset for the sign."""
+
+    positive: Shares
+    total: Shares
+    majority: Shares
+    carried: Shares
+
+    @property
+    def width(self) -> int:
+        return self.positive.domain.element_bytes * 8
+
+    def over(self, place: int) -> Shares:
+        """Two bits for each element whose sum is what is carried from below ``place`` over it."""
+        return stacked([bit(self.majority, place - 1), bit(self.carried, place - 1)])
 
 
-def widened(party: Party, shares: Shares) -> Protocol[Shares]:
-    """Signed integers modulo 2^64 as the same integers modulo 2^128; 10 rounds."""
-    offset = np.full(shares.shape, 1 << 63, dtype=np.uint64)
-    positive = shares + constant(party, NARROW, offset)
-    times = yield from wraps(party, positive, WIDE)
-    summed = Shares(WIDE, WIDE.encode(positive.own), WIDE.encode(positive.previous))
-    return summed - times.scaled(1 << WORD) - constant(party, WIDE, offset)
+def summed(party: Party, shares: Shares) -> Protocol[Sum]:
+    """Signed integers plus half of the ring's order, as bits; 2 + log2(bits of the ring) rounds."""
+    positive = shares + everywhere(party, shares.domain, shares.domain.order >> 1, shares.shape)
+    words = Shares(WORDS, _words(positive.own), _words(positive.previous))
+    total, majority, carried = yield from _added(party, words, shares.domain.element_bytes * 8)
+    return Sum(positive, total, majority, carried)
 
 
-def upper_half(party: Party, shares: Shares) -> Protocol[Shares]:
-    """floor(x / 2^64) of signed integers modulo 2^128, modulo 2^64: an exact division at no cost in bits; 10 rounds."""
-    times = yield from wraps(party, narrowed(shares), NARROW)
-    return upper_words(shares) + times
+def quotient(party: Party, dividend: Sum, places: int, target: Domain) -> Protocol[Shares]:
+    """floor(x / 2^places) of the signed integers that were summed, as shares of another domain; two rounds."""
+    order = 1 << dividend.width - places
+    tops = [dividend.over(place) for place in (places, dividend.width) if place]
+    counts = (yield from to_arithmetic(party, target, stacked(tops))).total(axis=1)
+    parts = (_shifted(part, places, target) for part in (dividend.positive.own, dividend.positive.previous))
+    offset = everywhere(party, target, order >> 1, dividend.positive.shape)
+    rounded = Shares(target, *parts) - counts[len(tops) - 1].scaled(order) - offset
+    return rounded + counts[0] if places else rounded
+
+
+def divided(party: Party, shares: Shares, places: int, target: Domain) -> Protocol[Shares]:
+    """floor(x / 2^places) of signed integers; 10 rounds modulo 2^64, 11 modulo 2^128. With places = 0 a change of domain."""
+    return (yield from quotient(party, (yield from summed(party, shares)), places, target))
 
 
 def signs(party: Party, shares: Shares, bits: int) -> Protocol[Shares]:
@@ -58,11 +73,11 @@ def signs(party: Party, shares: Shares, bits: int) -> Protocol[Shares]:
     width = bits + 1
     low = narrowed(shares)
     words = Shares(WORDS, _packed(low.own, width), _packed(low.previous, width))
-    total, _, _ = yield from _summed(party, words, width)
+    total, _, _ = yield from _added(party, words, width)
     return total.rearranged(lambda part: _unpacked_tops(part, width)[: len(low.own)])
 
 
-def _summed(party: Party, words: Shares, width: int) -> Protocol[tuple[Shares, Shares, Shares]]:
+def _added(party: Party, words: Shares, width: int) -> Protocol[tuple[Shares, Shares, Shares]]:
     """The sum modulo 2^width of components that are integers in words, and the carries of its two additions."""
     a, b, c = (component(party, words, place) for place in range(SERVERS))
     within = above(width, 1)
@@ -78,9 +93,18 @@ def _words(elements: Elements) -> Elements:
     return words
 
 
-def _unsigned(elements: Elements) -> npt.NDArray[np.object_]:
-    words = _words(elements).astype(object)
-    return np.asarray(sum(words[..., place] << WORD * place for place in range(words.shape[-1])), dtype=object)
+def _shifted(elements: Elements, places: int, target: Domain) -> Elements:
+    """floor(x / 2^places) of the integers in [0, 2^bits) that elements are, in another domain."""
+    words = np.concatenate([_words(elements), np.zeros((*elements.shape, 2), dtype=np.uint64)], axis=-1)
+    whole, within = divmod(places, WORD)
+    low, high = (_joined(words[..., place], words[..., place + 1], within) for place in (whole, whole + 1))
+    if isinstance(target, RingDomain):
+        return target.from_words(low, high)
+    return target.encode(low.astype(object) + (high.astype(object) << WORD))
+
+
+def _joined(low: Elements, high: Elements, places: int) -> Elements:
+    return low if places == 0 else (low >> np.uint64(places)) | (high << np.uint64(WORD - places))
 
 
 def _lanes(width: int) -> int:

@@ -6,11 +6,11 @@ chain. Nothing but a system's solvability and an iteration's end becomes known t
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import reduce
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,19 @@ class Executed:
     solvable: bool
 
 
-def execute(known: Ranges, leaves: Mapping[int, Shares], public: Mapping[str, npt.NDArray[Any]], party: Party) -> Protocol[Executed]:
+Totals: TypeAlias = "Callable[[Circuit, Mapping[int, Shares]], Protocol[Mapping[int, Shares]]]"
+"""From an iteration's body and its state, by place, to the totals over rows that depend on it."""
+
+
+def no_totals(body: Circuit, state: Mapping[int, Shares]) -> Protocol[Mapping[int, Shares]]:
+    """For iterations without rows."""
+    yield from ()
+    return {}
+
+
+def execute(
+    known: Ranges, leaves: Mapping[int, Value], public: Mapping[str, npt.NDArray[Any]], party: Party, totals: Totals = no_totals
+) -> Protocol[Executed]:
     """Run a cut on shares.
 
     Args:
@@ -49,11 +61,12 @@ def execute(known: Ranges, leaves: Mapping[int, Shares], public: Mapping[str, np
         leaves: shares of nodes' integers on their scales, by place; what is below them is not computed.
         public: broadcast values by name, integers on their scales.
         party: this server, with keys that are used for nothing else.
+        totals: computes what every round of an iteration needs of the rows.
 
     Rationals are rounded half up to their resolution; they become ``division.UNDEFINED`` where a divisor is 0 and
     ``division.OUT_OF_RANGE`` beyond 2^128. Where a ROUND left its bounds all results are ``OUT_OF_RANGE``.
     """
-    execution = _Execution(known, known.field, leaves, public, party)
+    execution = _Execution(known, known.field, leaves, public, party, totals)
     try:
         return Executed((yield from execution.opened()), True)
     except _SingularError:
@@ -69,9 +82,15 @@ class _Execution:
     """One run of a circuit; results of tasks are kept by key: a kind of task and what it works on."""
 
     def __init__(
-        self, known: Ranges, domain: Field, leaves: Mapping[int, Value], public: Mapping[str, npt.NDArray[Any]], party: Party
+        self,
+        known: Ranges,
+        domain: Field,
+        leaves: Mapping[int, Value],
+        public: Mapping[str, npt.NDArray[Any]],
+        party: Party,
+        totals: Totals,
     ) -> None:
-        self.known, self.domain, self.leaves, self.public, self.party = known, domain, leaves, public, party
+        self.known, self.domain, self.leaves, self.public, self.party, self.totals = known, domain, leaves, public, party, totals
         self.nodes = known.circuit.nodes
         self.in_bounds: list[Shares] = []
 
@@ -317,7 +336,8 @@ class _Execution:
         done, count = 0, 0
         while not done and count < times_at_most:
             leaves = {at: state[str(inside.attributes["name"])] for at, inside in enumerate(body.nodes) if inside.op is Op.STATE}
-            execution = _Execution(self.known.bodies[place], self.domain, leaves, self.public, self.party)
+            leaves |= yield from self.totals(body, leaves)
+            execution = _Execution(self.known.bodies[place], self.domain, leaves, self.public, self.party, self.totals)
             *results, flag = yield from execution.run(wanted)
             state |= {name: as_shares(self.party, self.domain, value) for name, value in zip(carried, results, strict=True)}
             self.in_bounds += execution.in_bounds

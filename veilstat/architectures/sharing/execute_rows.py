@@ -1,247 +1,56 @@
-"""The row part of a circuit on uploaded tables: from planes to totals in the field of the totals' domain.
-
-Every owner's rows are computed by themselves, in pieces that fit the memory, and all owners' messages travel together.
-Servers add their summands over pieces and owners before they exchange one ring element per total.
-"""
+"""Whole circuits on uploaded tables: totals of rows, then arithmetic on totals; with rows in every round of an iteration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from math import gcd
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from veilstat.language.bounds import objects
 from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Facts
-from veilstat.language.errors import CapabilityError
-from veilstat.language.evaluate import NoRows, evaluate
 
-from .araki16 import Domain, Elements, Shares, constant, reshare, split
-from .conversion import signs, to_field
-from .floor import open_under_mask
-from .polynomials import REAL, Polynomial, Term, as_polynomial
+from .araki16 import Shares
+from .execute import Executed, execute
 from .prss import Party
-from .ring import NARROW, WIDE, RingDomain
-from .rounds import Protocol, gather
-from .rows import Columns, summand, summand_of_sums
-from .symbolic import Polynomials, Sign, Symbols, Weighted, row_values
-from .uploads import COUNTED, PRESENT, UploadedRows
-from .words import to_arithmetic
+from .ranges import Ranges
+from .ring import WIDE
+from .rounds import Protocol
+from .row_totals import row_totals
+from .uploads import UploadedRows
 
-MOST_ROWS = 1 << 18
-_OPERATIONS = frozenset(
+_ON_ROWS = frozenset(
     {Op.ADD, Op.SUBTRACT, Op.MULTIPLY, Op.MATMUL, Op.SUM, Op.INDEX, Op.CONCATENATE, Op.EQUAL, Op.LESS, Op.SELECT, Op.FUNCTION}
 )
-_COUNTED = Polynomial({Term((), REAL): 1})
 
 
 def supports_rows(facts: Facts, ring_bits: int) -> bool:
-    """Whether servers compute an operation on rows that were shared modulo 2^ring_bits, or a total of them."""
+    """Whether servers compute an operation on rows that were shared modulo 2^ring_bits, or a total over them."""
     if facts.op is Op.INNER:
         return facts.bits is not None and facts.bits <= ring_bits
-    return facts.rows and facts.op in _OPERATIONS and facts.bits is not None and (facts.op is not Op.FUNCTION or ring_bits == WIDE.bits)
+    return facts.rows and facts.op in _ON_ROWS and facts.bits is not None and (facts.op is not Op.FUNCTION or ring_bits == WIDE.bits)
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
-    """How one INNER node is computed: every owner's factors divided by public integers, so that a narrow ring may do.
-
-    Args:
-        left, right: per owner the factors' polynomials, real rows only. contents: what their products were divided by.
-        symmetric: whether both factors are the same.
-    """
-
-    place: int
-    left: tuple[tuple[Polynomial, ...], ...]
-    right: tuple[tuple[Polynomial, ...], ...]
-    contents: npt.NDArray[np.object_]
-    ring: RingDomain
-    symmetric: bool
-
-    @property
-    def counts(self) -> bool:
-        """Whether the left factor is 1 in every real row, so that this is a sum of the right one."""
-        return all(len(owner) == 1 and owner[0].terms == _COUNTED.terms for owner in self.left)
-
-    def terms(self, owner: int) -> set[Term]:
-        """What must be prepared of one owner's rows."""
-        right = {term for polynomial in self.right[owner] for term in polynomial.terms}
-        if self.counts:
-            return {half for term in right for half in (term.split() or (term,))}
-        return right | {term for polynomial in self.left[owner] for term in polynomial.terms}
-
-
-def row_totals(
-    party: Party,
-    circuit: Circuit,
-    places: tuple[int, ...],
-    uploads: Sequence[UploadedRows],
-    target: Domain,
-    public: Mapping[str, npt.NDArray[Any]],
-    shared: Mapping[int, Shares],
-) -> Protocol[dict[int, Shares]]:
-    """Totals over the rows of all uploads, as shares of integers on the nodes' scales.
+def execute_rows(
+    known: Ranges, uploads: Sequence[UploadedRows], public: Mapping[str, npt.NDArray[Any]], party: Party
+) -> Protocol[Executed]:
+    """Run a cut whose entry is rows; see ``execute`` for results.
 
     Args:
-        places: INNER nodes. target: the field of the totals' domain.
-        public: broadcast integers by name. shared: shares in ``target`` of nodes without rows that rows depend on (state).
+        known: the cut's ranges. uploads: this server's part of every participating owner's table.
 
     Raises:
         CapabilityError: an operation or a width that servers do not compute on rows, or uploads in too narrow a ring.
     """
-    wide = yield from _into_ring(party, circuit, shared)
-    symbols = [Symbols(upload.planes) for upload in uploads]
-    known = _public_nodes(circuit, places, public, frozenset(shared))
-    factors = tuple(dict.fromkeys(arg for place in places for arg in circuit.nodes[place].args))
-    values = [row_values(circuit, factors, own, known, wide) for own in symbols]
-    totals = [_total(circuit, place, values) for place in places]
-    _require_ring(uploads, totals, symbols)
-    summands = yield from gather(
-        _owner(party, upload, own, owner, totals) for owner, (upload, own) in enumerate(zip(uploads, symbols, strict=True))
-    )
-    results: dict[int, Shares] = {}
-    for ring in (NARROW, WIDE):
-        chosen = [place for place, total in enumerate(totals) if total.ring == ring]
-        if chosen:
-            parts = [_flat(totals[place], ring, [own[place] for own in summands]) for place in chosen]
-            ringed = yield from reshare(party, ring, np.concatenate(parts))
-            field = split((yield from to_field(party, ringed, target)), [part.shape for part in parts])
-            results |= {totals[place].place: _shaped(circuit, totals[place], shares) for place, shares in zip(chosen, field, strict=True)}
-    return results
+
+    def totals(circuit: Circuit, state: Mapping[int, Shares]) -> Protocol[Mapping[int, Shares]]:
+        return (yield from row_totals(party, circuit, _totals_of(circuit), uploads, known.field, public, state))
+
+    leaves = yield from totals(known.circuit, {})
+    return (yield from execute(known, leaves, public, party, totals))
 
 
-def _into_ring(party: Party, circuit: Circuit, shared: Mapping[int, Shares]) -> Protocol[dict[int, Shares]]:
-    """Protected numbers from the field into the wide ring, by opening them under masks; one round."""
-    bits = [circuit.nodes[place].bits for place in shared]
-    masked = yield from gather(open_under_mask(party, shares, width or 0) for shares, width in zip(shared.values(), bits, strict=True))
-    return {
-        place: constant(party, WIDE, under.opened) - Shares(WIDE, WIDE.encode(under.own), WIDE.encode(under.previous))
-        for place, under in zip(shared, masked, strict=True)
-    }
-
-
-def _public_nodes(
-    circuit: Circuit, places: tuple[int, ...], public: Mapping[str, npt.NDArray[Any]], shared: frozenset[int]
-) -> dict[int, npt.NDArray[Any]]:
-    """Nodes without rows that row nodes read and that are public."""
-    needed = circuit.needed(places, stop=shared)
-    read = {arg for place in needed if circuit.nodes[place].rows for arg in circuit.nodes[place].args if not circuit.nodes[arg].rows}
-    values = evaluate(circuit, tuple(sorted(read - shared)), rows=NoRows(), inputs=public, known={})
-    return {place: objects(value) for place, value in values.items()}
-
-
-def _total(circuit: Circuit, place: int, values: Sequence[Mapping[int, Polynomials]]) -> Total:
-    node = circuit.nodes[place]
-    sides, contents = [], []
-    for arg in node.args:
-        polynomials = [[as_polynomial(value) * _COUNTED for value in own[arg].reshape(-1)] for own in values]
-        content = [gcd(*(value.content for value in column if value.terms)) or 1 for column in zip(*polynomials, strict=True)]
-        sides.append(tuple(tuple(value.divided(divisor) for value, divisor in zip(own, content, strict=True)) for own in polynomials))
-        contents.append(np.array(content, dtype=object))
-    outer = np.multiply.outer(*contents)
-    assert node.bounds is not None
-    dense = node.bounds.dense(node.shape)
-    largest = np.maximum(abs(dense.lower), abs(dense.upper)).reshape(outer.shape) // outer
-    bits = int(largest.max(initial=0)).bit_length() + 1
-    if bits > WIDE.bits:
-        raise CapabilityError(
-            f"a total of rows needs {bits} bits, at most {WIDE.bits} are possible; coarsen the columns' steps", code="too_wide"
-        )
-    return Total(place, sides[0], sides[1], outer, NARROW if bits <= NARROW.bits else WIDE, node.args[0] == node.args[1])
-
-
-def _require_ring(uploads: Sequence[UploadedRows], totals: Sequence[Total], symbols: Sequence[Symbols]) -> None:
-    functions = any(not isinstance(definition, Sign) for own in symbols for definition in own.definitions[len(own.planes) :])
-    if (functions or any(total.ring == WIDE for total in totals)) and any(upload.header.ring_bits < WIDE.bits for upload in uploads):
-        raise CapabilityError(
-            "this query needs rows shared modulo 2^128, and an owner's are shared modulo 2^64; upload them again", code="narrow_ring"
-        )
-
-
-def _owner(party: Party, upload: UploadedRows, symbols: Symbols, owner: int, totals: Sequence[Total]) -> Protocol[list[Elements]]:
-    """The summands that a server has of one owner's totals, piece by piece."""
-    flags = {plane.column: place for place, plane in enumerate(upload.planes) if plane.kind in (COUNTED, PRESENT)}
-    sums: list[Elements] = []
-    for start in range(0, upload.header.rows, MOST_ROWS):
-        columns = Columns(party, upload.words[..., start : start + MOST_ROWS], flags, partial(_compute, party, symbols))
-        for ring in (WIDE, NARROW):
-            terms = dict.fromkeys(term for total in totals if total.ring == ring for term in sorted(total.terms(owner), key=_order))
-            yield from columns.prepare(terms, ring)
-        piece = [_summand(columns, total, owner) for total in totals]
-        sums = [total.ring.add(one, other) for total, one, other in zip(totals, sums, piece, strict=True)] if sums else piece
-    return sums
-
-
-def _summand(columns: Columns, total: Total, owner: int) -> Elements:
-    ring = total.ring
-    if total.counts:
-        return _counted(columns, total.right[owner], ring)[None, :]
-    left = [columns.combined(polynomial, ring) for polynomial in total.left[owner]]
-    right = left if total.symmetric else [columns.combined(polynomial, ring) for polynomial in total.right[owner]]
-    return summand(ring, left, right)
-
-
-def _counted(columns: Columns, polynomials: Sequence[Polynomial], ring: RingDomain) -> Elements:
-    """Summands of the sums of polynomials over rows; the last product of each term is summed, never sent."""
-    sums: dict[Term, Elements] = {}
-    weights: dict[Term, list[Term]] = {}
-    for term in dict.fromkeys(term for polynomial in polynomials for term in polynomial.terms):
-        halves = term.split()
-        if halves is None:
-            sums[term] = summand_of_sums(ring, [columns.column(term, ring)])[0]
-        else:
-            weights.setdefault(halves[1], []).append(term)
-    for weight, terms in weights.items():
-        left = [columns.column((term.split() or (term,))[0], ring) for term in terms]
-        products = summand(ring, left, [columns.column(weight, ring)])
-        sums.update(zip(terms, products[:, 0], strict=True))
-    result = ring.encode(np.zeros(len(polynomials), dtype=np.int64))
-    for place, polynomial in enumerate(polynomials):
-        for term, factor in polynomial.terms.items():
-            part = ring.multiply(np.asarray(sums[term]), ring.encode(np.array([factor], dtype=object)))
-            result[place : place + 1] = ring.add(result[place : place + 1], part)
-    return result
-
-
-def _flat(total: Total, ring: RingDomain, summands: Sequence[Elements]) -> Elements:
-    """All owners' summands together, of a symmetric total its upper triangle."""
-    added = ring.sum(np.stack(summands), 0)
-    return added[np.triu_indices(len(added))] if total.symmetric else added.reshape(-1)
-
-
-def _shaped(circuit: Circuit, total: Total, shares: Shares) -> Shares:
-    """The totals in the node's shape, on its scale."""
-    size = total.contents.shape
-    if total.symmetric:
-        upper = np.zeros(size, dtype=np.int64)
-        upper[np.triu_indices(size[0])] = np.arange(len(shares.own))
-        shares = shares[np.maximum(upper, upper.T)]
-    return shares.reshape(size).scaled(total.contents).reshape(circuit.nodes[total.place].shape)
-
-
-def _compute(party: Party, symbols: Symbols, place: int, columns: Columns, ring: RingDomain) -> Protocol[Shares]:
-    """A factor that is not uploaded."""
-    definition = symbols.definitions[place]
-    match definition:
-        case Sign(operand, bits):
-            yield from columns.prepare(operand.terms, NARROW)
-            negative = yield from signs(party, columns.combined(operand, NARROW), bits)
-            return (yield from to_arithmetic(party, ring, negative))
-        case Weighted(operands, weights):
-            yield from columns.prepare([term for operand in operands for term in operand.terms], WIDE)
-            parts = [columns.combined(operand, WIDE) for operand in operands]
-            previous = np.stack([part.previous for part in parts])
-            both = WIDE.add(np.stack([part.own for part in parts]), previous)
-            weighted = WIDE.weighted_sums(WIDE.add(weights.own, weights.previous)[None], both)
-            cross = WIDE.subtract(weighted, WIDE.weighted_sums(weights.previous[None], previous))
-            return (yield from reshare(party, WIDE, cross[0]))
-    raise CapabilityError("this function is not computed on shared rows", code="not_on_rows")
-
-
-def _order(term: Term) -> tuple[Any, ...]:
-    return tuple(factor.place for factor in term.factors), tuple(sorted(term.flags))
+def _totals_of(circuit: Circuit) -> tuple[int, ...]:
+    """All totals over rows that the outputs depend on."""
+    needed = circuit.needed(tuple(output.node for output in circuit.outputs.values()))
+    return tuple(place for place in sorted(needed) if circuit.nodes[place].op is Op.INNER)

@@ -48,20 +48,22 @@ class RingDomain:
         """Integers of any size and sign; arrays of machine integers are not looked at one by one."""
         values = np.asarray(integers)
         if values.dtype == object:
-            return self._from_words(Ring(self.bits).encode(values.reshape(-1))).reshape(values.shape)
+            return self._from_limbs(Ring(self.bits).encode(values.reshape(-1))).reshape(values.shape)
         low = values.astype(np.uint64)
         if self.bits == 64:
             return low
         high = (values.astype(np.int64) >> 63).astype(np.uint64) if values.dtype.kind == "i" else np.zeros_like(low)
-        return self.joined(low, high)
+        return self.from_words(low, high)
 
     def decode(self, elements: Elements) -> Elements:
         """The integers in [-2^(bits - 1), 2^(bits - 1)) that elements stand for."""
         lowest = np.array(-(self.order >> 1), dtype=object)
-        return Ring(self.bits).decode(self._words(elements.reshape(-1)), lowest).reshape(elements.shape)
+        return Ring(self.bits).decode(self._limbs(elements.reshape(-1)), lowest).reshape(elements.shape)
 
-    def joined(self, low: Elements, high: Elements) -> Elements:
-        """Elements of the wide ring from their words."""
+    def from_words(self, low: Elements, high: Elements) -> Elements:
+        """Elements from the words of integers modulo 2^128."""
+        if self.bits == 64:
+            return low
         result = np.empty(np.broadcast_shapes(low.shape, high.shape), dtype=_WIDE)
         result["low"], result["high"] = low, high
         return result
@@ -70,34 +72,34 @@ class RingDomain:
         if self.bits == 64:
             return np.asarray(np.add(a, b))
         low = np.asarray(np.add(a["low"], b["low"]))
-        return self.joined(low, np.add(a["high"], b["high"]) + (low < b["low"]))
+        return self.from_words(low, np.add(np.add(a["high"], b["high"]), low < b["low"]))
 
     def subtract(self, a: Elements, b: Elements) -> Elements:
         if self.bits == 64:
             return np.asarray(np.subtract(a, b))
         low = np.asarray(np.subtract(a["low"], b["low"]))
-        return self.joined(low, np.subtract(a["high"], b["high"]) - (a["low"] < b["low"]))
+        return self.from_words(low, np.subtract(np.subtract(a["high"], b["high"]), a["low"] < b["low"]))
 
     def multiply(self, a: Elements, b: Elements) -> Elements:
         if self.bits == 64:
             return np.asarray(np.multiply(a, b))
         shape = np.broadcast_shapes(a.shape, b.shape)
-        left, right = (self._words(np.atleast_1d(factor)) for factor in (a, b))
-        return self._from_words(products.multiply(Ring(128), left, right)).reshape(shape)
+        left, right = (self._limbs(np.atleast_1d(factor)) for factor in (a, b))
+        return self._from_limbs(products.multiply(Ring(128), left, right)).reshape(shape)
 
     def matmul(self, a: Elements, b: Elements) -> Elements:
         """Product of two matrices; fast where the axis that is summed is long."""
-        return self._from_words(products.inner(Ring(self.bits), self._words(a), self._words(b.T)))
+        return self._from_limbs(products.inner(Ring(self.bits), self._limbs(a), self._limbs(b.T)))
 
     def cross(self, a: Elements, b: Elements) -> Elements:
         """``a @ b.T`` of shapes (p, rows) and (q, rows); half the work where ``a is b``."""
-        words = self._words(a)
-        total = products.gram(Ring(self.bits), words) if a is b else products.inner(Ring(self.bits), words, self._words(b))
-        return self._from_words(total)
+        words = self._limbs(a)
+        total = products.gram(Ring(self.bits), words) if a is b else products.inner(Ring(self.bits), words, self._limbs(b))
+        return self._from_limbs(total)
 
     def weighted_sums(self, weights: Elements, columns: Elements) -> Elements:
         """``weights @ columns`` of shapes (m, p) and (p, rows)."""
-        return self._from_words(products.weighted_sums(Ring(self.bits), self._words(weights), self._words(columns)))
+        return self._from_limbs(products.weighted_sums(Ring(self.bits), self._limbs(weights), self._limbs(columns)))
 
     def sum(self, a: Elements, axis: int | None) -> Elements:
         if self.bits == 64:
@@ -105,7 +107,7 @@ class RingDomain:
         half, mask = np.uint64(32), np.uint64((1 << 32) - 1)
         first, second = ((part.sum(axis=axis, dtype=np.uint64)) for part in (a["low"] & mask, a["low"] >> half))
         low = np.asarray(np.add(first, second << half))
-        return self.joined(low, np.add(a["high"].sum(axis=axis, dtype=np.uint64), second >> half) + (low < first))
+        return self.from_words(low, np.add(np.add(a["high"].sum(axis=axis, dtype=np.uint64), second >> half), low < first))
 
     def to_bytes(self, elements: Elements) -> bytes:
         """Little-endian."""
@@ -115,11 +117,11 @@ class RingDomain:
         """The inverse; uniform elements from uniform bytes."""
         return np.frombuffer(buffer, dtype=self.dtype).reshape(shape)
 
-    def _words(self, elements: Elements) -> Elements:
+    def _limbs(self, elements: Elements) -> Elements:
         """Elements with their limbs on a last axis where there are two, as products take them."""
         return elements if self.bits == 64 else elements[..., None].view(_NARROW)
 
-    def _from_words(self, words: Elements) -> Elements:
+    def _from_limbs(self, words: Elements) -> Elements:
         return words if self.bits == 64 else np.ascontiguousarray(words).view(_WIDE)[..., 0]
 
 
@@ -129,8 +131,3 @@ NARROW, WIDE = RingDomain(64), RingDomain(128)
 def narrowed(shares: Shares) -> Shares:
     """The same integers modulo 2^64."""
     return shares if shares.domain == NARROW else Shares(NARROW, shares.own["low"], shares.previous["low"])
-
-
-def upper_words(shares: Shares) -> Shares:
-    """A sharing modulo 2^64 of floor(x / 2^64) less the number of times that the components' lower words wrap, 0 to 2."""
-    return Shares(NARROW, shares.own["high"], shares.previous["high"])

@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .araki16 import Elements, Shares, constant, multiply, stacked
+from .araki16 import Elements, Shares, multiply, stacked
+from .conversion import everywhere
 from .polynomials import Polynomial, Term
 from .prss import Party
 from .ring import NARROW, WIDE, RingDomain, narrowed
@@ -52,9 +53,9 @@ class Columns:
             own, previous = self.words[place]
             if ring == NARROW:
                 return Shares(NARROW, own[0], previous[0])
-            return Shares(WIDE, WIDE.joined(*own), WIDE.joined(*previous))
+            return Shares(WIDE, WIDE.from_words(*own), WIDE.from_words(*previous))
         if not term.factors and not term.flags:
-            return constant(self.party, ring, np.ones(self.rows, dtype=np.int64))
+            return everywhere(self.party, ring, 1, (self.rows,))
         found = self.known.get((term, ring.bits))
         return narrowed(self.known[term, WIDE.bits]) if found is None else found
 
@@ -63,7 +64,7 @@ class Columns:
         parts = [
             self.column(term, ring).scaled(factor) if factor != 1 else self.column(term, ring) for term, factor in polynomial.terms.items()
         ]
-        return reduce(Shares.__add__, parts or [constant(self.party, ring, np.zeros(self.rows, dtype=np.int64))])
+        return reduce(Shares.__add__, parts or [everywhere(self.party, ring, 0, (self.rows,))])
 
     def prepare(self, terms: Iterable[Term], ring: RingDomain) -> Protocol[None]:
         """Compute terms that are products: first the factors that are not uploaded, then all products of a depth in one round."""

@@ -18,6 +18,7 @@ from veilstat.language.circuit import Circuit, Node, Op
 from veilstat.language.errors import CapabilityError
 
 from .araki16 import Shares
+from .piecewise import UNITS
 from .polynomials import REAL, Factor, Polynomial, Term, as_polynomial
 from .uploads import CODES, LEVEL, PRESENT, Plane
 
@@ -34,9 +35,10 @@ class Sign:
 
 
 @dataclass(frozen=True, slots=True)
-class Logistic:
-    """1 / (1 + exp(-x)) for x = operand * scale, |operand| < 2^bits."""
+class Function:
+    """A named function in its units, of x = operand * scale, |operand| < 2^bits."""
 
+    name: str
     operand: Polynomial
     scale: Fraction
     bits: int
@@ -50,7 +52,7 @@ class Weighted:
     weights: Shares = field(repr=False)
 
 
-Definition: TypeAlias = "Plane | Sign | Logistic | Weighted"
+Definition: TypeAlias = "Plane | Sign | Function | Weighted"
 
 
 class Symbols:
@@ -60,6 +62,7 @@ class Symbols:
         self.planes = planes
         self.definitions: list[Definition] = list(planes)
         self._places = {plane: place for place, plane in enumerate(planes)}
+        self._functions: dict[object, Polynomial] = {}
         self._levels: dict[str, list[Plane]] = {}
         for plane in planes:
             if plane.kind == LEVEL:
@@ -100,6 +103,13 @@ class Symbols:
         if bits > 62:
             raise CapabilityError(f"rows are compared up to 62 bits, not {bits}; coarsen the columns' steps", code="too_wide")
         return self.defined(Sign(operand, bits), indicator=True)
+
+    def function(self, function: Function) -> Polynomial:
+        """A function of an operand; the same factor wherever both are the same."""
+        key = (function.name, frozenset(function.operand.terms.items()), function.scale)
+        if key not in self._functions:
+            self._functions[key] = self.defined(function)
+        return self._functions[key]
 
     def _factor(self, plane: Plane, *, indicator: bool = True) -> Polynomial:
         level_of = plane.column if plane.kind == LEVEL else ""
@@ -162,8 +172,8 @@ class _RowValues:
                 condition = self.values[node.args[0]]
                 if_one, if_zero = (self._on_scale(arg, node.scale) for arg in node.args[1:])
                 return np.asarray(if_zero + condition * (if_one - if_zero), dtype=object)
-            case Op.FUNCTION if name == "logistic":
-                return self._logistic(node)
+            case Op.FUNCTION if name in UNITS:
+                return self._function(node, name)
         raise CapabilityError(f"{node.op} is not computed on shared rows", code="not_on_rows")
 
     def _on_scale(self, place: int, scale: Fraction | None) -> Polynomials:
@@ -207,11 +217,16 @@ class _RowValues:
             return self.symbols.less(difference, low, high)
         return self.symbols.less(difference - 1, low - 1, high - 1) - self.symbols.less(difference, low, high)
 
-    def _logistic(self, node: Node) -> Polynomials:
+    def _function(self, node: Node, name: str) -> Polynomials:
         operand = self.circuit.nodes[node.args[0]]
         assert operand.scale is not None and operand.bits is not None and node.scale is not None
+        units = UNITS[name] / node.scale
+        if units.denominator != 1:
+            raise CapabilityError(
+                f"on shared rows {name} has multiples of {UNITS[name]}, and the step declares coarser ones", code="not_on_rows"
+            )
         values = self.values[node.args[0]].reshape(-1)
-        results = [self.symbols.defined(Logistic(as_polynomial(value), operand.scale, operand.bits)) for value in values]
+        results = [self.symbols.function(Function(name, as_polynomial(x), operand.scale, operand.bits)) * int(units) for x in values]
         return np.array([*results, None], dtype=object)[:-1].reshape(node.shape)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +13,11 @@ from veilstat.language.circuit import Circuit, Op
 from .analysis import LEAVES
 from .araki16 import random_shares
 from .execute import execute
+from .execute_rows import execute_rows
 from .prss import KEY_BYTES, Party, Prss
 from .ranges import Ranges
+from .rounds import Protocol
+from .uploads import UploadedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,17 @@ def traffic(known: Ranges) -> Traffic:
     nodes = known.circuit.nodes
     leaves = {place: random_shares(party, known.field, nodes[place].shape) for place in known.forms if nodes[place].op in LEAVES}
     protocol = execute(known, leaves, _zeros(known.circuit), party)
+    return _at_most(known, protocol)
+
+
+def traffic_of_rows(known: Ranges, uploads: Sequence[UploadedRows]) -> Traffic:
+    """The traffic of ``execute_rows`` likewise; only headers and planes of the uploads matter, not their words."""
+    party = Party(0, Prss(bytes(KEY_BYTES), bytes([1] * KEY_BYTES)))
+    empty = [replace(upload, words=np.broadcast_to(np.zeros((), dtype=upload.words.dtype), upload.words.shape)) for upload in uploads]
+    return _at_most(known, execute_rows(known, empty, _zeros(known.circuit), party))
+
+
+def _at_most(known: Ranges, protocol: Protocol[Any]) -> Traffic:
     lengths: list[int] = []
     try:
         payload = next(protocol)

@@ -50,10 +50,10 @@ class Words:
         return np.asarray(np.bitwise_xor.reduce(a, axis=axis))
 
     def to_bytes(self, elements: Elements) -> bytes:
-        return elements.astype("<u8").tobytes()
+        return elements.astype("<u8", copy=False).tobytes()
 
     def from_bytes(self, buffer: bytes, shape: tuple[int, ...]) -> Elements:
-        return np.frombuffer(buffer, dtype="<u8").astype(np.uint64).reshape(shape)
+        return np.frombuffer(buffer, dtype="<u8").astype(np.uint64, copy=False).reshape(shape)
 
 
 WORDS = Words()
@@ -102,11 +102,13 @@ def carries(party: Party, a: Shares, b: Shares, width: int) -> rounds.Protocol[S
     """
     generate = yield from multiply(party, a, b)
     through, distance = a + b, 1
-    while distance < width:
+    while 2 * distance < width:
         below = shifted_left(stacked([generate, through]), distance).scaled(above(width, distance))
         products = yield from multiply(party, through, below)
         generate, through = generate + products[0], products[1]
         distance *= 2
+    if distance < width:
+        generate += yield from multiply(party, through, shifted_left(generate, distance).scaled(above(width, distance)))
     return generate
 
 
@@ -152,6 +154,8 @@ def to_arithmetic(party: Party, domain: Domain, bits: Shares) -> rounds.Protocol
 def _shifted(words: Elements, places: int, towards: Any, back: Any) -> Elements:
     """Shift along the last axis towards its start."""
     whole, within = divmod(places, WORD)
+    if words.shape[-1] == 1 and not whole:
+        return np.asarray(towards(words, np.uint64(within)))
     moved = np.zeros_like(words)
     if whole >= words.shape[-1]:
         return moved
