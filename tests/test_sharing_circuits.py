@@ -237,3 +237,13 @@ def test_sums_over_one_denominator_leave_it_as_it_is():
     _, _, known = inputs.check(total, parts[0] - parts[1], total * total - parts[2])
     assert {len(monomial) for monomial in known.denominators.monomials} == {0, 1}
     assert max(power for monomial in known.denominators.monomials for _, power in monomial) == 2
+
+
+def test_different_resolutions_share_one_normalisation():
+    inputs = Inputs(13)
+    a, n = inputs.total((3,), -1000, 1000, Fraction(1, 5), values=[-1000, 7, 1000]), inputs.total((), 0, 50, values=48)
+    resolutions = [Fraction(1, 3), Fraction(2, 7), Fraction(5), Fraction(1, 1 << 30)]
+    outputs = {f"y{i}": Output(((a + i) / n).index, resolution) for i, resolution in enumerate(resolutions)}
+    chosen, leaves = inputs.cut(outputs)
+    agree(chosen, leaves)
+    assert len(ranges(chosen).openings) == 1

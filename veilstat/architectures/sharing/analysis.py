@@ -48,7 +48,7 @@ def ranges(cut: Cut) -> Ranges:
         positions = np.arange(start, start + len(opening.elements))
         start += len(opening.elements)
         rounding = analysis.opened(opening)
-        key = (rounding.monomials, rounding.divisor, rounding.precision.low)
+        key = (rounding.monomials, rounding.precision.low)
         if key in openings:
             other, before = openings[key]
             rounding, positions = other.joined(rounding), np.concatenate([before, positions])

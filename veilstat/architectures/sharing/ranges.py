@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import lcm
 
 import numpy as np
 import numpy.typing as npt
@@ -57,13 +58,23 @@ class Rounding:
         return self.divisor == 1 and self.monomials == (0,) and self.precision.bounded
 
     def joined(self, other: Rounding) -> Rounding:
-        """Both at once, over the same denominators."""
+        """Both at once, over the same denominators and within the same range, so that these are normalised once."""
+        divisor = lcm(self.divisor, other.divisor)
+        a, b = self._over(divisor), other._over(divisor)
         precision = replace(
             self.precision,
-            numerator=max(self.precision.numerator, other.precision.numerator),
-            divisor=max(self.precision.divisor, other.precision.divisor),
+            numerator=max(a.precision.numerator, b.precision.numerator),
+            divisor=max(a.precision.divisor, b.precision.divisor),
         )
-        return Rounding(self.parts + other.parts, self.divisor, self.monomials, np.concatenate([self.which, other.which]), precision)
+        return Rounding(a.parts + b.parts, divisor, self.monomials, np.concatenate([a.which, b.which]), precision)
+
+    def _over(self, divisor: int) -> Rounding:
+        """The same values over a multiple of the divisor."""
+        factor = divisor // self.divisor
+        bits = (factor - 1).bit_length()
+        precision = replace(self.precision, numerator=self.precision.numerator + bits, divisor=self.precision.divisor + bits)
+        parts = tuple(replace(part, factor=part.factor * factor) for part in self.parts)
+        return Rounding(parts, divisor, self.monomials, self.which, precision)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,12 +90,6 @@ def parities(shares: Shares, masks: Elements) -> Shares:
     )
 
 
-def carry_save(party: Party, a: Shares, b: Shares, c: Shares) -> rounds.Protocol[tuple[Shares, Shares]]:
-    """Two integers with the sum of three, modulo the words; one round."""
-    majority = (yield from multiply(party, a + b, a + c)) + a
-    return a + b + c, shifted_left(majority, 1)
-
-
 def add(party: Party, a: Shares, b: Shares, width: int) -> rounds.Protocol[Shares]:
     """The sum modulo 2^width, in two's complement; 1 + ceil(log2(width)) rounds. Bits from ``width`` on are undefined."""
     return a + b + shifted_left((yield from carries(party, a, b, width)), 1)
