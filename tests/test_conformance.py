@@ -24,6 +24,7 @@ PROTECTING = {
     "sharing": lambda: Sharing(),
     "sharing_two_servers": lambda: Sharing(servers=2, colluding=0),
     "sharing_among_owners": lambda: Sharing(servers="owners", min_owners=4),
+    "sharing_sealed": lambda: Sharing(open="estimate"),
     "masking_none_colludes": lambda: Masking(colluding=0, min_owners=2),
 }
 ALL = {**PROTECTING, "clear": Clear, "toy": lambda: ToyArithmetic(64)}

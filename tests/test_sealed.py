@@ -69,6 +69,25 @@ def test_other_sealed_statistics_open_the_exact_answer(query):
     assert_same(small_tables(), small_schema(), query)
 
 
+@pytest.mark.parametrize("name", ["diabetes", "wine"])
+def test_sealed_gradient_descent_equals_the_public_one_bit_for_bit(name):
+    formula = {"diabetes": "target ~ age + bmi", "wine": "proline ~ alcohol + ash"}[name]
+    _, schema, tables = ALL[name]()
+    query = vs.LinearRegression(formula, method="gradient_descent")
+    sealed, public = vs.simulate(tables, schema, SEALED).run(query), vs.simulate(tables, schema, "masking").run(query)
+    assert sealed.params.tolist() == public.params.tolist()
+    assert sealed.iterations == public.iterations
+    assert sealed.plan.openings < 25
+    assert sealed.history is None
+
+
+def test_a_descent_that_is_not_linear_in_its_state_opens_the_state_alone():
+    query = vs.LogisticRegression("smoker ~ age", method="gradient_descent")
+    study = vs.simulate(small_tables(), small_schema(), SEALED)
+    result, reference = study.run(query), vs.simulate(small_tables(), small_schema(), "clear").run(query)
+    assert result.params.tolist() == reference.params.tolist()
+
+
 def tiny(values, other=(1, 2, 3), schema=None):
     schema = schema or vs.Schema(vs.Integer("x", lower=0, upper=9), vs.Integer("y", lower=0, upper=9), max_rows=8)
     frame = pd.DataFrame({"x": values, "y": [7 * v % 10 for v in values]}, dtype=float)

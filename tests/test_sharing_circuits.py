@@ -137,6 +137,13 @@ def test_systems_of_rationals_solved_in_turn(seed):
     inputs.check(first, second, third, (a @ first).sum() - right.sum(), (first * second).sum() / weight)
 
 
+def test_public_systems_with_shared_right_sides():
+    inputs = Inputs(12)
+    matrix = inputs.broadcast((2, 2), -9, 9, values=[[2, 1], [1, 3]])
+    solution = matrix.solve(inputs.total((2,), -99, 99, values=[5, -7]))
+    inputs.check(solution, solution @ matrix)
+
+
 def test_systems_with_undefined_entries_have_undefined_solutions():
     inputs = Inputs(9)
     matrix, right = inputs.total((2, 2), -9, 9, values=[[1, 2], [3, 4]]), inputs.total((2,), 0, 9, values=[1, 1])
@@ -207,3 +214,26 @@ def test_an_iteration_that_leaves_its_bounds_opens_marks_alone():
     final = iteration(12, 5, inputs)
     chosen, leaves = inputs.cut({"y": Output(final.index, Fraction(1, 2**16))})
     assert set(on_shares(chosen, leaves, inputs.public)[0]) == {OUT_OF_RANGE}
+
+
+def test_the_field_has_room_for_every_mask():
+    """Numbers far above those of divisions: comparisons, equalities, roundings and systems of 500 bits."""
+    inputs = Inputs(10)
+    high = 1 << 500
+    a = inputs.total((3,), -high, high, values=[high, -high, 5])
+    b = inputs.total((3,), -high, high, values=[-high, -high, 6])
+    matrix = inputs.total((2, 2), -high, high, values=[[high, 1], [1, -high]])
+    inputs.check(a.less(b))
+    inputs.check(a.equal(b))
+    inputs.check((a / 3).round(Fraction(1), Fraction(-high), Fraction(high)))
+    inputs.check(matrix.solve(matrix[:, 0]), (a / inputs.total((), 1, 3, values=3)).less(b))
+
+
+def test_sums_over_one_denominator_leave_it_as_it_is():
+    inputs = Inputs(11)
+    n = inputs.total((), 1, 1 << 20, values=12345)
+    parts = [inputs.total((), 0, 1 << 30) / n for _ in range(20)]
+    total = sum(parts[1:], parts[0])
+    _, _, known = inputs.check(total, parts[0] - parts[1], total * total - parts[2])
+    assert {len(monomial) for monomial in known.denominators.monomials} == {0, 1}
+    assert max(power for monomial in known.denominators.monomials for _, power in monomial) == 2

@@ -111,3 +111,22 @@ def test_numerators_share_their_divisors():
 def test_rounds_of_a_regression_sized_division():
     ended = divide(integers([(1 << 1000) + 12345]), integers([(1 << 950) - 3]), Precision(1040, 955))
     assert ended.rounds == 60
+
+
+@pytest.mark.parametrize("mask", [0, 1], ids=["zeros", "ones"])
+def test_the_most_unlucky_masks_change_nothing(monkeypatch, mask):
+    """With masks of all ones every truncation errs as much as it can, upwards; with zeros, downwards."""
+
+    def unlucky(party, bits, count):
+        values = integers([mask * ((1 << bits) - 1)] * count)
+        return values, values
+
+    monkeypatch.setattr("veilstat.architectures.sharing.floor.random_integers", unlucky)
+    source = random.Random(5)
+    for a, b in ((6, 4), (70, 62), (190, 60), (300, 200)):
+        divisors = integers([source.choice((1, -1)) * (source.getrandbits(b) | 1) for _ in range(200)])
+        most = min(a - b, 127)
+        numerators = integers([int(d) * source.getrandbits(most) + source.choice((0, 1, -1, int(d) // 3, int(d) - 1)) for d in divisors])
+        for exponent in (521, 1279):
+            divide(numerators, divisors, Precision(a, b), field=Field(exponent))
+        divide_by_public(numerators, divisors, Precision(a, b))

@@ -64,6 +64,7 @@ def agree(chosen, leaves, public=None):
     public = public or {}
     found, ended, known = on_shares(chosen, leaves, public)
     assert found == clear(chosen, leaves, public)
+    assert len(known.denominators.monomials) == len(ranges(chosen).denominators.monomials)
     return found, ended, known
 
 

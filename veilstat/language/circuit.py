@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from typing import TypeAlias
@@ -136,7 +136,7 @@ class Circuit:
 
     def express(self, place: int, levels: Mapping[str, tuple[str, ...]]) -> str:
         """A node as a short formula, for people; ``levels`` names the codes of categorical columns."""
-        phrase = _phrase(self, place, levels)
+        phrase = _phrase(self, place, levels, {})
         text = phrase.text if len(phrase.text) <= _LONGEST else phrase.text[: _LONGEST - 1] + "…"
         present = [name for name in phrase.present if name != text.removeprefix("Σ ")]
         if not present:
@@ -152,6 +152,7 @@ def _canonical(node: Node, *, with_args: bool = True) -> bytes:
 
 _SIGNS = {Op.ADD: " + ", Op.SUBTRACT: " - ", Op.EQUAL: " = ", Op.LESS: " < ", Op.DIVIDE: " / ", Op.MATMUL: "·", Op.MULTIPLY: "·"}
 _LONGEST = 48
+_LONGEST_PART = 4 * _LONGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +163,15 @@ class _Phrase:
     present: tuple[str, ...] = ()
 
 
-def _phrase(circuit: Circuit, place: int, levels: Mapping[str, tuple[str, ...]]) -> _Phrase:
+def _phrase(circuit: Circuit, place: int, levels: Mapping[str, tuple[str, ...]], known: dict[int, _Phrase]) -> _Phrase:
+    if place not in known:
+        phrase = _composed(circuit, place, levels, [_phrase(circuit, arg, levels, known) for arg in circuit.nodes[place].args])
+        known[place] = replace(phrase, text=phrase.text[:_LONGEST_PART])
+    return known[place]
+
+
+def _composed(circuit: Circuit, place: int, levels: Mapping[str, tuple[str, ...]], parts: list[_Phrase]) -> _Phrase:
     node = circuit.nodes[place]
-    parts = [_phrase(circuit, arg, levels) for arg in node.args]
     present = tuple(dict.fromkeys(name for part in parts for name in part.present))
     texts = [part.text for part in parts]
     sources = [circuit.nodes[arg] for arg in node.args]

@@ -169,6 +169,7 @@ class _Cutter:
         for node in circuit.nodes:
             self._classify(node)
         self.wanted: dict[int, set[int]] = {}
+        self.walked: set[tuple[int, frozenset[int], Fraction | None]] = set()
         self.resolutions: dict[int, Fraction] = {}
 
     def _classify(self, node: Node) -> None:
@@ -234,8 +235,9 @@ class _Cutter:
 
     def _walk(self, place: int, elements: frozenset[int], resolution: Fraction | None) -> None:
         node = self.circuit.nodes[place]
-        if not self.private[place] or not elements:
+        if not self.private[place] or not elements or (place, elements, resolution) in self.walked:
             return
+        self.walked.add((place, elements, resolution))
         if node.op is Op.INDEX:
             flat = np.frombuffer(node.attributes["flat"], dtype=np.int64)  # type: ignore[arg-type]
             self._walk(node.args[0], frozenset(int(flat[element]) for element in elements), resolution)
@@ -319,9 +321,18 @@ class _Cutter:
 
     def _follows(self, place: int, known: dict[int, set[int]]) -> bool:
         """Whether a node can be computed from what is opened and public."""
-        return self._elements_follow(place, frozenset(range(self.circuit.nodes[place].size)), known)
+        return self._elements_follow(place, frozenset(range(self.circuit.nodes[place].size)), known, {})
 
-    def _elements_follow(self, place: int, elements: frozenset[int], known: dict[int, set[int]]) -> bool:
+    def _elements_follow(
+        self, place: int, elements: frozenset[int], known: dict[int, set[int]], decided: dict[tuple[int, frozenset[int]], bool]
+    ) -> bool:
+        if (place, elements) not in decided:
+            decided[place, elements] = self._decide(place, elements, known, decided)
+        return decided[place, elements]
+
+    def _decide(
+        self, place: int, elements: frozenset[int], known: dict[int, set[int]], decided: dict[tuple[int, frozenset[int]], bool]
+    ) -> bool:
         node = self.circuit.nodes[place]
         if not self.private[place] or elements <= known.get(place, set()):
             return True
@@ -329,8 +340,8 @@ class _Cutter:
             return False
         if node.op is Op.INDEX:
             flat = np.frombuffer(node.attributes["flat"], dtype=np.int64)  # type: ignore[arg-type]
-            return self._elements_follow(node.args[0], frozenset(int(flat[element]) for element in elements), known)
-        return all(self._elements_follow(arg, frozenset(range(self.circuit.nodes[arg].size)), known) for arg in node.args)
+            return self._elements_follow(node.args[0], frozenset(int(flat[element]) for element in elements), known, decided)
+        return all(self._elements_follow(arg, frozenset(range(self.circuit.nodes[arg].size)), known, decided) for arg in node.args)
 
 
 class _Entering(_Cutter):

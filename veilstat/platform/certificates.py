@@ -11,12 +11,10 @@ from veilstat.language.errors import SchemaError
 from veilstat.protocol.identity import Roster
 from veilstat.transports.directory import Directory
 
-from .definition import ANALYST, SERVER
-from .identity_file import issue
-from .roster_file import write_roster
+from .identity_file import issue, private_path
+from .roster_file import ROSTER, write_roster
 from .study_file import load_addresses, load_definition
 
-ROSTER = "roster.toml"
 _FILE_NAME = re.compile(r"\w[\w.-]*")
 
 
@@ -30,17 +28,12 @@ def make_certificates(study: Path, out: Path, random: Callable[[int], bytes]) ->
         name cannot be a file's.
     """
     addresses, definition = load_addresses(study), load_definition(study)
-    roles = {
-        **dict.fromkeys(definition.owners, "owner"),
-        SERVER: "server",
-        ANALYST: "analyst",
-        **dict.fromkeys(definition.servers, "compute"),
-    }
+    roles = definition.roles
     unplaced, strangers = sorted(set(definition.servers) - set(addresses)), sorted(set(addresses) - set(roles))
     if unplaced or strangers:
         text = f"does not say where {unplaced[0]!r} listens" if unplaced else f"names {strangers[0]!r}, who is no party"
         raise SchemaError(f"{study.name}: [addresses] {text}; the parties are {', '.join(roles)}", code="bad_address")
-    paths = {name: out / f"{name}.pem" for name in sorted(roles)}
+    paths = {name: private_path(out, name) for name in sorted(roles)}
     for name in roles:
         if not _FILE_NAME.fullmatch(name):
             raise SchemaError(f"the name {name!r} cannot be a file's; use letters, digits, '_', '-' and '.'", code="bad_owner")

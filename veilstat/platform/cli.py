@@ -1,9 +1,11 @@
-"""The command line: ``veilstat demo | plan | run | doctor``."""
+"""The command line: ``veilstat demo | plan | run | certificates | server | doctor``."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
+import secrets
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,11 +47,35 @@ def plan(study: StudyFile, query: Query) -> None:
 
 @app.command()
 def run(
-    study: StudyFile, query: Query, as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False
+    study: StudyFile,
+    query: Query,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+    certificates: Annotated[Path | None, typer.Option(help="compute servers run elsewhere; the directory that `certificates` made")] = None,
 ) -> None:
     """Run a query on simulated owners and print the result."""
-    result = load_study(study).run(parse_query(query, registry()))
+    result = load_study(study, certificates).run(parse_query(query, registry()))
     typer.echo(json.dumps(to_json(result), indent=2) if as_json else str(result))
+
+
+@app.command()
+def certificates(
+    study: Annotated[Path, typer.Option(help="a study in TOML, with [addresses] of its compute servers")],
+    out: Annotated[Path, typer.Option(help="the directory to write into")],
+) -> None:
+    """Make a roster for everybody, and for each party a file with its private key and certificate."""
+    from .certificates import make_certificates
+
+    for path in make_certificates(study, out, secrets.token_bytes):
+        typer.echo(path)
+
+
+@app.command()
+def server(config: Annotated[Path, typer.Option(help="a server in TOML: which party, roster and private file")]) -> None:
+    """Serve one compute server of a study until SIGTERM; one line is logged for each event."""
+    from .server import FACTORIES, run_server
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    run_server(config, FACTORIES)
 
 
 @app.command()

@@ -58,6 +58,11 @@ class Definition:
         return self.servers if self.keeps_rows else (*self.owners, *self.servers)
 
     @property
+    def roles(self) -> dict[str, str]:
+        """Every party's role."""
+        return {**dict.fromkeys(self.owners, "owner"), **dict.fromkeys(self.servers, "compute"), SERVER: "server", ANALYST: "analyst"}
+
+    @property
     def digest(self) -> bytes:
         """SHA-256 of the whole definition."""
         plain = {

@@ -21,6 +21,11 @@ _SERIAL_BYTES = 16
 _ALWAYS = datetime(2000, 1, 1), datetime(9999, 12, 31, 23, 59, 59)
 
 
+def private_path(folder: Path, name: str) -> Path:
+    """Where a party's private file stands."""
+    return folder / f"{name}.pem"
+
+
 def issue(name: str, random: Callable[[int], bytes]) -> tuple[Identity, str, str]:
     """A new identity, its certificate (PEM), and the text of its private file."""
     seed = random(_SEED_BYTES)
@@ -56,7 +61,7 @@ def read_identity(path: Path, name: str, public: bytes) -> Identity:
         raise SchemaError(f"the private key of {name!r} cannot be read from {str(path)!r}: {error.strerror}", code="no_file") from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise CapabilityError(
-            f"the private key of {name!r} can be read by others; run: chmod 600 {path}. If they may have read it, issue a new one",
+            f"the private key of {name!r} can be read or changed by others; run: chmod 600 {path}. If they may have read it, issue a new one",
             code="key_readable_by_others",
         )
     try:

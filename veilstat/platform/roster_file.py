@@ -12,6 +12,7 @@ from veilstat.language.schema import read_toml
 from veilstat.protocol.identity import Roster
 from veilstat.transports.directory import Address, Directory
 
+ROSTER = "roster.toml"
 _NEEDED, _OPTIONAL = {"role", "key", "certificate"}, {"sealing", "address"}
 _HEAD = """# Who takes part in the study. Public: every party keeps the same file, and checks the keys of the others over another channel.
 
@@ -46,13 +47,11 @@ def read_roster(path: Path) -> Directory:
     for name, party in parties.items():
         _check(path, name, party)
     try:
-        return Directory(
-            Roster(
-                {name: bytes.fromhex(its["key"]) for name, its in parties.items()}, {name: its["role"] for name, its in parties.items()}
-            ),
-            {name: its["certificate"] for name, its in parties.items()},
-            {name: Address.parse(its["address"]) for name, its in parties.items() if "address" in its},
-        )
+        keys = {name: bytes.fromhex(its["key"]) for name, its in parties.items()}
+        sealing = {name: bytes.fromhex(its["sealing"]) for name, its in parties.items() if "sealing" in its}
+        addresses = {name: Address.parse(its["address"]) for name, its in parties.items() if "address" in its}
+        roster = Roster(keys, {name: its["role"] for name, its in parties.items()}, sealing)
+        return Directory(roster, {name: its["certificate"] for name, its in parties.items()}, addresses)
     except ValueError as error:
         raise SchemaError(f"{path.name}: {error}", code="bad_roster") from None
 

@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
-from veilstat.language.errors import CapabilityError
+from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Identity, Roster
+from veilstat.statistics.registry import registry
 from veilstat.transports.hosting import Hosted, serve
-from veilstat.transports.occurrences import Arrived, Lost, Notice, Occurrence
 from veilstat.transports.tcp import Endpoint
 from veilstat.transports.tls import Credential
 
+from .approver import Planner
+from .compute import ComputeServer
 from .definition import PARTIES, Definition
 from .driver import as_error
 from .identity_file import read_identity
+from .plan import make_plan
 from .roster_file import read_roster
 from .server_file import load_server
+from .server_log import log, log_occurrence
 from .study_file import load_definition
+from .upload_store import UploadStore
 
-Factory = Callable[[Identity, Roster, Definition], Hosted]
+Factory = Callable[[Identity, Roster, Definition, Path | None], Hosted]
 # Everybody has business with a compute server; the others meet in one process.
 TALKS_WITH: Mapping[str, frozenset[str]] = {"compute": frozenset(("owner", "server", "analyst", "compute"))}
 
-_log = logging.getLogger("veilstat.server")
+
+def compute_server(identity: Identity, roster: Roster, definition: Definition, uploads: Path | None) -> ComputeServer:
+    """A compute server's machine; SchemaError if owners upload rows and there is no place to keep them."""
+    store = None
+    if definition.keeps_rows:
+        if uploads is None:
+            raise SchemaError(
+                "owners upload rows in this study: the server's file needs uploads = a directory of mode 0700", code="missing_key"
+            )
+        store = UploadStore(uploads, definition.schema, definition.servers.index(identity.name))
+    planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
+    return ComputeServer(identity, roster, definition, registry(), planner, secrets.token_bytes, store)
+
+
+FACTORIES: Mapping[str, Factory] = {"compute": compute_server}
 
 
 def run_server(path: Path, factories: Mapping[str, Factory]) -> None:
@@ -48,33 +67,29 @@ def run_server(path: Path, factories: Mapping[str, Factory]) -> None:
             f"{config.party!r} is not in the roster {config.roster.name}; it lists: {', '.join(roster.keys)}", code="not_in_roster"
         )
     if role not in factories:
-        raise CapabilityError(f"there is no server for role {role} ({config.party!r}) here", code="not_available")
+        raise CapabilityError(
+            f"there is no server for a party of role {role}, such as {config.party!r}; there is one for: {', '.join(factories)}",
+            code="not_available",
+        )
     identity = read_identity(config.identity, config.party, roster.keys[config.party])
     definition = load_definition(config.study)
-    machine = factories[role](identity, roster, definition)
+    if dict(roster.roles) != definition.roles:
+        raise SchemaError(
+            f"{config.roster.name} lists other parties than {config.study.name}; make the certificates anew", code="roster_differs"
+        )
+    machine = factories[role](identity, roster, definition, config.uploads)
     credential = Credential(config.party, str(config.identity))
     listen = {} if config.listen is None else {config.party: config.listen}
-    is_over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: is_over.set())
     try:
         endpoint = Endpoint(directory, [credential], TALKS_WITH[role], config.timeouts, secrets.token_bytes, time.monotonic, listen)
     except ProtocolError as error:
         raise as_error(error.fault) from None
-    _log.info("started %s, role %s, roster %s", config.party, role, roster.digest.hex()[:16])
+    is_over = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: is_over.set())
+    log.info("started %s, role %s, roster %s", config.party, role, roster.digest.hex()[:16])
     try:
-        serve(config.party, machine, endpoint, {PARTIES: (*definition.owners, *definition.servers)}, log_occurrence, is_over.is_set)
+        serve(config.party, machine, endpoint, {PARTIES: definition.approvers}, log_occurrence, is_over.is_set)
     finally:
         endpoint.close()
-        _log.info("ended %s", config.party)
-
-
-def log_occurrence(occurrence: Occurrence) -> None:
-    """One line for whatever is not a frame; frames are neither counted nor shown."""
-    match occurrence:
-        case Arrived():
-            pass
-        case Lost(party, peer, fault):
-            _log.warning("%s lost %s: [%s] %s", party, peer, fault.code, fault.message)
-        case Notice(what, party, peer, why):
-            _log.info("%s %s %s%s", party, what, peer, f": {why}" if why else "")
+        log.info("ended %s", config.party)

@@ -17,23 +17,24 @@ _NEEDED = ("party", "study", "roster", "identity")
 
 @dataclass(frozen=True, slots=True)
 class ServerFile:
-    """The party's name, the paths of study, roster and private file, and where to listen if not at the roster's address."""
+    """The party's name, paths, where to listen if not at the roster's address, and where to keep what owners upload, if anything."""
 
     party: str
     study: Path
     roster: Path
     identity: Path
     listen: Address | None
+    uploads: Path | None
     timeouts: Timeouts
 
 
 def load_server(path: Path) -> ServerFile:
     """Read a server's file; paths in it are relative to it. SchemaError says what is missing or wrong."""
     plain = read_toml(path)
-    unknown = sorted(set(plain) - {*_NEEDED, "listen", "timeouts"})
+    unknown = sorted(set(plain) - {*_NEEDED, "listen", "uploads", "timeouts"})
     if unknown:
         raise SchemaError(
-            f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_NEEDED)}, listen, [timeouts]", code="unknown_key"
+            f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_NEEDED)}, listen, uploads, [timeouts]", code="unknown_key"
         )
     for key in _NEEDED:
         if not isinstance(plain.get(key), str):
@@ -44,7 +45,8 @@ def load_server(path: Path) -> ServerFile:
     except (ValueError, TypeError) as error:
         raise SchemaError(f"{path.name}: {error}", code="bad_value") from None
     study, roster, identity = (path.parent / plain[key] for key in _NEEDED[1:])
-    return ServerFile(plain["party"], study, roster, identity, listen, timeouts)
+    uploads = path.parent / str(plain["uploads"]) if "uploads" in plain else None
+    return ServerFile(plain["party"], study, roster, identity, listen, uploads, timeouts)
 
 
 def _timeouts(plain: Mapping[str, Any]) -> Timeouts:

@@ -11,11 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
 from types import NoneType
 from typing import Any
-from weakref import finalize
 
 import pandas as pd
 
@@ -27,23 +24,22 @@ from veilstat.language.errors import CapabilityError, ConvergenceError, QuorumLo
 from veilstat.language.schema import Schema
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError
-from veilstat.protocol.identity import Identity, Roster
 from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Cost, Receipt, Result
 from veilstat.statistics.solve import solve
+from veilstat.transports.hosting import Hosted
 from veilstat.transports.memory import Fault, Machine, MemoryNetwork, Reorder
 
 from .agent import Agent
 from .analyst import Analyst
 from .approver import Planner
-from .compute import ComputeServer
+from .compute_hosts import ComputeHosts, LocalServers
 from .coordinator import Coordinator
 from .definition import ANALYST, PARTIES, SERVER, Definition
 from .driver import Driver, Progress, as_error, no_progress
 from .plan import Plan, make_plan
 from .policy import Policy
 from .table import Table
-from .upload_store import UploadStore
 
 ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {"masking": Masking, "sharing": Sharing, "clear": Clear}
 
@@ -83,18 +79,12 @@ class Simulation:
         policies: Mapping[str, Policy],
         faults: Iterable[Fault],
         random: Callable[[int], bytes],
+        hosts: ComputeHosts,
     ) -> None:
-        identities = {name: Identity.from_seed(name, random(32)) for name in (*definition.owners, *definition.servers, SERVER, ANALYST)}
-        special = {SERVER: "server", ANALYST: "analyst", **dict.fromkeys(definition.servers, "compute")}
-        roles = {name: special.get(name, "owner") for name in identities}
-        roster = Roster(
-            {name: its.public for name, its in identities.items()},
-            roles,
-            {name: identities[name].sealing_key for name in definition.servers},
-        )
+        identities, roster = hosts.identities, hosts.roster
         statistics = registry()
         planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
-        self.definition = definition
+        self.definition, self.hosts = definition, hosts
         self.analyst = Analyst(identities[ANALYST], roster, definition, random)
         self.agents = {
             name: Agent(
@@ -103,17 +93,10 @@ class Simulation:
             for name in definition.owners
         }  # fmt: skip
         coordinator = Coordinator(identities[SERVER], roster, definition, statistics, planner)
-        self._disk = _temporary_directory(self) if definition.keeps_rows else None
-        servers = {
-            name: ComputeServer(identities[name], roster, definition, statistics, planner, random, self._store(place))
-            for place, name in enumerate(definition.servers)
-        }
-        machines: dict[str, Machine] = {SERVER: coordinator, **servers, **self.agents, ANALYST: self.analyst}
-        kept = (SERVER, *definition.servers, ANALYST)
-        groups = {PARTIES: definition.approvers}
-        tiers = ((SERVER,), definition.servers, definition.owners, (ANALYST,))
-        self.network = MemoryNetwork(machines, groups, faults, identities, kept, tiers)
-
+        local: dict[str, Hosted] = {SERVER: coordinator, **self.agents, ANALYST: self.analyst}
+        machines: dict[str, Machine] = {**local, **hosts.machines(local, planner)}
+        kept = (SERVER, *hosts.observable, ANALYST)
+        self.network = MemoryNetwork(machines, {PARTIES: definition.approvers}, faults, identities, kept, hosts.tiers)
         self._versions = dict.fromkeys(definition.owners, 0)
         if definition.keeps_rows:
             for owner in definition.owners:
@@ -129,6 +112,7 @@ class Simulation:
             raise CapabilityError("rows are uploaded to compute servers only: vs.Sharing(servers=3, entry='rows')", code="no_uploads")
         agent = self._agent(owner)
         self._versions[owner] += 1
+        self.hosts.ready()
         agent.offer_rows(self._versions[owner])
         self.network.settle()
         if agent.fault is not None:
@@ -141,6 +125,7 @@ class Simulation:
             VeilstatError: there is no upload, or a server was lost.
         """
         agent = self._agent(owner)
+        self.hosts.ready()
         agent.withdraw_rows()
         self.network.settle()
         if agent.fault is not None:
@@ -154,15 +139,9 @@ class Simulation:
             raise SchemaError(f"there is no data owner {owner!r}; there are: {', '.join(self.agents)}", code="bad_owner")
         return self.agents[owner]
 
-    def _store(self, place: int) -> UploadStore | None:
-        if self._disk is None:
-            return None
-        directory = self._disk / str(place)
-        directory.mkdir(mode=0o700)
-        return UploadStore(directory, self.definition.schema, place)
-
     def run(self, plan: Plan, progress: Progress = no_progress) -> Result:
         """The result of a plan, with its receipt."""
+        self.hosts.ready()
         started = time.perf_counter()
         before, sent = self._bytes(), self._sent()
         driver = Driver(plan, self.analyst, self.network.settle, solve, progress)
@@ -189,7 +168,7 @@ class Simulation:
         recipients = self.definition.architecture.trust(self.definition.owners).recipients
         return {
             name: Observed(name, tuple(self.network.traffic[name].frames), opened if name in recipients else ())
-            for name in (SERVER, *self.definition.servers, ANALYST)
+            for name in (SERVER, *self.hosts.observable, ANALYST)
         }
 
     def _sent(self) -> int:
@@ -199,13 +178,6 @@ class Simulation:
         return {name: its.sent + its.received for name, its in self.network.traffic.items()}
 
 
-def _temporary_directory(owner: object) -> Path:
-    """A directory that goes when ``owner`` does."""
-    place = mkdtemp(prefix="veilstat-")
-    finalize(owner, rmtree, place, ignore_errors=True)
-    return Path(place)
-
-
 def simulate(
     tables: Mapping[str, pd.DataFrame],
     schema: Schema,
@@ -213,6 +185,7 @@ def simulate(
     *,
     policies: Mapping[str, Policy] | None = None,
     faults: Iterable[Fault] = (),
+    certificates: str | Path | None = None,
 ) -> Any:
     """A study in one process: every data owner's table stays with its own simulated party.
 
@@ -222,6 +195,8 @@ def simulate(
         architecture: "masking", "sharing" or "clear", or a configured one such as ``vs.Masking(colluding=2)``.
         policies: what each owner permits; all, by default.
         faults: what goes wrong, for tests (``vs.testing``).
+        certificates: the directory that `veilstat certificates` made, if the compute servers run as processes of their own
+            (`veilstat server`); by default they run in this one.
 
     Raises:
         SchemaError: tables or schema are of the wrong kind. CapabilityError: the architecture cannot serve these owners.
@@ -242,13 +217,22 @@ def simulate(
         raise SchemaError(f"there is a policy for {stranger[0]!r}, who is no data owner", code="bad_owner")
     digests = {name: rules.get(name, Policy()).digest for name in tables}
     definition = Definition(schema, tuple(tables), choose(architecture), digests)
-    parties = {*definition.owners, *definition.servers, SERVER, ANALYST}
     absent = [
-        fault.party for fault in faults if not isinstance(fault, Reorder) and not (isinstance(fault.party, str) and fault.party in parties)
+        fault.party
+        for fault in faults
+        if not isinstance(fault, Reorder) and not (isinstance(fault.party, str) and fault.party in definition.roles)
     ]
     if absent:
         raise SchemaError(f"a fault names {absent[0]!r}, who is no party of the study", code="bad_fault")
-    return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes))
+    return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes, _hosts(definition, certificates)))
+
+
+def _hosts(definition: Definition, certificates: str | Path | None) -> ComputeHosts:
+    if certificates is None:
+        return LocalServers(definition, secrets.token_bytes)
+    from .remote_servers import RemoteServers
+
+    return RemoteServers(definition, Path(certificates))
 
 
 def choose(architecture: str | Architecture) -> Architecture:

@@ -23,8 +23,11 @@ MISSING_WORDS = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
 """What means a missing value in a CSV file, unless it is an agreed level of its column."""
 
 
-def load_study(path: str | Path) -> Study:
+def load_study(path: str | Path, certificates: Path | None = None) -> Study:
     """The embedded study that a file describes; tables are CSV or Parquet files, relative to it.
+
+    Args:
+        certificates: as for ``simulate``, if the compute servers run as processes of their own.
 
     Raises:
         SchemaError: the file, its schema or a table cannot be read. CapabilityError: the architecture cannot serve it.
@@ -33,7 +36,7 @@ def load_study(path: str | Path) -> Study:
     plain = _checked(place)
     schema = _schema(plain, place)
     tables = {name: _table(place.parent / str(file), schema) for name, file in plain["owners"].items()}
-    study = simulate(tables, schema, _architecture(plain))
+    study = simulate(tables, schema, _architecture(plain), certificates=certificates)
     assert isinstance(study, Study)
     return study
 

@@ -146,7 +146,7 @@ class Descent:
         descended = yield Request("descend", public, state)
         converged = bool(descended.number("done"))
         final = yield Request("fit", {"current": descended["current"]})
-        gradients = [max(abs(float(g)) for g in entry["gradient"]) for entry in descended.history]
+        gradients = [max(abs(float(g)) for g in entry["gradient"]) for entry in descended.history if "gradient" in entry]
         return Fit(
             params=self._in_units(descended["current"]),
             n=n,
@@ -308,7 +308,8 @@ class Descent:
             return None
         rows = [self._in_units(entry["current"]) for entry in descended.history]
         index = pd.RangeIndex(1, len(rows) + 1, name="iteration")
-        return pd.DataFrame(rows).set_axis(index).assign(max_gradient=gradients)
+        history = pd.DataFrame(rows).set_axis(index)
+        return history.assign(max_gradient=gradients) if gradients else history
 
     def _in_units(self, coefficients: npt.NDArray[Any]) -> pd.Series:
         """Coefficients of f as coefficients in units."""

@@ -14,10 +14,10 @@ from veilstat.language.circuit import Circuit, Node, Op
 from veilstat.language.cut import Cut, Facts, Opening
 from veilstat.language.errors import CapabilityError
 
-from .division import HIGHEST, LOWEST, OUT_OF_RANGE, Precision
+from .division import HIGHEST, LOWEST, Precision
 from .floor import MASKING
 from .ranges import Comparison, Part, Ranges, Rounding, System
-from .rational import Atom, Denominators, Form, Integers, Places, common_scale, larger
+from .rational import Atom, Denominators, Form, Integers, common_scale, larger
 from .solve import cramer_bounds
 
 Elements = npt.NDArray[np.int64]
@@ -66,7 +66,7 @@ class _Analysis:
         self.systems: dict[tuple[int, int], System] = {}
         self.depths: dict[int, int] = {}
         self.bodies: dict[int, Ranges] = {}
-        self.bits = OUT_OF_RANGE.bit_length()
+        self.bits = 1
 
     def finish(self, openings: tuple[tuple[Rounding, npt.NDArray[np.int64]], ...]) -> Ranges:
         for rounding, _ in openings:
@@ -185,14 +185,14 @@ class _Analysis:
         return self._form(node, a.scale * b.scale, a.size * b.size, self.denominators.product(a.denominators, b.denominators))
 
     def _divided(self, node: Node, a: Form, b: Form) -> Form:
-        """(a / (n / m)) = a m v / (n v), where v, the part of m that may be 0, keeps the result undefined there."""
+        """See ``Denominators.inverted``."""
         inverted = reciprocals(self.circuit.nodes[node.args[1]])
         if inverted is not None:
             scale, integers = inverted
             return self._form(node, a.scale * scale, a.size * abs(integers), np.broadcast_to(a.denominators, node.shape))
         atoms = [self.denominators.of(self._atom(node.args[1], element)) for element in range(b.size.size)]
         below = self.denominators.product(self.denominators.vanishing(b.denominators), np.array(atoms, dtype=np.int64).reshape(b.shape))
-        size = a.size * self.denominators.bound(self.factor_of_quotient(b))
+        size = a.size * self.denominators.bound(self.denominators.inverted(b.denominators))
         return self._form(node, a.scale / b.scale, size, self.denominators.product(a.denominators, below))
 
     def _atom(self, place: int, element: int) -> Atom:
@@ -237,7 +237,7 @@ class _Analysis:
         return self._form(node, scale, size, chosen)
 
     def _solved(self, place: int, node: Node, a: Form, b: Form) -> Form:
-        """(A / m)^-1 (B / k) = adj(A) B m v / (det(A) k v), as in ``_divided``."""
+        """(A / m)^-1 (B / k) = adj(A) B m v / (det(A) k v), see ``Denominators.inverted``."""
         matrix = node.args[0]
         common, below = (self.denominators.common_of_all(form.denominators) for form in (a, b))
         right = self._aligned(b, b.scale, below).reshape(len(b.size), -1)
@@ -254,15 +254,15 @@ class _Analysis:
         )
         determinant = self.denominators.of(Atom(("system", system.name), 0, bound, False, True, False))
         self._fit(max(system.bits, system.entry_bits + MASKING))
-        factor = self.denominators.product(common, self.denominators.vanishing(common))
+        factor = self.denominators.inverted(common)
         denominators = self.denominators.product(self.denominators.product(determinant, below), self.denominators.vanishing(common))
         return self._form(node, b.scale / a.scale, sizes.reshape(node.shape) * self.denominators.bound(factor), denominators)
 
-    def factor_of_quotient(self, form: Form) -> Places:
-        """What a numerator is multiplied by when it is divided by values of this form."""
-        return self.denominators.product(form.denominators, self.denominators.vanishing(form.denominators))
-
     def _iterated(self, place: int, node: Node) -> Form:
+        """What is carried has the bounds that its type declares: a ROUND that would leave them gives 0 and marks all results.
+
+        What a body carries without rounding, such as a count of its rounds, must keep to them by itself.
+        """
         body, times = node.attributes["body"], node.attributes["times"]
         assert isinstance(body, Circuit) and isinstance(times, int)
         inside = _Analysis(body)

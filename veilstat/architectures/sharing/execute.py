@@ -201,16 +201,13 @@ class _Execution:
 
     def _divided(self, node: Node) -> Task[Value]:
         above, below = node.args
-        value, factors = yield from need(("node", above), self._below(self._inverted(self.known.forms[below].denominators)))
+        factor = self.known.denominators.inverted(self.known.forms[below].denominators)
+        value, factors = yield from need(("node", above), self._below(factor))
         value = rearranged(value, lambda part: np.broadcast_to(part, node.shape))
         inverted = reciprocals(self.nodes[below])
         if inverted is not None:
             return scaled(value, inverted[1])
         return (yield from times(self.party, value, factors))
-
-    def _inverted(self, denominators: Places) -> Places:
-        """What a numerator is multiplied by when it is divided by a value over ``denominators``."""
-        return self.known.denominators.product(denominators, self.known.denominators.vanishing(denominators))
 
     def _denominators(self, numbers: Places) -> Task[Value]:
         """Values of denominators, one for each element, or one for all where all are the same."""
@@ -267,13 +264,13 @@ class _Execution:
         values = yield from need(*(self._uniform(place) for place in places))
         size = self.nodes[system.matrix].shape[0]
         columns = [rearranged(value, lambda part: part.reshape(size, -1)) for value in values]
-        shared = [as_shares(self.party, self.domain, value) for value in columns[: 1 + len(system.shared)]]
-        known = np.hstack([np.zeros((size, 0), dtype=object), *(value for value in columns if not isinstance(value, Shares))])
+        first = 1 + len(system.shared)
+        shared = reduce(beside, [as_shares(self.party, self.domain, value) for value in columns[:first]])
+        known = np.hstack([np.zeros((size, 0), dtype=object), *(value for value in columns[first:] if not isinstance(value, Shares))])
         small = Field.for_bits(system.bits + MASKING)
         if small.exponent >= self.domain.exponent:
-            solution = yield from self._solution(reduce(beside, shared), known, self.domain)
-            return solution
-        entering = yield from moved(self.party, reduce(beside, shared), system.entry_bits, small)
+            return (yield from self._solution(shared, known, self.domain))
+        entering = yield from moved(self.party, shared, system.entry_bits, small)
         solution = yield from self._solution(entering, known, small)
         leaving = concatenated([solution.numerators, solution.determinant])
         numerators, determinant = split((yield from moved(self.party, leaving, system.bits, self.domain)), [solution.numerators.shape, ()])
@@ -289,7 +286,7 @@ class _Execution:
     def _solved(self, place: int, node: Node) -> Task[Value]:
         system = self.known.systems[place]
         common = self.known.denominators.common_of_all(self.known.forms[system.matrix].denominators)
-        solution, factor = yield from need(("system", system.name), self._below(self._inverted(np.array(common))))
+        solution, factor = yield from need(("system", system.name), self._below(self.known.denominators.inverted(common)))
         nodes = system.shared + system.known
         before = nodes[: nodes.index(place)]
         start = sum(self.nodes[other].size for other in before) // node.shape[0]

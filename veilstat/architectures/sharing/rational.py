@@ -93,6 +93,13 @@ class Denominators:
         """The part of it that can be 0."""
         return self._each(lambda x, _: {atom: power for atom, power in x.items() if not atom.nonzero}, a, 0)
 
+    def inverted(self, a: Any) -> Places:
+        """What numerators are multiplied by when they are divided by values over these: 1 / (n / m) = m v / (n v).
+
+        v is the part of m that can be 0; it stays below, so that the result is undefined where m is 0.
+        """
+        return self.product(a, self.vanishing(a))
+
     def signing(self, a: Any) -> Places:
         """A factor that has its sign and is 0 where it is 0."""
 
@@ -112,9 +119,6 @@ class Denominators:
     def bound(self, a: Any) -> Integers:
         """Bounds on the denominators' magnitudes."""
         return self._mapped(lambda monomial: prod(atom.bound**power for atom, power in monomial), a)
-
-    def is_public(self, number: int) -> bool:
-        return all(atom.public for atom, _ in self.monomials[number])
 
     def _mapped(self, function: Callable[[Monomial], int], a: Any) -> Integers:
         distinct, inverse = np.unique(np.asarray(a, dtype=np.int64), return_inverse=True)

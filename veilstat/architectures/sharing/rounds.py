@@ -6,7 +6,7 @@ A protocol is a generator. It knows no socket: whoever drives it carries its byt
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from veilstat.protocol.faults import violation
@@ -72,7 +72,7 @@ class Run(Generic[T]):
     """What three servers ended with, how many rounds they took, and what each received in each round."""
 
     results: tuple[T, ...]
-    received: tuple[tuple[bytes, ...], ...]
+    received: tuple[tuple[bytes, ...], ...] = field(repr=False)
 
     @property
     def rounds(self) -> int:

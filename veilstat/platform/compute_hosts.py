@@ -1,0 +1,81 @@
+"""Where the compute servers of a study run, seen from the process of its owners, coordinator and analyst: here, or elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import Protocol
+from weakref import finalize
+
+from veilstat.protocol.identity import Identity, Roster
+from veilstat.statistics.registry import registry
+from veilstat.transports.hosting import Hosted
+from veilstat.transports.memory import Machine
+
+from .approver import Planner
+from .compute import ComputeServer
+from .definition import ANALYST, SERVER, Definition
+from .upload_store import UploadStore
+
+
+class ComputeHosts(Protocol):
+    """The compute servers of a study, and the identities of the parties in this process.
+
+    ``tiers`` is the order in which waits expire, and ``observable`` are the servers whose frames can be seen here.
+    """
+
+    @property
+    def identities(self) -> Mapping[str, Identity]: ...
+
+    @property
+    def roster(self) -> Roster: ...
+
+    @property
+    def tiers(self) -> tuple[tuple[str, ...], ...]: ...
+
+    @property
+    def observable(self) -> tuple[str, ...]: ...
+
+    def machines(self, local: Mapping[str, Hosted], planner: Planner) -> Mapping[str, Machine]:
+        """The compute servers by name; ``local`` are the other parties."""
+        ...
+
+    def ready(self) -> None:
+        """Called before every query; raises a VeilstatError if a server cannot be reached."""
+        ...
+
+
+class LocalServers:
+    """In this process, with fresh identities for everybody; what owners upload is kept as long as this object."""
+
+    def __init__(self, definition: Definition, random: Callable[[int], bytes]) -> None:
+        self.definition, self.random = definition, random
+        self.identities = {name: Identity.from_seed(name, random(32)) for name in definition.roles}
+        self.roster = Roster(
+            {name: its.public for name, its in self.identities.items()},
+            definition.roles,
+            {name: self.identities[name].sealing_key for name in definition.servers},
+        )
+        self.tiers = ((SERVER,), definition.servers, definition.owners, (ANALYST,))
+        self.observable = definition.servers
+
+    def machines(self, local: Mapping[str, Hosted], planner: Planner) -> Mapping[str, Machine]:
+        stores = self._stores()
+        return {
+            name: ComputeServer(self.identities[name], self.roster, self.definition, registry(), planner, self.random, stores.get(name))
+            for name in self.definition.servers
+        }
+
+    def ready(self) -> None:
+        """They are always here."""
+
+    def _stores(self) -> Mapping[str, UploadStore]:
+        if not self.definition.keeps_rows:
+            return {}
+        disk = Path(mkdtemp(prefix="veilstat-"))
+        finalize(self, rmtree, disk, ignore_errors=True)
+        for name in self.definition.servers:
+            (disk / name).mkdir(mode=0o700)
+        return {name: UploadStore(disk / name, self.definition.schema, place) for place, name in enumerate(self.definition.servers)}
