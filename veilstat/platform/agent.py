@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from veilstat.architectures.interface import Contribution, StepBinding
-from veilstat.architectures.sharing.uploads import Header, deal
+from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
 from veilstat.language.cut import Cut
 from veilstat.language.errors import SchemaError
 from veilstat.language.step import Statistic
@@ -22,8 +22,6 @@ from .plan import Plan, StepPlan
 from .policy import Policy
 from .table import Table
 from .upload import OFFER, WITHDRAW, WITHDRAWN, SendPlanes, padded, session, upload_root, withdrawal_root
-
-UPLOAD_BITS = 128
 
 
 class Agent(Approver):

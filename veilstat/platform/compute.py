@@ -22,7 +22,7 @@ from veilstat.protocol.session import ABORT, Send, Session, encode_fault
 from . import upload
 from .approver import Approver, Planner
 from .definition import Definition
-from .gate import OpeningRecord
+from .gate import OpeningRecord, denied
 from .plan import Plan, StepPlan
 from .policy import Policy
 from .upload_store import UploadStore
@@ -76,10 +76,26 @@ class ComputeServer(Approver):
 
     def join(self, step: StepPlan, binding: StepBinding, digest: bytes) -> Session:
         def authorise(survivors: tuple[str, ...]) -> None:
-            self.record.authorise(step.cut, digest, survivors)
+            self.record.authorise(step.cut, digest, survivors if self.store is None else [self._version(owner) for owner in survivors])
 
-        custody = Custody(authorise) if self.store is None else Custody(authorise, self._rows)
+        custody = Custody(authorise)
+        if self.store is not None:
+            self._check_company(binding.participants)
+            custody = Custody(authorise, self._rows)
         return self.definition.architecture.compute(binding, custody, self.random)
+
+    def _check_company(self, participants: tuple[str, ...]) -> None:
+        """Owners that may be offline said with how many others they want to stand in one total."""
+        for owner in participants:
+            fewest = self._policy(owner).min_owners
+            if len(participants) < fewest:
+                raise denied("too_few_survivors", f"data owner {owner!r} takes part in totals over at least {fewest} owners")
+
+    def _version(self, owner: str) -> str:
+        """An owner and its upload: the difference of answers over two versions is that owner's alone."""
+        assert self.store is not None
+        header = self.store.header(owner)
+        return f"{owner}, upload {0 if header is None else header.version}"
 
     def on_finished(self, result: object) -> None:
         """The shares of the result are on their way to the analyst, or an owner's rows are on disk."""

@@ -90,8 +90,10 @@ class Plan:
         return max(self.owner_bytes(owner, {step.label: step.at_most for step in self.steps}) for owner in self.definition.owners)
 
     def owner_bytes(self, owner: str, openings: Mapping[str, int]) -> int:
-        """Bytes that ``owner`` sends and receives when each step is opened so many times."""
+        """Bytes that ``owner`` sends and receives when each step is opened so many times; none where it may be offline."""
         owners = self.definition.owners
+        if self.definition.keeps_rows:
+            return 0
         sizes = messages.Sizes.of(self.query, owners)
         total = frame_bytes(messages.PROPOSE, ANALYST, PARTIES, sizes.proposal)
         total += frame_bytes(messages.APPROVE, owner, SERVER, sizes.approval)

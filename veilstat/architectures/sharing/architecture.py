@@ -9,17 +9,20 @@ from veilstat.architectures.interface import Contribution, Custody, Random, Roun
 from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
+from veilstat.language.circuit import Op
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.errors import CapabilityError
 from veilstat.protocol.session import Binding, Session, Turn
 
 from .analysis import supports
 from .analyst import AwaitParts
+from .execute_rows import supports_rows
 from .messages import ROUNDS, SHARE, part_size, share_size
 from .owner import deal_out
 from .schemes import Added, Scheme
-from .sealed import Sealed
+from .sealed import Sealed, SealedRows
 from .server import Server
+from .uploads import UPLOAD_BITS
 
 OWNERS = "owners"
 MOMENTS, ESTIMATE = "moments", "estimate"
@@ -78,14 +81,16 @@ class Sharing:
 
     @property
     def rounds(self) -> tuple[str, ...]:
-        return (SHARE,)
+        return () if self.entry is Entry.ROWS else (SHARE,)
 
     @property
     def input_round(self) -> str:
         return SHARE
 
     def supports(self, facts: Facts) -> bool:
-        """Servers that add protect what is linear; three that multiply protect all arithmetic on totals."""
+        """Servers that add protect what is linear; three that multiply protect arithmetic on rows, and on totals."""
+        if self.entry is Entry.ROWS and (facts.rows or facts.op is Op.INNER):
+            return supports_rows(facts, UPLOAD_BITS)
         if self.open == ESTIMATE:
             return supports(facts)
         return facts.is_linear and facts.scale is not None
@@ -116,7 +121,7 @@ class Sharing:
             + ", and no compute server",
             "not defended: a server or owner that deviates from the protocol, and owners that lie about their own data",
         )
-        return Trust(threshold, colluding, words, ("analyst",), ("compute servers",) if self.open == ESTIMATE else ())
+        return Trust(threshold, colluding, words, ("analyst",), ("compute servers",) if self._multiplies else ())
 
     def describe(self) -> Mapping[str, str | int]:
         return {
@@ -132,6 +137,8 @@ class Sharing:
     def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
         servers = self.compute_servers(owners)
         scheme = self._scheme(cut, len(servers))
+        if self.entry is Entry.ROWS:
+            return StepCost(dict.fromkeys(owners, ()), PUBLIC_KEY_BYTES, len(servers) * part_size(owners, scheme.result_bytes))
         length = scheme.inward.size
         sent = tuple(
             RoundCost(SHARE, share_size(scheme.dealing.payload_bytes(place, length)), 0, server) for place, server in enumerate(servers)
@@ -153,7 +160,7 @@ class Sharing:
     def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
         scheme = self._scheme(binding.cut, len(binding.servers))
         party = Server(binding, scheme, self.trust(binding.owners).threshold, custody, random)
-        return _session(binding, party.start())
+        return _session(binding, party.start_from_uploads() if self.entry is Entry.ROWS else party.start())
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
         scheme = self._scheme(binding.cut, len(binding.servers))
@@ -161,6 +168,8 @@ class Sharing:
         return _session(binding, Turn((), AwaitParts(binding, KeyPair.from_secret(secret), threshold, scheme)))
 
     def _scheme(self, cut: Cut, servers: int) -> Scheme:
+        if self.entry is Entry.ROWS:
+            return SealedRows(cut)
         return Sealed(cut) if self.open == ESTIMATE else Added(cut, servers)
 
 

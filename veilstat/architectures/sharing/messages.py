@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, SEALED_BYTES
+from veilstat.protocol.context import DIGEST_BYTES
 from veilstat.protocol.envelope import array_bytes, binary_bytes, text_bytes
 from veilstat.protocol.faults import violation
 
@@ -23,10 +24,11 @@ _FEWEST_BYTES = 4
 
 
 class Tally(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Whose components arrived at a server, and its key for this step."""
+    """Whose components arrived at a server, its key for this step, and the digest of the uploads where rows are used."""
 
     owners: list[str]
     key: bytes
+    uploads: bytes
 
 
 class Part(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -76,7 +78,7 @@ def names_size(owners: Sequence[str]) -> int:
 
 def tally_size(owners: Sequence[str]) -> int:
     """Bytes of a Tally over all owners, at most."""
-    return array_bytes(2) + names_size(owners) + binary_bytes(PUBLIC_KEY_BYTES)
+    return array_bytes(3) + names_size(owners) + binary_bytes(PUBLIC_KEY_BYTES) + binary_bytes(DIGEST_BYTES)
 
 
 def part_size(owners: Sequence[str], payload: int) -> int:

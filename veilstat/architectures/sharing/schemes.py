@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from veilstat.architectures.interface import Released
 from veilstat.arithmetic.rings import Ring, ring_bits
 from veilstat.language.cut import Cut
 from veilstat.language.step import Arrays
 
-from .dealing import Dealing, Elements, Residues, additive
+from .dealing import Dealing, Residues, additive
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Scheme(Protocol):
         """Bytes above which a message between servers is refused."""
         ...
 
-    def program(self, place: Place, components: tuple[Elements, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
-        """What a server computes on its components of the owners' total: it yields what goes to the next server,
-        receives what the previous one sent, and returns its part of the answer.
+    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
+        """What a server computes on its components of the owners' total, or on its parts of the owners' uploads: it
+        yields what goes to the next server, receives what the previous one sent, and returns its part of the answer.
         """
         ...
 
@@ -80,9 +80,9 @@ class Added:
     def largest(self) -> int:
         return 0
 
-    def program(self, place: Place, components: tuple[Elements, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
+    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
         yield from ()
-        return bytes(self._ring.to_bytes(components[0]))
+        return bytes(self._ring.to_bytes(inputs[0]))
 
     def combine(self, survivors: tuple[str, ...], parts: list[bytes]) -> Released:
         total = self._ring.zeros(self.cut.size)

@@ -17,9 +17,10 @@ from veilstat.protocol.faults import Fault, ProtocolError
 
 from .analysis import ranges
 from .araki16 import Shares
-from .dealing import Dealing, Elements, replicated
+from .dealing import Dealing, replicated
 from .division import OUT_OF_RANGE, UNDEFINED
-from .execute import execute
+from .execute import Executed, execute
+from .execute_rows import execute_rows
 from .field import Field
 from .prss import Party, Prss
 from .ranges import Ranges
@@ -57,11 +58,14 @@ class Sealed:
     def largest(self) -> int:
         return LARGEST_LAYER
 
-    def program(self, place: Place, components: tuple[Elements, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
+    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))
-        own, previous = (self.inward.unflatten(component) for component in components)
+        own, previous = (self.inward.unflatten(component) for component in inputs)
         leaves = {node: Shares(self.field, own[node], previous[node]) for node in own}
         executed = yield from execute(_ranges(self.cut), leaves, public, party)
+        return self._part(executed)
+
+    def _part(self, executed: Executed) -> bytes:
         return bytes((executed.solvable,)) + self.field.to_bytes(executed.values.own)
 
     def combine(self, survivors: tuple[str, ...], parts: list[bytes]) -> Released:
@@ -71,6 +75,16 @@ class Sealed:
             total = field.add(total, field.from_bytes(part[1:], shape))
         values = np.array([_marked(int(value)) for value in field.decode(total)] + [None], dtype=object)[:-1]
         return Released(values, survivors, all(part[0] == 1 for part in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRows(Sealed):
+    """The same on rows that owners uploaded before: ``inputs`` are this server's parts of their uploads."""
+
+    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
+        party = Party(place.index, Prss(place.own_key, place.previous_key))
+        executed = yield from execute_rows(_ranges(self.cut), inputs, public, party)
+        return self._part(executed)
 
 
 LARGEST_LAYER = 1 << 28

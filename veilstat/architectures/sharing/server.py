@@ -6,14 +6,15 @@ part. All servers must stay to the end; owners may be lost until their component
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
 from veilstat.architectures.interface import Custody, Random, StepBinding
-from veilstat.arithmetic.agreement import KeyPair, derive, seal_to, unseal_with
+from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair, derive, seal_to, unseal_with
+from veilstat.protocol.context import digest
 from veilstat.protocol.faults import Fault, ProtocolError, quorum_lost, violation
 from veilstat.protocol.session import Message, Turn
 
@@ -52,6 +53,46 @@ class Server:
         """Nothing to say before the owners have spoken."""
         return Turn((), CollectShares(self))
 
+    def start_from_uploads(self) -> Turn:
+        """Owners have uploaded their rows before: agree with the other servers on whose and which, and begin."""
+        uploads = {owner: self.custody.uploads(owner) for owner in self.binding.participants}
+        headers = digest("veilstat/uploads/1", *(upload.header.to_bytes() for upload in uploads.values()))
+        pair = KeyPair.generate(self.random)
+        return Turn(self.tell(Tally(list(uploads), pair.public, headers)), AgreeOnUploads(self, pair, tuple(uploads.values()), headers))
+
+    def tell(self, tally: Tally) -> tuple[Message, ...]:
+        """The same to every other server."""
+        raw = msgspec.msgpack.encode(tally)
+        return tuple(Message(TALLY, other, raw) for other in self.others)
+
+    def read(self, sender: str, payload: memoryview) -> Tally:
+        """Another server's tally; a violation where it fits no step."""
+        try:
+            tally = msgspec.msgpack.decode(payload, type=Tally)
+        except msgspec.MsgspecError:
+            raise violation("malformed", f"{sender!r} sent a tally that could not be read", sender) from None
+        if not set(tally.owners) <= set(self.binding.participants) or len(tally.key) != PUBLIC_KEY_BYTES:
+            raise violation("malformed", f"{sender!r} sent a tally that fits no roster", sender)
+        return tally
+
+    def place(self, pair: KeyPair, tallies: Mapping[str, Tally]) -> Place:
+        """Where this server stands, with the keys that it shares with its neighbours for this step."""
+
+        def key(other: str, number: int) -> bytes:
+            try:
+                shared = pair.exchange(tallies[other].key)
+            except ValueError:
+                raise violation("malformed", f"{other!r} sent a degenerate key", other) from None
+            return derive(shared, self.binding.step, b"pair\0%d" % number, 16)
+
+        before = (self.index - 1) % len(self.binding.servers)
+        return Place(self.index, key(self.neighbour(1), self.index), key(self.neighbour(-1), before))
+
+    def begin(self, place: Place, survivors: tuple[str, ...], inputs: tuple[Any, ...]) -> Turn:
+        """Compute, once it is known whose data are opened."""
+        self.custody.authorise(survivors)
+        return Compute(self, survivors, self.scheme.program(place, inputs, self.binding.public)).advance(None)
+
 
 @dataclass(frozen=True, slots=True)
 class CollectShares:
@@ -86,10 +127,8 @@ class CollectShares:
         self.arrived[sender] = Share.decode(raw, self._payload, sender)
 
     def close(self) -> Turn:
-        server = self.server
-        pair = KeyPair.generate(server.random)
-        tally = msgspec.msgpack.encode(Tally(sorted(self.arrived), pair.public))
-        return Turn(tuple(Message(TALLY, other, tally) for other in server.others), AgreeOnSurvivors(server, pair, self.arrived))
+        pair = KeyPair.generate(self.server.random)
+        return Turn(self.server.tell(Tally(sorted(self.arrived), pair.public, b"")), AgreeOnSurvivors(self.server, pair, self.arrived))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +154,7 @@ class AgreeOnSurvivors:
         return tally_size(self.server.binding.participants)
 
     def take(self, sender: str, payload: memoryview) -> None:
-        try:
-            tally = msgspec.msgpack.decode(payload, type=Tally)
-        except msgspec.MsgspecError:
-            raise violation("malformed", f"{sender!r} sent a tally that could not be read", sender) from None
-        if not set(tally.owners) <= set(self.server.binding.participants) or len(tally.key) != len(self.pair.public):
-            raise violation("malformed", f"{sender!r} sent a tally that fits no roster", sender)
-        self.tallies[sender] = tally
+        self.tallies[sender] = self.server.read(sender, payload)
 
     def close(self) -> Turn:
         server = self.server
@@ -131,22 +164,7 @@ class AgreeOnSurvivors:
         if len(survivors) < fewest:
             missing = tuple(sorted(set(server.binding.participants) - common))
             raise quorum_lost(SHARE, len(survivors), fewest, missing)
-        server.custody.authorise(survivors)
-        program = server.scheme.program(self._place(), self._total(survivors), server.binding.public)
-        return Compute(server, survivors, program).advance(None)
-
-    def _place(self) -> Place:
-        server = self.server
-        if len(server.binding.servers) != 3:
-            return Place(server.index, b"", b"")
-        return Place(server.index, self._key(server.neighbour(1), server.index), self._key(server.neighbour(-1), (server.index - 1) % 3))
-
-    def _key(self, other: str, number: int) -> bytes:
-        try:
-            shared = self.pair.exchange(self.tallies[other].key)
-        except ValueError:
-            raise violation("malformed", f"{other!r} sent a degenerate key", other) from None
-        return derive(shared, self.server.binding.step, b"pair\0%d" % number, 16)
+        return server.begin(server.place(self.pair, self.tallies), survivors, self._total(survivors))
 
     def _total(self, survivors: tuple[str, ...]) -> tuple[Elements, ...]:
         dealing, length = self.server.scheme.dealing, self.server.scheme.inward.size
@@ -155,6 +173,42 @@ class AgreeOnSurvivors:
             parts = dealing.components(self.server.index, self.arrived[owner].payload, length)
             totals = [dealing.group.add(total, part) for total, part in zip(totals, parts, strict=True)]
         return tuple(totals)
+
+
+@dataclass(frozen=True, slots=True)
+class AgreeOnUploads:
+    """Wait until every other server has named the same uploads."""
+
+    server: Server
+    pair: KeyPair
+    uploads: tuple[Any, ...] = field(repr=False)
+    headers: bytes
+    tallies: dict[str, Tally] = field(default_factory=dict, repr=False)
+    name: ClassVar[str] = TALLY
+
+    @property
+    def senders(self) -> frozenset[str]:
+        return frozenset(self.server.others)
+
+    @property
+    def quorum(self) -> int:
+        return len(self.server.others)
+
+    @property
+    def largest(self) -> int:
+        return tally_size(self.server.binding.participants)
+
+    def take(self, sender: str, payload: memoryview) -> None:
+        tally = self.server.read(sender, payload)
+        if tally.uploads != self.headers:
+            raise violation(
+                "uploads_differ", f"{sender!r} and {self.server.name!r} hold different uploads; let owners upload again", sender
+            )
+        self.tallies[sender] = tally
+
+    def close(self) -> Turn:
+        server = self.server
+        return server.begin(server.place(self.pair, self.tallies), server.binding.participants, self.uploads)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,9 @@ from veilstat.language.schema import Schema
 from .rounds import SERVERS
 
 COUNTED, PRESENT, CODES, LEVEL = "counted", "present", "codes", "level"
+UPLOAD_BITS = 128
+"""The ring of uploads: wide enough for logistic regression; narrow computations use its lower half."""
+
 _EXPLICIT = SERVERS - 1
 _LARGEST_HEADER = 1 << 20
 
