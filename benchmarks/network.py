@@ -19,8 +19,9 @@ from pathlib import Path
 from veilstat.platform.identity_file import issue
 from veilstat.protocol.envelope import BLOCK_BYTES, NO_STEP, Envelope, seal
 from veilstat.protocol.identity import Identity, Roster
+from veilstat.transports.address import Address
 from veilstat.transports.connection import Timeouts
-from veilstat.transports.directory import Address, Directory
+from veilstat.transports.directory import Directory
 from veilstat.transports.occurrences import Arrived
 from veilstat.transports.tcp import Endpoint
 from veilstat.transports.tls import Credential

@@ -16,8 +16,8 @@ from veilstat.platform.roster_file import read_roster
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.session import Send
+from veilstat.transports.address import Address
 from veilstat.transports.connection import Timeouts
-from veilstat.transports.directory import Address
 from veilstat.transports.occurrences import Arrived, Lost
 from veilstat.transports.tcp import Endpoint
 from veilstat.transports.tls import Credential

@@ -12,8 +12,9 @@ from veilstat.platform.identity_file import issue
 from veilstat.protocol.envelope import LARGEST_FRAME
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Roster
+from veilstat.transports.address import Address
 from veilstat.transports.channel import Channel
-from veilstat.transports.directory import Address, Directory
+from veilstat.transports.directory import Directory
 from veilstat.transports.link import Link
 from veilstat.transports.records import Hello, Kind, Reader, Record
 

@@ -11,8 +11,7 @@ from weakref import finalize
 
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.statistics.registry import registry
-from veilstat.transports.hosting import Hosted
-from veilstat.transports.memory import Machine
+from veilstat.transports.memory import Hosted, Machine
 
 from .approver import Planner
 from .compute import ComputeServer

@@ -11,8 +11,7 @@ from weakref import finalize
 from veilstat.language.errors import SchemaError
 from veilstat.protocol.faults import ProtocolError
 from veilstat.transports.connection import Timeouts
-from veilstat.transports.hosting import Hosted
-from veilstat.transports.memory import Machine
+from veilstat.transports.memory import Hosted, Machine
 from veilstat.transports.remote import RemoteParties
 from veilstat.transports.tcp import Endpoint
 from veilstat.transports.tls import Credential

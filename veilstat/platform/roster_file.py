@@ -10,7 +10,8 @@ import tomli_w
 from veilstat.language.errors import SchemaError
 from veilstat.language.schema import read_toml
 from veilstat.protocol.identity import Roster
-from veilstat.transports.directory import Address, Directory
+from veilstat.transports.address import Address
+from veilstat.transports.directory import Directory
 
 ROSTER = "roster.toml"
 _NEEDED, _OPTIONAL = {"role", "key", "certificate"}, {"sealing", "address"}

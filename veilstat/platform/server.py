@@ -14,7 +14,8 @@ from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.statistics.registry import registry
-from veilstat.transports.hosting import Hosted, serve
+from veilstat.transports.hosting import serve
+from veilstat.transports.memory import Hosted
 from veilstat.transports.tcp import Endpoint
 from veilstat.transports.tls import Credential
 

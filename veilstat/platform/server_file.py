@@ -9,8 +9,8 @@ from typing import Any
 
 from veilstat.language.errors import SchemaError
 from veilstat.language.schema import read_toml
+from veilstat.transports.address import Address
 from veilstat.transports.connection import Timeouts
-from veilstat.transports.directory import Address
 
 _NEEDED = ("party", "study", "roster", "identity")
 

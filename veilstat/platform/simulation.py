@@ -27,8 +27,7 @@ from veilstat.protocol.faults import ProtocolError
 from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Cost, Receipt, Result
 from veilstat.statistics.solve import solve
-from veilstat.transports.hosting import Hosted
-from veilstat.transports.memory import Fault, Machine, MemoryNetwork, Reorder
+from veilstat.transports.memory import Fault, Hosted, Machine, MemoryNetwork, Reorder
 
 from .agent import Agent
 from .analyst import Analyst

@@ -12,7 +12,7 @@ from veilstat.architectures.interface import Architecture
 from veilstat.language.columns import Categorical
 from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.schema import Schema, read_toml
-from veilstat.transports.directory import Address
+from veilstat.transports.address import Address
 
 from .definition import Definition
 from .policy import Policy

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .directory import Address
+from .address import Address
 from .records import Reader, Record
 
 _TLS_RECORD_BYTES, _RECORDS_AT_ONCE = 1 << 14, 64

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
-from veilstat.protocol.faults import Fault
-
-from .memory import Machine
+from .memory import Hosted
 from .occurrences import Arrived, Lost, Occurrence
 from .tcp import Endpoint
 
 _LONGEST_WAIT = 0.5
-
-
-class Hosted(Machine, Protocol):
-    """A party that may lose the processes of others."""
-
-    def lost(self, fault: Fault) -> bool:
-        """The fault's culprits are gone, and with them what they knew of the running query; says whether that ends it."""
-        ...
 
 
 def serve(

@@ -15,6 +15,7 @@ from random import Random
 from typing import Protocol, TypeAlias
 
 from veilstat.protocol.envelope import Envelope, seal
+from veilstat.protocol.faults import Fault as ReportedFault
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Identity
 from veilstat.protocol.session import Send
@@ -34,6 +35,14 @@ class Machine(Protocol):
     def stage(self) -> int: ...
 
     def expire(self) -> None: ...
+
+
+class Hosted(Machine, Protocol):
+    """A party that can be told that others' processes are gone."""
+
+    def lost(self, fault: ReportedFault) -> bool:
+        """The fault's culprits are gone, and with them what they knew of the running query; says whether that ends it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ from functools import partial
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.session import decode_fault, encode_fault
 
+from .address import Address
 from .channel import LONGEST_PAUSE, SHORTEST_PAUSE, Channel, Visit
 from .connection import Connection, Timeouts, dial, tune
-from .directory import Address, Directory
+from .directory import Directory
 from .link import Link
 from .occurrences import Arrived, Lost, Notice, Occurrence
 from .records import Hello, Kind, Record
