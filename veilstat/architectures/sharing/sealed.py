@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from veilstat.architectures.interface import Released
+from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut, entering
 from veilstat.language.step import Arrays
 from veilstat.protocol.faults import Fault, ProtocolError
@@ -22,6 +23,7 @@ from .division import OUT_OF_RANGE, UNDEFINED
 from .execute import Executed, execute
 from .execute_rows import execute_rows
 from .field import Field
+from .piecewise import ERROR
 from .prss import Party, Prss
 from .ranges import Ranges
 from .schemes import Place
@@ -94,7 +96,17 @@ class SealedRows(Sealed):
         return (
             f"rows stay shared modulo 2^{UPLOAD_BITS}; their totals go on modulo the prime 2^{self.field.exponent} - 1, in which no number on the way can wrap",
             "servers know how many rows each owner uploaded, to an eighth; the length of their messages follows from that",
+            *self._approximation(),
         )
+
+    def _approximation(self) -> tuple[str, ...]:
+        circuits = [
+            self.cut.circuit,
+            *(body for node in self.cut.circuit.nodes if isinstance(body := node.attributes.get("body"), Circuit)),
+        ]
+        names = sorted({str(node.attributes["name"]) for circuit in circuits for node in circuit.nodes if node.op is Op.FUNCTION})
+        error = f"2^-{(1 / ERROR).numerator.bit_length() - 1}"
+        return (f"on shares {' and '.join(names)} are computed by polynomials, with an error of at most {error} per row",) if names else ()
 
     def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))
