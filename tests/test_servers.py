@@ -96,7 +96,7 @@ def test_frames_survive_cut_connections(tmp_path):
         (folder / "compute1.toml").write_text((folder / "compute1.toml").read_text().replace("roster.toml", "detour.toml"))
         with running(folder) as processes, Caller(folder) as caller:
             wait_for(folder, "compute1", "connected compute2")
-            caller.start(2000, b"token")
+            caller.start(1000, b"token")
             cuts = 0
             while not caller.heard:
                 proxy.cut()
