@@ -35,12 +35,16 @@ def weighted_sums(ring: Ring, weights: Elements, columns: Elements) -> Elements:
     """``weights @ columns``: weights of shape (m, p), columns (p, rows), result (m, rows)."""
     if ring.limbs == 1:
         return np.asarray(weights @ columns)
-    result = np.zeros((weights.shape[0], *columns.shape[1:]), dtype=ring.dtype)
+    (low_weights, high_weights), (low, high) = _limbs(ring, weights), _limbs(ring, columns)
+    result = np.zeros((len(weights), *columns.shape[1:]), dtype=ring.dtype)
     for start in range(0, columns.shape[1], _BLOCK):
         block = slice(start, start + _BLOCK)
-        for row, total in zip(weights, result, strict=True):
-            for weight, column in zip(row, columns, strict=True):
-                ring.add(total[block], multiply(ring, weight, column[block]))
+        for row, total in enumerate(result[:, block]):
+            total[:, 1] = high[:, block].T @ low_weights[row] + low[:, block].T @ high_weights[row]
+            for weight, column in zip(low_weights[row], low[:, block], strict=True):
+                product = weight * column
+                total[:, 0] += product
+                total[:, 1] += _upper_half(column, weight) + (total[:, 0] < product)
     return result
 
 

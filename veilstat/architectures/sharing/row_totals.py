@@ -94,15 +94,13 @@ def row_totals(
     summands = yield from gather(
         _owner(party, upload, own, owner, totals) for owner, (upload, own) in enumerate(zip(uploads, symbols, strict=True))
     )
-    converted = yield from gather(_converted(party, circuit, ring, totals, summands, target) for ring in (NARROW, WIDE))
-    narrow, wide_ones = converted
-    return {**narrow, **wide_ones}
+    in_narrow, in_wide = yield from gather(_converted(party, circuit, ring, totals, summands, target) for ring in (NARROW, WIDE))
+    return {**in_narrow, **in_wide}
 
 
 def _into_ring(party: Party, circuit: Circuit, shared: Mapping[int, Shares]) -> Protocol[dict[int, Shares]]:
     """Protected numbers from the field into the wide ring, by opening them under masks; one round."""
-    bits = [circuit.nodes[place].bits for place in shared]
-    masked = yield from gather(open_under_mask(party, shares, width or 0) for shares, width in zip(shared.values(), bits, strict=True))
+    masked = yield from gather(open_under_mask(party, shares, circuit.nodes[place].bits or 0) for place, shares in shared.items())
     return {
         place: constant(party, WIDE, under.opened) - Shares(WIDE, WIDE.encode(under.own), WIDE.encode(under.previous))
         for place, under in zip(shared, masked, strict=True)
@@ -120,6 +118,7 @@ def _public_nodes(
 
 
 def _total(circuit: Circuit, place: int, values: Sequence[Mapping[int, Polynomials]]) -> Total:
+    """An INNER node over the polynomials of every owner's rows; padding counts as 0 from here on."""
     node = circuit.nodes[place]
     sides, contents = [], []
     for arg in node.args:
@@ -162,6 +161,7 @@ def _owner(party: Party, upload: UploadedRows, symbols: Symbols, owner: int, tot
 
 
 def _summand(columns: Columns, total: Total, owner: int) -> Elements:
+    """The summand of one total over the rows of ``columns``: shape (p, q)."""
     ring = total.ring
     if total.counts:
         return _counted(columns, total.right[owner], ring)[None, :]
