@@ -23,13 +23,14 @@ from . import upload
 from .approver import Approver, Planner
 from .definition import Definition
 from .gate import OpeningRecord, denied
+from .opening_file import OpeningFile
 from .plan import Plan, StepPlan
 from .policy import Policy
 from .upload_store import UploadStore
 
 
 class ComputeServer(Approver):
-    """One compute server; ``store`` keeps uploaded rows where the architecture has any."""
+    """One compute server; ``store`` keeps uploaded rows where the architecture has any, ``openings`` what was opened."""
 
     beginnings: ClassVar[frozenset[str]] = Approver.beginnings | {upload.OFFER, upload.WITHDRAW}
 
@@ -42,10 +43,12 @@ class ComputeServer(Approver):
         planner: Planner,
         random: Callable[[int], bytes],
         store: UploadStore | None = None,
+        openings: OpeningFile | None = None,
     ) -> None:
         super().__init__(identity, roster, definition, registry, planner, random)
         self.store = store
-        self.record = OpeningRecord(definition.architecture.trust(definition.owners).colluding + 2)
+        fewest = definition.architecture.trust(definition.owners).colluding + 2
+        self.record = OpeningRecord(fewest) if openings is None else OpeningRecord.on_disk(fewest, openings)
 
     @property
     def title(self) -> str:

@@ -22,6 +22,8 @@ from veilstat.architectures.sharing.uploads import Header, UploadedRows, expand,
 from veilstat.language.errors import PolicyDenied, ProtocolViolation, SchemaError, VeilstatError
 from veilstat.language.schema import Schema
 
+from .durable import sync_directory
+
 _MAGIC = b"veilstat-upload1"
 _DIGEST = 32
 _TRAILER = len(_MAGIC) + 8 + 1 + _DIGEST
@@ -96,7 +98,7 @@ class UploadStore:
         with _replacing(self._withdrawn(owner)) as file:
             file.write(json.dumps({"owner": owner, "version": header.version}).encode())
         self._place(owner).unlink()
-        _sync_directory(self.directory)
+        sync_directory(self.directory)
         self._verified.pop(owner, None)
 
     def check(self, sender: str, header: Header) -> None:
@@ -181,18 +183,9 @@ def _replacing(place: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(place)
-        _sync_directory(place.parent)
+        sync_directory(place.parent)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a new or removed name durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _data_digest(place: Path, size: int) -> bytes:
