@@ -87,7 +87,7 @@ def make_study(folder):
 class Ring:
     """Passes a token on as often as its payload says, then back to the analyst; says nothing to those it cannot read."""
 
-    def __init__(self, identity, roster, definition, uploads):
+    def __init__(self, identity, roster, definition, config):
         self.identity, self.next = identity, SERVERS[(SERVERS.index(identity.name) + 1) % 3]
         self.said, self.waiting, self.stage = [], False, 0
 

@@ -1,11 +1,18 @@
 """Owners upload their rows once: what is stored, who is refused, and what a withdrawal leaves behind."""
 
+import os
+
 import numpy as np
 import pytest
 
 import veilstat as vs
+from veilstat.architectures.sharing.uploads import planes
+from veilstat.platform.compute_hosts import LocalServers
+from veilstat.platform.simulation import Simulation
+from veilstat.platform.study import Study
 from veilstat.platform.upload import padded
-from veilstat.testing import Dropout, Duplicate, Lie, Reorder, Tamper
+from veilstat.platform.upload_store import UploadStore
+from veilstat.testing import Dropout, Duplicate, Lie, Loss, Reorder, Tamper
 from veilstat.testing.tables import small_schema, small_tables
 
 SERVERS = ("compute1", "compute2", "compute3")
@@ -70,6 +77,102 @@ def test_nothing_can_be_withdrawn_twice_or_by_nobody():
         whole.withdraw("stranger")
     with pytest.raises(vs.CapabilityError):
         vs.simulate(small_tables(), small_schema(), "sharing").upload("owner1")
+
+
+class KeptServers(LocalServers):
+    """With stores that outlive them."""
+
+    def __init__(self, definition, folder):
+        super().__init__(definition, os.urandom)
+        self.folder = folder
+
+    def _stores(self):
+        places = {name: self.folder / name for name in SERVERS}
+        for place in places.values():
+            place.mkdir(exist_ok=True)
+        return {name: UploadStore(place, self.definition.schema, index) for index, (name, place) in enumerate(places.items())}
+
+
+def process(folder):
+    """A study as a new process sees it: its own keys and counters, the servers' disks as they were left."""
+    definition = study().definition
+    return Study(definition, Simulation(definition, small_tables(), {}, (), os.urandom, KeptServers(definition, folder)))
+
+
+def versions(whole, owner="owner2"):
+    return [store.largest_version(owner) for store in stores(whole)]
+
+
+def test_a_second_process_continues_the_versions_that_servers_know(tmp_path):
+    first = process(tmp_path)
+    first.upload("owner2")
+    first.withdraw("owner3")
+    second = process(tmp_path)
+    assert (versions(second), versions(second, "owner3"), versions(second, "owner1")) == ([3] * 3, [2] * 3, [2] * 3)
+    assert second.count().n == sum(map(len, small_tables().values()))
+    second.withdraw("owner2")
+    assert [store.header("owner2") for store in stores(second)] == [None] * 3
+
+
+LAST = len(planes(small_schema(), ())) - 1
+
+
+def test_servers_that_were_killed_between_their_commits_are_mended_by_an_upload(tmp_path):
+    """One server keeps version 1 where the others have version 2."""
+    whole = process(tmp_path)
+    network = whole._backend.network
+    network.faults = (Loss("owner2", f"plane/{LAST}", "compute2"),)
+    with pytest.raises(vs.QuorumLost):
+        whole.upload("owner2")
+    network.faults = ()
+    assert versions(whole) == [2, 1, 2]
+    with pytest.raises(vs.ProtocolViolation) as error:
+        whole.count()
+    assert error.value.code == "uploads_differ"
+    whole.upload("owner2")
+    assert versions(whole) == [3] * 3
+    assert whole.count().n == sum(map(len, small_tables().values()))
+
+
+def test_a_withdrawal_removes_different_versions_and_may_be_repeated():
+    whole = study()
+    network = whole._backend.network
+    network.faults = (Loss("owner2", f"plane/{LAST}", "compute2"),)
+    with pytest.raises(vs.QuorumLost):
+        whole.upload("owner2")
+    network.faults = (Loss("owner2", "withdraw", "compute3"),)
+    with pytest.raises(vs.QuorumLost, match="compute3"):
+        whole.withdraw("owner2")
+    assert [store.header("owner2") is None for store in stores(whole)] == [True, True, False]
+    network.faults = ()
+    whole.withdraw("owner2")
+    assert [store.header("owner2") for store in stores(whole)] == [None] * 3
+    assert versions(whole) == [2] * 3
+
+
+def test_an_owner_asks_without_ending_what_runs_and_servers_answer_for_it_alone():
+    whole = study()
+    network, agent = whole._backend.network, whole._backend.agents["owner1"]
+    server = network.machines["compute1"]
+    server.root, server.gate = b"r" * 32, "a query's"
+    agent.ask_versions()
+    network.settle()
+    assert (agent.fault, server.root, server.gate) == (None, b"r" * 32, "a query's")
+    assert {(held.stored, held.largest) for held in agent.held.values()} == {(1, 1)}
+
+
+@pytest.mark.parametrize(
+    "lie", [b"", b"\x92\x01", b"\x92\x02\x01", b"\x92\xff\x01", b"\x92\x00\xcf" + b"\xff" * 8, b"\x92\x00\xcf\x40" + bytes(7)]
+)
+def test_versions_that_cannot_be_are_refused(lie):
+    with pytest.raises(vs.ProtocolViolation) as error:
+        study(Lie("compute2", "held", lambda raw: lie))
+    assert error.value.culprits == ("compute2",)
+
+
+def test_a_server_that_does_not_say_what_it_holds_is_named():
+    with pytest.raises(vs.QuorumLost, match="compute3 did not answer"):
+        study(Dropout("compute3", "held"))
 
 
 @pytest.mark.parametrize(

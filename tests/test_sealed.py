@@ -137,3 +137,12 @@ def test_servers_find_small_cells_without_seeing_counts():
     plan = vs.simulate(small_tables(), small_schema(), SEALED).plan(vs.Crosstab("region", "smoker", min_cell=5))
     assert plan.openings == 2 + 6
     assert small_schema().max_rows == MAX_ROWS
+
+
+@pytest.mark.parametrize("layer", [3, 9])
+def test_what_no_server_can_have_computed_is_no_answer(layer):
+    """A server sends noise in place of a layer: servers are trusted to follow the protocol, yet no mean has 2^128 units."""
+    noise = vs.testing.Lie("compute2", f"compute/{layer}", lambda payload: bytes(len(payload)))
+    with pytest.raises(vs.ProtocolViolation) as error:
+        vs.simulate(small_tables(), small_schema(), SEALED, faults=[noise]).mean("bp")
+    assert error.value.code == "impossible_answer"

@@ -140,17 +140,17 @@ def test_floor_division_is_exact(bits):
     values = signed(bits, 1500, bits)
     special = [1, 2, 3, 4, 7, 8, (1 << bits) - 1, 1 << bits, (1 << bits) + 1, 1 << (bits + 9), 10, 1 << max(bits - 1, 0)]
     divisors = integers([special[i % 24] if i % 24 < 12 else source.getrandbits(source.randint(1, bits)) + 1 for i in range(len(values))])
-    result, _ = compute(lambda party, x: floor_divide(party, x, divisors, bits), field, values)
+    result, _ = compute(lambda party, x: floor_divide(party, x, divisors, bits, bits + 10), field, values)
     assert (result == values // divisors).all()
     multiples = (values // divisors) * divisors
-    result, _ = compute(lambda party, x: floor_divide(party, x, divisors, bits), field, multiples)
+    result, _ = compute(lambda party, x: floor_divide(party, x, divisors, bits, bits + 10), field, multiples)
     assert (result == values // divisors).all()
 
 
 def test_every_small_quotient():
     field = Field(89)
     values, divisors = np.meshgrid(np.arange(-40, 41), np.arange(1, 45))
-    result, ended = compute(lambda party, x: floor_divide(party, x, integers(divisors), 6), field, values)
+    result, ended = compute(lambda party, x: floor_divide(party, x, integers(divisors), 6, 6), field, values)
     assert (result == values // divisors).all()
     assert ended.rounds == 5 + 4
 
@@ -172,7 +172,7 @@ def test_single_numbers_without_an_axis(value):
     expected = {
         lambda party, x: less_than_zero(party, x, 10): value < 0,
         lambda party, x: equal_to_zero(party, x, 10): value == 0,
-        lambda party, x: floor_divide(party, x, 3, 10): value // 3,
+        lambda party, x: floor_divide(party, x, 3, 10, 2): value // 3,
         lambda party, x: select(party, x, x, x): value,
     }
     for protocol, wanted in expected.items():

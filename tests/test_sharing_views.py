@@ -16,7 +16,8 @@ from veilstat.architectures.sharing.field import Field
 from veilstat.architectures.sharing.floor import MASKING, floor_divide, less_than_zero
 from veilstat.architectures.sharing.solve import solve
 from veilstat.architectures.sharing.traffic import traffic
-from veilstat.language.circuit import Output
+from veilstat.language.bounds import Interval
+from veilstat.language.circuit import Op, Output
 
 SCHEMA = vs.Schema(
     vs.Integer("age", lower=0, upper=120),
@@ -67,7 +68,7 @@ DIVISION, TOP, EYE = Precision(60, 30), (1 << 60) - 1, integers(np.eye(20))
 NOTHING = integers(np.zeros((20, 0)))
 PRIMITIVES = {
     "less": (lambda party, x: less_than_zero(party, x, 60), 60, [[TOP] * 600], [[-TOP] * 600]),
-    "floor": (lambda party, x: floor_divide(party, x, 12345, 60), 60, [[TOP] * 600], [[0] * 600]),
+    "floor": (lambda party, x: floor_divide(party, x, 12345, 60, 14), 60, [[TOP] * 600], [[0] * 600]),
     "quotient": (
         lambda party, x, y: floor_quotients(party, x, y, np.arange(300), DIVISION),
         DIVISION.bits,
@@ -118,3 +119,14 @@ def test_traffic_of_an_iteration_is_a_bound():
         _, ended, _ = on_shares(chosen, leaves, inputs.public)
         assert ended.rounds <= expected.rounds
         assert ended.bytes_per_server <= expected.payload
+
+
+@pytest.mark.parametrize("value", [0, 1, 999])
+def test_traffic_does_not_depend_on_public_divisors(value):
+    inputs = Inputs(6)
+    n = inputs.trace.array(Op.PUBLIC, "n", (), Fraction(1), Interval.of(0, 1000))
+    chosen, leaves = inputs.cut({"y": Output((inputs.total((3,), -1000, 1000) / (n * n)).index, Fraction(1, 2**16))})
+    inputs.public["n"] = integers(value)
+    expected = traffic(ranges(chosen))
+    _, ended, _ = on_shares(chosen, leaves, inputs.public)
+    assert (ended.rounds, ended.bytes_per_server) == (expected.rounds, expected.payload)

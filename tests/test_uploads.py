@@ -146,11 +146,13 @@ def test_only_larger_versions_are_taken_and_a_withdrawn_one_never_returns(store,
     upload(store, third)
     assert code_of(lambda: upload(store, header(version=2))) == "upload_version"
     assert code_of(lambda: upload(store, third)) == "upload_version"
-    store.withdraw("owner1")
+    assert code_of(lambda: store.withdraw("owner1", 2)) == "upload_unknown"
+    store.withdraw("owner1", 3)
     assert code_of(lambda: store.rows("owner1", 3)) == "upload_unknown"
     restarted = UploadStore(tmp_path, SCHEMA, 0)
     assert code_of(lambda: upload(restarted, third)) == "upload_version"
-    assert code_of(lambda: restarted.withdraw("owner1")) == "upload_unknown"
+    restarted.withdraw("owner1", 2)
+    assert restarted.largest_version("owner1") == 3
     upload(restarted, header(version=4))
     assert restarted.rows("owner1", 4).header.version == 4
 
@@ -160,7 +162,7 @@ def test_a_crash_between_the_record_of_a_withdrawal_and_the_removal_leaves_it_wi
     with monkeypatch.context() as patch:
         patch.setattr(type(tmp_path), "unlink", lambda path, missing_ok=False: (_ for _ in ()).throw(OSError("crash")))
         with pytest.raises(OSError, match="crash"):
-            store.withdraw("owner1")
+            store.withdraw("owner1", 1)
     assert any(path.suffix == ".shares" for path in tmp_path.iterdir())
     restarted = UploadStore(tmp_path, SCHEMA, 0)
     assert code_of(lambda: restarted.rows("owner1", 1)) == "upload_unknown"
@@ -246,6 +248,26 @@ UploadStore(Path(sys.argv[1]), SCHEMA, 0).receive("owner1", head, slowly())
     assert restarted.rows("owner1", 1)
     assert len(list(tmp_path.iterdir())) == 1
     upload(restarted, replace(header(), version=2))
+
+
+def test_a_damaged_withdrawal_is_no_licence_to_take_old_rows(store, tmp_path):
+    upload(store, header())
+    store.withdraw("owner1", 1)
+    place = next(path for path in tmp_path.iterdir() if path.suffix == ".withdrawn")
+    for damaged in (b"", b"{", b"[]", b'{"owner":"owner1","version":"1"}', b"\xff"):
+        place.write_bytes(damaged)
+        assert code_of(lambda: upload(store, header(version=2))) == "upload_damaged"
+        assert code_of(lambda: store.largest_version("owner1")) == "upload_damaged"
+
+
+def test_a_full_disk_leaves_the_former_upload(store, tmp_path, monkeypatch):
+    upload(store, header())
+    with monkeypatch.context() as patch:
+        patch.setattr("veilstat.platform.upload_store.os.fsync", lambda file: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        assert code_of(lambda: upload(store, header(version=2))) == "disk_failed"
+        assert code_of(lambda: store.withdraw("owner1", 1)) == "disk_failed"
+    assert len(list(tmp_path.iterdir())) == 1
+    assert UploadStore(tmp_path, SCHEMA, 0).rows("owner1", 1)
 
 
 def test_no_secret_shows_in_a_repr(store):

@@ -21,7 +21,23 @@ from .gate import OpeningRecord, denied
 from .plan import Plan, StepPlan
 from .policy import Policy
 from .table import Table
-from .upload import OFFER, WITHDRAW, WITHDRAWN, SendPlanes, padded, session, upload_root, withdrawal_root
+from .upload import (
+    ASK,
+    HELD,
+    OFFER,
+    VERSION_BYTES,
+    WITHDRAW,
+    WITHDRAWN,
+    Held,
+    SendPlanes,
+    padded,
+    read_held,
+    session,
+    upload_root,
+    withdrawal_root,
+)  # fmt: skip
+
+_ROOT_BYTES = 32
 
 
 class Agent(Approver):
@@ -42,12 +58,18 @@ class Agent(Approver):
         self.table, self.policy = table, policy
         self.record = OpeningRecord(definition.architecture.trust(definition.owners).colluding + 2)
         self.survivors: tuple[str, ...] | None = None
-        self.upload: Header | None = None
         self.fault: Fault | None = None
-        self.withdrawn: set[str] = set()
+        self.held: dict[str, Held] = {}
+        self.silent: set[str] = set()
+        """Compute servers that have not answered what this owner asked them."""
 
-    def offer_rows(self, version: int) -> None:
-        """Begin to share this owner's rows with all compute servers; once all is on disk there, ``stored`` says so.
+    def ask_versions(self) -> None:
+        """Ask all compute servers which versions of this owner's rows they hold; ``held`` collects the answers."""
+        self.held = {}
+        self.silent = set(self._tell_servers(ASK, self.random(_ROOT_BYTES), b""))
+
+    def offer_rows(self) -> None:
+        """With the answers of all servers, begin to share this owner's rows with them, as a version that none of them has seen.
 
         Raises:
             SchemaError, RangeError: the table does not fit the schema.
@@ -56,7 +78,7 @@ class Agent(Approver):
         rows = self.table.rows(tuple(column.name for column in schema))
         header = Header(
             owner=self.name,
-            version=version,
+            version=1 + max(held.largest for held in self.held.values()),
             schema=schema.digest.hex(),
             complete=(),
             rows=min(padded(len(rows)), schema.max_rows),
@@ -64,33 +86,55 @@ class Agent(Approver):
             identifier=self.random(16).hex(),
             terms=self.policy.to_json(),
         )
-        self.root, self.fault, self.upload = upload_root(header, self.roster), None, header
-        planes = deal(header, schema, rows.columns, len(rows), self.random)
-        servers = self.roster.with_role("compute")
-        for server in servers:
-            self.send(OFFER, server, header.to_bytes())
-        its = session(
-            self.identity, self.roster, self.root, servers, Turn((), SendPlanes(self.identity, self.roster, self.root, planes, self.random))
-        )
+        root, planes = upload_root(header, self.roster), deal(header, schema, rows.columns, len(rows), self.random)
+        servers = self._tell_servers(OFFER, root, header.to_bytes())
+        first = Turn((), SendPlanes(self.identity, self.roster, root, planes, self.random))
+        its = session(self.identity, self.roster, root, servers, first)
         self.begin(its.binding.step, its)
 
     def withdraw_rows(self) -> None:
-        """Ask all compute servers to remove this owner's upload; ``withdrawn`` collects who did."""
-        if self.upload is None:
-            raise SchemaError(f"{self.title} has uploaded nothing", code="upload_unknown")
-        self.root, self.session, self.fault, self.withdrawn = withdrawal_root(self.upload, self.roster), None, None, set()
-        for server in self.roster.with_role("compute"):
-            self.send(WITHDRAW, server, b"")
+        """With the answers of all servers, ask them to remove what they hold of this owner.
+
+        Raises:
+            SchemaError: none of them holds anything.
+        """
+        version = max(held.stored for held in self.held.values())
+        if version == 0:
+            raise SchemaError(f"{self.title} has uploaded nothing, or has withdrawn it", code="upload_unknown")
+        root = withdrawal_root(self.name, version, self.roster)
+        self.silent = set(self._tell_servers(WITHDRAW, root, version.to_bytes(VERSION_BYTES, "little")))
+
+    def _tell_servers(self, round_name: str, root: bytes, payload: bytes) -> tuple[str, ...]:
+        """Begin something with all compute servers, and say which they are."""
+        self.root, self.session, self.gate, self.fault = root, None, None, None
+        servers = self.roster.with_role("compute")
+        for server in servers:
+            self.send(round_name, server, payload)
+        return servers
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self.silent) or super().waiting
+
+    def expire(self) -> None:
+        if self.silent:
+            lost = tuple(sorted(self.silent))
+            self.fail(Fault("QuorumLost", "no_answer", f"{', '.join(lost)} did not answer; try again", lost))
+        else:
+            super().expire()
 
     def on_query(self, envelope: Envelope) -> None:
-        if envelope.round == WITHDRAWN and envelope.root == self.root and self.roster.roles[envelope.sender] == "compute":
-            self.withdrawn.add(envelope.sender)
-        else:
+        if envelope.round not in (HELD, WITHDRAWN) or envelope.root != self.root or self.roster.roles[envelope.sender] != "compute":
             super().on_query(envelope)
+            return
+        if envelope.round == HELD:
+            self.held[envelope.sender] = read_held(envelope.payload, envelope.sender)
+        self.silent.discard(envelope.sender)
 
     def on_failed(self, fault: Fault) -> None:
         super().on_failed(fault)
         self.fault = fault
+        self.silent = set()
 
     @property
     def title(self) -> str:

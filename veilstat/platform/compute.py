@@ -19,19 +19,20 @@ from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import ABORT, Send, Session, encode_fault
 
-from . import upload
+from . import messages, upload
 from .approver import Approver, Planner
 from .definition import Definition
 from .gate import OpeningRecord, denied
+from .opening_file import OpeningFile
 from .plan import Plan, StepPlan
 from .policy import Policy
 from .upload_store import UploadStore
 
 
 class ComputeServer(Approver):
-    """One compute server; ``store`` keeps uploaded rows where the architecture has any."""
+    """One compute server; ``store`` keeps uploaded rows where the architecture has any, ``openings`` what was opened."""
 
-    beginnings: ClassVar[frozenset[str]] = Approver.beginnings | {upload.OFFER, upload.WITHDRAW}
+    beginnings: ClassVar[frozenset[str]] = Approver.beginnings | {upload.ASK, upload.OFFER, upload.WITHDRAW}
 
     def __init__(
         self,
@@ -42,10 +43,12 @@ class ComputeServer(Approver):
         planner: Planner,
         random: Callable[[int], bytes],
         store: UploadStore | None = None,
+        openings: OpeningFile | None = None,
     ) -> None:
         super().__init__(identity, roster, definition, registry, planner, random)
         self.store = store
-        self.record = OpeningRecord(definition.architecture.trust(definition.owners).colluding + 2)
+        fewest = definition.architecture.trust(definition.owners).colluding + 2
+        self.record = OpeningRecord(fewest) if openings is None else OpeningRecord.on_disk(fewest, openings)
 
     @property
     def title(self) -> str:
@@ -111,7 +114,10 @@ class ComputeServer(Approver):
         return Policy.from_json(header.terms) if header is not None else Policy()
 
     def _hear_owner(self, envelope: Envelope, store: UploadStore) -> None:
-        """An owner offers its rows, or withdraws them."""
+        """An owner asks what is held of it, offers its rows, or withdraws them."""
+        if envelope.round == upload.ASK:
+            self._say_held(envelope, store)
+            return
         if self.waiting:
             self._refuse_owner(envelope, Fault("QuorumLost", "server_busy", f"{self.title} is busy; try again later", (self.name,)))
             return
@@ -121,8 +127,7 @@ class ComputeServer(Approver):
                 case upload.OFFER:
                     self._receive_offer(envelope, store)
                 case upload.WITHDRAW:
-                    upload.check_withdrawal(envelope.payload, store.header(envelope.sender), envelope.root, self.roster)
-                    store.withdraw(envelope.sender)
+                    store.withdraw(envelope.sender, upload.withdrawn_version(envelope.payload, envelope.sender, envelope.root, self.roster))
                     self.send(upload.WITHDRAWN, envelope.sender, b"")
                 case _:
                     raise violation("unknown_round", f"{envelope.sender!r} sent a message of an unknown round", envelope.sender)
@@ -130,6 +135,16 @@ class ComputeServer(Approver):
             self._refuse_owner(envelope, Fault(type(error).__name__, error.code, error.message, error.culprits))
         except ProtocolError as error:
             self._refuse_owner(envelope, error.fault)
+
+    def _say_held(self, envelope: Envelope, store: UploadStore) -> None:
+        """Whatever runs goes on."""
+        try:
+            header = store.header(envelope.sender)
+            held = upload.Held(0 if header is None else header.version, store.largest_version(envelope.sender))
+        except VeilstatError as error:
+            self._refuse_owner(envelope, Fault(type(error).__name__, error.code, error.message, (self.name,)))
+            return
+        self._tell_owner(envelope, upload.HELD, messages.encode(held))
 
     def _receive_offer(self, envelope: Envelope, store: UploadStore) -> None:
         owner, header = envelope.sender, Header.from_bytes(bytes(envelope.payload))
@@ -146,5 +161,8 @@ class ComputeServer(Approver):
         self.begin(its.binding.step, its)
 
     def _refuse_owner(self, envelope: Envelope, fault: Fault) -> None:
-        for frame in seal(self.identity, envelope.root, NO_STEP, ABORT, envelope.sender, encode_fault(fault)):
+        self._tell_owner(envelope, ABORT, encode_fault(fault))
+
+    def _tell_owner(self, envelope: Envelope, round_name: str, payload: bytes) -> None:
+        for frame in seal(self.identity, envelope.root, NO_STEP, round_name, envelope.sender, payload):
             self._outbox.append(Send(envelope.sender, frame))

@@ -6,13 +6,14 @@ spent, whatever came of it. Owners also keep a record across queries, against di
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from veilstat.language.cut import Cut
 from veilstat.protocol.context import Transcript, digest, step_context
 from veilstat.protocol.faults import Fault, ProtocolError
 
+from .opening_file import Entry, OpeningFile
 from .plan import Plan, StepPlan
 
 
@@ -63,22 +64,38 @@ class ReleaseGate:
         return step, context
 
 
+def in_memory_only(entry: Entry) -> None:
+    """For parties that forget with their process what was opened."""
+
+
 @dataclass(slots=True)
 class OpeningRecord:
     """What was opened from this owner's data, over whom: an owner refuses a second exact answer whose difference
     from the first isolates fewer than ``fewest`` owners.
 
     Expressions are compared as they stand; linear combinations of different ones are not searched.
+
+    Args:
+        opened: the names that each expression was opened over. keep: makes an entry durable before it counts.
     """
 
     fewest: int
     opened: dict[bytes, list[frozenset[str]]] = field(default_factory=dict)
+    keep: Callable[[Entry], None] = in_memory_only
+
+    @staticmethod
+    def on_disk(fewest: int, file: OpeningFile) -> OpeningRecord:
+        """What was opened before a restart, and from now on; VeilstatError if the file was damaged."""
+        record = OpeningRecord(fewest, keep=file.append)
+        for entry in file.read():
+            record._count(entry)
+        return record
 
     def authorise(self, cut: Cut, public: bytes, survivors: Iterable[str]) -> None:
         """Check against everything opened before, then count this as opened.
 
         Raises:
-            ProtocolError: PolicyDenied.
+            ProtocolError: PolicyDenied, or the opening could not be recorded.
         """
         roster = frozenset(survivors)
         digests = cut.circuit.node_digests()
@@ -92,7 +109,12 @@ class OpeningRecord:
                         "isolating_difference",
                         f"the same sum was opened before over other owners, and the difference would be the data of {names}; ask when the same owners take part",
                     )
-        for key in keys:
-            rosters = self.opened.setdefault(key, [])
-            if roster not in rosters:
-                rosters.append(roster)
+        unknown = [key for key in dict.fromkeys(keys) if roster not in self.opened.get(key, ())]
+        if unknown:
+            entry = Entry(unknown, sorted(roster))
+            self.keep(entry)
+            self._count(entry)
+
+    def _count(self, entry: Entry) -> None:
+        for key in entry.expressions:
+            self.opened.setdefault(key, []).append(frozenset(entry.over))

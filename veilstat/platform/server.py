@@ -24,29 +24,30 @@ from .compute import ComputeServer
 from .definition import PARTIES, Definition
 from .driver import as_error
 from .identity_file import read_identity
+from .opening_file import OpeningFile
 from .plan import make_plan
 from .roster_file import read_roster
-from .server_file import load_server
+from .server_file import ServerFile, load_server
 from .server_log import log, log_occurrence
 from .study_file import load_definition
 from .upload_store import UploadStore
 
-Factory = Callable[[Identity, Roster, Definition, Path | None], Hosted]
+Factory = Callable[[Identity, Roster, Definition, ServerFile], Hosted]
 # Everybody has business with a compute server; the others meet in one process.
 TALKS_WITH: Mapping[str, frozenset[str]] = {"compute": frozenset(("owner", "server", "analyst", "compute"))}
 
 
-def compute_server(identity: Identity, roster: Roster, definition: Definition, uploads: Path | None) -> ComputeServer:
-    """A compute server's machine; SchemaError if owners upload rows and there is no place to keep them."""
+def compute_server(identity: Identity, roster: Roster, definition: Definition, config: ServerFile) -> ComputeServer:
+    """A compute server's machine; SchemaError if owners upload rows and there is no place to keep them, VeilstatError if what is on disk is damaged."""
     store = None
     if definition.keeps_rows:
-        if uploads is None:
+        if config.uploads is None:
             raise SchemaError(
                 "owners upload rows in this study: the server's file needs uploads = a directory of mode 0700", code="missing_key"
             )
-        store = UploadStore(uploads, definition.schema, definition.servers.index(identity.name))
+        store = UploadStore(config.uploads, definition.schema, definition.servers.index(identity.name))
     planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
-    return ComputeServer(identity, roster, definition, registry(), planner, secrets.token_bytes, store)
+    return ComputeServer(identity, roster, definition, registry(), planner, secrets.token_bytes, store, OpeningFile(config.openings))
 
 
 FACTORIES: Mapping[str, Factory] = {"compute": compute_server}
@@ -78,7 +79,7 @@ def run_server(path: Path, factories: Mapping[str, Factory]) -> None:
         raise SchemaError(
             f"{config.roster.name} lists other parties than {config.study.name}; make the certificates anew", code="roster_differs"
         )
-    machine = factories[role](identity, roster, definition, config.uploads)
+    machine = factories[role](identity, roster, definition, config)
     credential = Credential(config.party, str(config.identity))
     listen = {} if config.listen is None else {config.party: config.listen}
     try:

@@ -17,7 +17,9 @@ _NEEDED = ("party", "study", "roster", "identity")
 
 @dataclass(frozen=True, slots=True)
 class ServerFile:
-    """The party's name, paths, where to listen if not at the roster's address, and where to keep what owners upload, if anything."""
+    """The party's name, paths, where to listen if not at the roster's address, where to keep what owners upload, if anything,
+    and where to record what was opened.
+    """
 
     party: str
     study: Path
@@ -25,16 +27,18 @@ class ServerFile:
     identity: Path
     listen: Address | None
     uploads: Path | None
+    openings: Path
     timeouts: Timeouts
 
 
 def load_server(path: Path) -> ServerFile:
     """Read a server's file; paths in it are relative to it. SchemaError says what is missing or wrong."""
     plain = read_toml(path)
-    unknown = sorted(set(plain) - {*_NEEDED, "listen", "uploads", "timeouts"})
+    unknown = sorted(set(plain) - {*_NEEDED, "listen", "uploads", "openings", "timeouts"})
     if unknown:
         raise SchemaError(
-            f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_NEEDED)}, listen, uploads, [timeouts]", code="unknown_key"
+            f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_NEEDED)}, listen, uploads, openings, [timeouts]",
+            code="unknown_key",
         )
     for key in _NEEDED:
         if not isinstance(plain.get(key), str):
@@ -46,7 +50,8 @@ def load_server(path: Path) -> ServerFile:
         raise SchemaError(f"{path.name}: {error}", code="bad_value") from None
     study, roster, identity = (path.parent / plain[key] for key in _NEEDED[1:])
     uploads = path.parent / str(plain["uploads"]) if "uploads" in plain else None
-    return ServerFile(plain["party"], study, roster, identity, listen, uploads, timeouts)
+    openings = path.parent / str(plain["openings"]) if "openings" in plain else path.with_suffix(".openings")
+    return ServerFile(plain["party"], study, roster, identity, listen, uploads, openings, timeouts)
 
 
 def _timeouts(plain: Mapping[str, Any]) -> Timeouts:

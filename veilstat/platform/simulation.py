@@ -20,7 +20,7 @@ from veilstat.architectures.clear import Clear
 from veilstat.architectures.interface import Architecture, Released
 from veilstat.architectures.masking import Masking
 from veilstat.architectures.sharing import Sharing
-from veilstat.language.errors import CapabilityError, ConvergenceError, QuorumLost, SchemaError
+from veilstat.language.errors import CapabilityError, ConvergenceError, SchemaError
 from veilstat.language.schema import Schema
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError
@@ -96,7 +96,6 @@ class Simulation:
         machines: dict[str, Machine] = {**local, **hosts.machines(local, planner)}
         kept = (SERVER, *hosts.observable, ANALYST)
         self.network = MemoryNetwork(machines, {PARTIES: definition.approvers}, faults, identities, kept, hosts.tiers)
-        self._versions = dict.fromkeys(definition.owners, 0)
         if definition.keeps_rows:
             for owner in definition.owners:
                 self.upload(owner)
@@ -110,12 +109,8 @@ class Simulation:
         if not self.definition.keeps_rows:
             raise CapabilityError("rows are uploaded to compute servers only: vs.Sharing(servers=3, entry='rows')", code="no_uploads")
         agent = self._agent(owner)
-        self._versions[owner] += 1
-        self.hosts.ready()
-        agent.offer_rows(self._versions[owner])
-        self.network.settle()
-        if agent.fault is not None:
-            raise as_error(agent.fault)
+        self._settle_owner(agent, agent.ask_versions)
+        self._settle_owner(agent, agent.offer_rows)
 
     def withdraw(self, owner: str) -> None:
         """Remove an owner's rows from the compute servers; the version is never taken again.
@@ -124,14 +119,16 @@ class Simulation:
             VeilstatError: there is no upload, or a server was lost.
         """
         agent = self._agent(owner)
+        self._settle_owner(agent, agent.ask_versions)
+        self._settle_owner(agent, agent.withdraw_rows)
+
+    def _settle_owner(self, agent: Agent, begin: Callable[[], None]) -> None:
+        """Let an owner ask the compute servers something, until all have answered."""
         self.hosts.ready()
-        agent.withdraw_rows()
+        begin()
         self.network.settle()
         if agent.fault is not None:
             raise as_error(agent.fault)
-        lost = sorted(set(self.definition.servers) - agent.withdrawn)
-        if lost:
-            raise QuorumLost(f"{', '.join(lost)} did not answer; withdraw again", code="no_answer", culprits=lost)
 
     def _agent(self, owner: str) -> Agent:
         if owner not in self.agents:

@@ -1,8 +1,10 @@
 """Uploading a table: an owner shares its rows once with every compute server, plane by plane, and may go offline.
 
+0. ask, held: which version a server holds, and which was the largest that it ever took; the next is larger.
 1. offer: the owner signs the upload's header: what everybody may know of it, and the policy that holds for it.
 2. kept/k, plane/k: every server says that it is ready for plane k, the owner seals it to each of them. The last
    ``kept`` says that the whole is on disk.
+3. withdraw, withdrawn: every server removes what it holds up to a version, if anything.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
+
+import msgspec
 
 from veilstat.architectures.sharing.uploads import Header
 from veilstat.arithmetic.agreement import SEALED_BYTES, KeyPair, seal_to, unseal_with
@@ -19,9 +23,14 @@ from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Binding, Message, Session, Turn
 
+from .messages import decode
+
+ASK, HELD = "ask", "held"
 OFFER, KEPT, PLANE = "offer", "kept", "plane"
 WITHDRAW, WITHDRAWN = "withdraw", "withdrawn"
 ROUNDS = (KEPT, PLANE)
+VERSION_BYTES = 8
+_MOST_VERSIONS = 1 << 62
 _COARSENESS = 8
 
 
@@ -30,15 +39,32 @@ def upload_root(header: Header, roster: Roster) -> bytes:
     return digest("veilstat/upload/1", header.to_bytes(), roster.digest)
 
 
-def withdrawal_root(header: Header, roster: Roster) -> bytes:
-    """What the withdrawal of one version is bound to, so that a replay never removes a later one."""
-    return digest("veilstat/withdraw/1", header.to_bytes(), roster.digest)
+class Held(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """The version that a server holds, 0 for none, and the largest that it ever took, withdrawn or not."""
+
+    stored: int
+    largest: int
 
 
-def check_withdrawal(payload: memoryview, header: Header | None, root: bytes, roster: Roster) -> None:
-    """Raise unless the withdrawal is of the upload that is stored."""
-    if header is None or len(payload) or root != withdrawal_root(header, roster):
-        raise ProtocolError(Fault("SchemaError", "upload_unknown", "there is no such upload here; it was withdrawn or replaced"))
+def read_held(payload: memoryview, sender: str) -> Held:
+    """A server's answer; a violation where it cannot be read or leaves no larger version."""
+    held = decode(payload, Held, sender)
+    if not 0 <= held.stored <= held.largest < _MOST_VERSIONS:
+        raise violation("malformed", f"{sender!r} named versions that cannot be", sender)
+    return held
+
+
+def withdrawal_root(owner: str, version: int, roster: Roster) -> bytes:
+    """What a withdrawal up to a version is bound to, so that a replay never removes a later one."""
+    return digest("veilstat/withdraw/2", owner.encode(), version.to_bytes(VERSION_BYTES, "little"), roster.digest)
+
+
+def withdrawn_version(payload: memoryview, owner: str, root: bytes, roster: Roster) -> int:
+    """The version up to which an owner withdraws; a violation where the message is not bound to it."""
+    version = int.from_bytes(payload, "little")
+    if len(payload) != VERSION_BYTES or root != withdrawal_root(owner, version, roster):
+        raise violation("malformed", f"{owner!r} sent a withdrawal that could not be read", owner)
+    return version
 
 
 def padded(count: int) -> int:

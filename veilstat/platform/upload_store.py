@@ -8,7 +8,6 @@ from then on only larger versions are taken. All files are readable by the serve
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,16 +15,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 import numpy as np
 
 from veilstat.architectures.sharing.uploads import Header, UploadedRows, expand, planes
 from veilstat.language.errors import PolicyDenied, ProtocolViolation, SchemaError, VeilstatError
 from veilstat.language.schema import Schema
 
+from .durable import sync_directory
+
 _MAGIC = b"veilstat-upload1"
 _DIGEST = 32
 _TRAILER = len(_MAGIC) + 8 + 1 + _DIGEST
 _CHUNK = 1 << 22
+
+
+class _Withdrawal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """That an owner has withdrawn all its uploads up to a version."""
+
+    owner: str
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,7 @@ class UploadStore:
         Raises:
             ProtocolViolation: header or payloads do not fit sender, schema or each other; nothing has changed.
             PolicyDenied: the version is not larger than every one that was stored or withdrawn.
+            VeilstatError: it could not be written; nothing has changed.
         """
         self.check(sender, header)
         with _replacing(self._place(header.owner)) as file:
@@ -86,17 +96,23 @@ class UploadStore:
         header, _ = self._header(owner)
         return None if header.version <= self._withdrawn_version(owner) else header
 
-    def withdraw(self, owner: str) -> None:
-        """Remove an owner's upload, and never take this version or an earlier one again.
+    def largest_version(self, owner: str) -> int:
+        """The largest version that was ever stored or withdrawn; 0 for none."""
+        return max(self._withdrawn_version(owner), self._stored_version(owner))
+
+    def withdraw(self, owner: str, version: int) -> None:
+        """Remove an owner's upload, if there is one, and never take ``version`` or an earlier one again.
 
         Raises:
-            SchemaError: there is no upload.
+            SchemaError: the upload is a later one.
         """
-        header, _ = self._current(owner)
-        with _replacing(self._withdrawn(owner)) as file:
-            file.write(json.dumps({"owner": owner, "version": header.version}).encode())
-        self._place(owner).unlink()
-        _sync_directory(self.directory)
+        if self._stored_version(owner) > version:
+            raise SchemaError(f"owner {owner!r} has replaced the upload that it withdraws", code="upload_unknown")
+        if self._withdrawn_version(owner) < version:
+            with _replacing(self._withdrawn(owner)) as file:
+                file.write(msgspec.json.encode(_Withdrawal(owner, version)))
+        self._place(owner).unlink(missing_ok=True)
+        sync_directory(self.directory)
         self._verified.pop(owner, None)
 
     def check(self, sender: str, header: Header) -> None:
@@ -108,7 +124,7 @@ class UploadStore:
             raise ProtocolViolation(f"{sender!r} uploaded rows of another schema", code="upload_schema", culprits=(sender,))
         if header.rows > self.schema.max_rows:
             raise ProtocolViolation(f"{sender!r} uploaded more than max_rows", code="upload_rows", culprits=(sender,))
-        if header.version <= max(self._withdrawn_version(sender), self._stored_version(sender)):
+        if header.version <= self.largest_version(sender):
             raise PolicyDenied(
                 f"{sender!r} uploaded version {header.version} after a later or equal one; count further", code="upload_version"
             )
@@ -159,7 +175,12 @@ class UploadStore:
 
     def _withdrawn_version(self, owner: str) -> int:
         place = self._withdrawn(owner)
-        return int(json.loads(place.read_bytes())["version"]) if place.exists() else 0
+        if not place.exists():
+            return 0
+        try:
+            return msgspec.json.decode(place.read_bytes(), type=_Withdrawal).version
+        except msgspec.MsgspecError:
+            raise _damaged(owner) from None
 
     def _data_bytes(self, header: Header) -> int:
         return 2 * header.plane_bytes * len(planes(self.schema, header.complete))
@@ -181,18 +202,11 @@ def _replacing(place: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(place)
-        _sync_directory(place.parent)
+        sync_directory(place.parent)
+    except OSError as error:
+        raise VeilstatError(f"an upload or its withdrawal could not be written: {error.strerror}", code="disk_failed") from None
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a new or removed name durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _data_digest(place: Path, size: int) -> bytes:

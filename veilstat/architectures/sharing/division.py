@@ -134,11 +134,13 @@ def public_quotients(party: Party, numerators: Shares, divisors: Integers, preci
     d = abs(divisors) + (1 - defined)
     signed = numerators.scaled(np.sign(divisors))
     if precision.bounded:
-        values = yield from floor_divide(party, signed, d, precision.numerator)
+        values = yield from floor_divide(party, signed, d, precision.numerator, precision.divisor)
         return Quotients(values, constant(party, domain, defined), constant(party, domain, 1 - defined))
     edges = constant(party, domain, np.stack([d * (precision.high + 1), d * precision.low]))
     above = stacked([signed, signed]) - edges
-    values, below = yield from gather([floor_divide(party, signed, d, precision.numerator), less_than_zero(party, above, precision.edge)])
+    values, below = yield from gather(
+        [floor_divide(party, signed, d, precision.numerator, precision.divisor), less_than_zero(party, above, precision.edge)]
+    )
     inside = (below[0] - below[1]).scaled(defined)
     return Quotients((yield from multiply(party, values, inside)), inside, constant(party, domain, 1 - defined))
 

@@ -49,15 +49,18 @@ def open_under_mask(party: Party, x: Shares, bits: int) -> Protocol[Masked]:
     return Masked(opened - (1 << bits), own, previous)
 
 
-def floor_divide(party: Party, x: Shares, divisors: Any, bits: int) -> Protocol[Shares]:
-    """floor(x / d) for |x| < 2^bits and public integers d >= 1, which broadcast; 5 + ceil(log2(bits of d + 3)) rounds."""
+def floor_divide(party: Party, x: Shares, divisors: Any, bits: int, divisor_bits: int) -> Protocol[Shares]:
+    """floor(x / d) for |x| < 2^bits and public integers 1 <= d < 2^divisor_bits, which broadcast; 5 + ceil(log2(divisor_bits + 3)) rounds.
+
+    Messages are as long as the bounds say, whatever the divisors, so that a plan knows their lengths.
+    """
     d = np.broadcast_to(np.asarray(divisors, dtype=object), x.shape)
     masked = yield from open_under_mask(party, x, bits)
     estimate = _without_masks(party, x.domain, masked, d)
     own, previous = (np.asarray(part % d, dtype=object) for part in (masked.own, masked.previous))
     left_over = masked.opened % d - own - previous
     thresholds = np.stack([left_over, left_over + d, left_over + 2 * d])
-    width = int(d.max(initial=1)).bit_length() + 3
+    width = divisor_bits + 3
     signs = bit((yield from difference(party, thresholds, Shares(x.domain, own, previous), width)), width - 1)
     below = yield from to_arithmetic(party, x.domain, signs)
     return estimate - below.total(axis=0)

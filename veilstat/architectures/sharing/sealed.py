@@ -14,12 +14,12 @@ from veilstat.architectures.interface import Released
 from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut, entering
 from veilstat.language.step import Arrays
-from veilstat.protocol.faults import Fault, ProtocolError
+from veilstat.protocol.faults import Fault, ProtocolError, violation
 
 from .analysis import ranges
 from .araki16 import Shares
 from .dealing import Dealing, replicated
-from .division import OUT_OF_RANGE, UNDEFINED
+from .division import HIGHEST, LOWEST, OUT_OF_RANGE, UNDEFINED
 from .execute import Executed, execute
 from .execute_rows import execute_rows
 from .field import Field
@@ -84,7 +84,9 @@ class Sealed:
         total = field.encode(np.zeros(shape, dtype=object))
         for part in parts:
             total = field.add(total, field.from_bytes(part[1:], shape))
-        values = np.array([_marked(int(value)) for value in field.decode(total)] + [None], dtype=object)[:-1]
+        rounded = [opening.resolution is not None for opening in self.cut.openings for _ in opening.elements]
+        found = [_marked(int(value), kept) for value, kept in zip(field.decode(total), rounded, strict=True)]
+        values = np.array([*found, None], dtype=object)[:-1]
         return Released(values, survivors, all(part[0] == 1 for part in parts))
 
 
@@ -117,12 +119,20 @@ class SealedRows(Sealed):
 LARGEST_LAYER = 1 << 28
 
 
-def _marked(value: int) -> Any:
+def _marked(value: int, rounded: bool) -> Any:
     if value == OUT_OF_RANGE:
         raise ProtocolError(
             Fault("RangeError", "out_of_range", "an answer exceeds 2^128 units of its resolution, or an iteration left its bounds")
         )
-    return math.nan if value == UNDEFINED else value
+    if value == UNDEFINED:
+        return math.nan
+    if rounded and not LOWEST <= value <= HIGHEST:
+        raise violation(
+            "impossible_answer",
+            "what was opened is no answer that servers can compute, so one of them sent something else than the protocol says; "
+            "an answer does not tell which one",
+        )
+    return value
 
 
 @lru_cache(maxsize=64)

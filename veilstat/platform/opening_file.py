@@ -1,0 +1,97 @@
+"""What was opened, on disk: a file that only grows, and that holds every opening before it happens.
+
+One line for each: a checksum, then JSON. A line without its end is that of a crash before anything was opened, and is
+removed; any other line that does not fit its checksum is damage, and nothing may be opened until somebody looks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from veilstat.language.errors import SchemaError, VeilstatError
+from veilstat.protocol.context import digest
+from veilstat.protocol.faults import Fault, ProtocolError
+
+from .durable import sync_directory
+
+
+class Entry(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Digests of the expressions that were opened, and over whom."""
+
+    expressions: list[bytes]
+    over: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningFile:
+    """The openings that one compute server has let happen.
+
+    Raises:
+        SchemaError: the file cannot be made.
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        try:
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
+            sync_directory(self.path.parent)
+        except OSError as error:
+            raise SchemaError(f"the record of openings {str(self.path)!r} cannot be kept: {error.strerror}", code="no_file") from None
+
+    def read(self) -> Iterator[Entry]:
+        """All entries.
+
+        Raises:
+            VeilstatError: the file was damaged.
+        """
+        whole = self.path.read_bytes()
+        complete = whole.rfind(b"\n") + 1
+        if complete < len(whole):
+            os.truncate(self.path, complete)
+        for line in whole[:complete].splitlines():
+            body = line[64:]
+            if line[:64] != _checksum(body):
+                raise VeilstatError(
+                    f"the record of openings {str(self.path)!r} is damaged; restore it from a copy; without it differences of answers cannot be refused",
+                    code="record_damaged",
+                )
+            yield msgspec.json.decode(body, type=Entry)
+
+    def append(self, entry: Entry) -> None:
+        """Make an entry durable.
+
+        Raises:
+            ProtocolError: it could not be written, so that nothing may be opened.
+        """
+        body = msgspec.json.encode(entry)
+        line = _checksum(body) + body + b"\n"
+        try:
+            _append(self.path, line)
+        except OSError as error:
+            raise ProtocolError(
+                Fault(
+                    "VeilstatError", "record_failed", f"the record of openings could not be written ({error.strerror}); nothing was opened"
+                )
+            ) from None
+
+
+def _append(path: Path, line: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        before = os.lseek(descriptor, 0, os.SEEK_END)
+        if os.write(descriptor, line) < len(line):
+            os.ftruncate(descriptor, before)
+            raise OSError(0, "the disk is full")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _checksum(body: bytes) -> bytes:
+    return digest("veilstat/opening-file/1", body).hex().encode()
