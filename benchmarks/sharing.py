@@ -250,7 +250,9 @@ WORKLOADS = (
 )  # fmt: skip
 
 
-def line(name: str, size: str, found: Measured, connection: Connection, local: float, clear: float, error: str, theirs: tuple[str, str]) -> str:
+def line(
+    name: str, size: str, found: Measured, connection: Connection, local: float, clear: float, error: str, theirs: tuple[str, str]
+) -> str:
     """One line of the table."""
     least = local * SERVERS / min(SERVERS, os.cpu_count() or 1) + found.rounds * connection.latency + found.sent * connection.byte
     numbers = f"{1e3 * found.seconds:,.0f} | {1e3 * found.cpu_seconds:,.0f} | {found.rounds:,} | {found.sent:,} | {1e3 * least:,.0f}"

@@ -46,7 +46,10 @@ async def regression(rows, part):
     moments = x.T @ x
     matrix, right = moments[:COLUMNS, :COLUMNS], moments[:COLUMNS, COLUMNS:]
     ones = np.tri(COLUMNS, dtype=int)
-    lower, upper = random_matrix(field, order) * (ones - np.eye(COLUMNS, dtype=int)) + np.eye(COLUMNS, dtype=int), random_matrix(field, order) * ones.T
+    lower, upper = (
+        random_matrix(field, order) * (ones - np.eye(COLUMNS, dtype=int)) + np.eye(COLUMNS, dtype=int),
+        random_matrix(field, order) * ones.T,
+    )
     mask = lower @ upper
     hidden = await mpc.output(mask @ matrix)
     solution = np.linalg.inv(hidden) @ (mask @ right)

@@ -80,7 +80,7 @@ def test_products_with_constants_stay_exact(constant):
 def test_a_thousand_tenths_are_a_hundred():
     schema = vs.Schema(vs.Continuous("x", lower=0, upper=1, step=0.1), vs.Continuous("y", lower=0, upper=1, step="0.0001"), max_rows=1000)
     frame = pd.DataFrame({"x": np.full(1000, 0.1), "y": np.full(1000, 0.3333)})
-    tables = {name: frame for name in ("north", "south", "west")}
+    tables = dict.fromkeys(("north", "south", "west"), frame)
     for architecture in (vs.Sharing(), vs.Sharing(open="estimate"), vs.Sharing(entry="rows")):
         study = vs.simulate(tables, schema, architecture=architecture)
         assert study.sum(["x", "y"]).estimate.tolist() == [300.0, 999.9]

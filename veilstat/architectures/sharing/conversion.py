@@ -10,7 +10,6 @@ result is wrong with any probability.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from .araki16 import Domain, Elements, Shares, constant, reshare, stacked
 from .prss import Party
@@ -59,9 +58,10 @@ def _carried(party: Party, shares: Shares, places: int) -> Protocol[list[Shares]
 
 
 def _wraps(party: Party, shares: Shares, width: int) -> Protocol[list[Shares]]:
-    """The lower and the higher bit of how often the components' sum passes 2^width, for elements below 2^(width - 1).
+    """The lower and the higher bit of how often the components' sum passes 2^width, for elements x < 2^(width - 1).
 
-    That is floor((t + 2) / 4) for the sum t of the two highest bits of each: what these leave out is less than 3 / 4.
+    This number w is floor((t + 2) / 4), where t adds the two highest bits of each component: t = 4 w + x / 2^(width - 2) - r
+    with 0 <= r < 3 for what these bits leave out.
     """
     tops = Shares(NARROW, *(_words(part)[..., -1] >> np.uint64(WORD - _TOP_BITS) for part in (shares.own, shares.previous)))
     raised = tops + everywhere(party, NARROW, 2, tops.shape)

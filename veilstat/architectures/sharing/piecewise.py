@@ -1,8 +1,8 @@
 """Logistic and softplus of shared numbers, one per row, by polynomials on 32 intervals; error at most 2^-24, always.
 
 With y = |x|, logistic(-y) = 1 - logistic(y) and softplus(x) = max(x, 0) + log(1 + exp(-y)), so tables cover [0, 16)
-only: the five bits of the interval, the sign and whether y >= 16 come out of the addition that rounds x. Coefficients
-are chosen by products of these bits with a public table; powers of the place within the interval are rounded exactly.
+only: the five bits of the interval, the sign and whether y >= 16 are bits of the rounded x. Coefficients are chosen
+by products of these bits with a public table; powers of the place within the interval are rounded exactly.
 Beyond 16 the tabulated function is a constant.
 
 The error has these parts: 2^-27.8 from polynomials of degree 5 (interpolation at Chebyshev's nodes), less than 2^-27
@@ -56,7 +56,7 @@ def piecewise(party: Party, name: str, operand: Shares, scale: Fraction, bits: i
         CapabilityError: scale is no dyadic fraction, or the operand has too many bits.
     """
     factor, places, width = _rounding(scale, bits)
-    rounded = yield from divided(party, operand.scaled(factor), places, NARROW)
+    rounded = yield from divided(party, operand.scaled(factor) if factor != 1 else operand, places, NARROW)
     negative, saturated, *interval = yield from _bits(party, rounded, width)
     chosen, turned = yield from gather(
         (to_arithmetic(party, NARROW, stacked([negative, *interval])), to_arithmetic(party, ring, stacked([negative, saturated])))
