@@ -67,32 +67,42 @@ def test_shared_products_cost_one_element_for_each_output(ring):
     assert values.tolist() == (a[:, :2] * b[:3]).tolist()
 
 
-@pytest.mark.parametrize(("ring", "most"), [(NARROW, 10), (WIDE, 11)])
+def held(bits):
+    """The values that conversions take, up to both ends of their range."""
+    end = (1 << bits - 2) - 1
+    return [value for value in edges(bits) if abs(value) <= end] + [end, -end]
+
+
+@pytest.mark.parametrize("ring", [NARROW, WIDE])
 @pytest.mark.parametrize("field", [FIELD, Field(607)])
-def test_totals_enter_the_field_exactly_up_to_the_last_bit(ring, most, field):
-    values = [value for value in edges(ring.bits) if 2 * abs(value) < field.order]
+def test_totals_enter_the_field_exactly_up_to_the_last_bit(ring, field):
+    values = [value for value in held(ring.bits) if 2 * abs(value) < field.order]
     ended = run(lambda party, x: divided(party, x, 0, field), ring, values)
     assert opened(field, ended.results).tolist() == values
-    assert ended.rounds == most
+    assert ended.rounds == 6
 
 
-@pytest.mark.parametrize("places", [0, 1, 17, 31, 32, 63, 64, 65, 87, 127])
+@pytest.mark.parametrize("places", [0, 1, 2, 17, 31, 32, 33, 62, 63, 64, 65, 87, 126])
 @pytest.mark.parametrize(("ring", "target"), [(NARROW, NARROW), (NARROW, WIDE), (WIDE, NARROW), (WIDE, WIDE), (WIDE, FIELD)])
 def test_division_by_powers_of_two_is_exact(ring, target, places):
-    if places >= ring.bits:
+    if places > ring.bits - 2:
         return
-    values = [value for value in edges(ring.bits) if -(1 << 63) <= value >> places < 1 << 63]
+    values = [value for value in held(ring.bits) if -(1 << 63) <= value >> places < 1 << 63]
     ended = run(lambda party, x: divided(party, x, places, target), ring, values)
     assert opened(target, ended.results).tolist() == [value >> places for value in values]
-    assert ended.rounds == (10 if ring == NARROW else 11)
+    assert ended.rounds <= 2 + max(4, 2 + (places - 1).bit_length() if places > 1 else 0)
 
 
-def test_every_number_of_wraps_is_counted():
-    for parts in ((0, 0, 5), (2**64 - 1, 1, 0), (0, 2**63, 2**63), (2**64 - 1, 2**64 - 1, 2**64 - 1), (2**63 - 1, 2**63, 0)):
-        arrays = [np.array([part], dtype=np.uint64) for part in parts]
-        dealt = [Shares(NARROW, arrays[index], arrays[index - 1]) for index in range(3)]
-        ended = run_three(divided(party, dealt[party.index], 0, FIELD) for party in parties())
-        assert opened(FIELD, ended.results).tolist() == [(sum(parts) + 2**63) % 2**64 - 2**63]
+ENDS = [0, 1, 2**62 - 1, 2**62, 2**63 - 1, 2**63, 2**63 + 1, 3 * 2**62 - 1, 3 * 2**62, 2**64 - 1]
+
+
+@pytest.mark.parametrize("places", [0, 1, 30, 62])
+def test_every_number_of_wraps_and_carries_is_counted(places):
+    dealt = [(a, b, (x - a - b) % 2**64) for a in ENDS for b in ENDS for x in (0, 1, -1, 2**30 - 1, 2**30, -(2**30), 2**62 - 1, 1 - 2**62)]
+    arrays = [np.array(parts, dtype=np.uint64) for parts in zip(*dealt, strict=True)]
+    servers = [Shares(NARROW, arrays[index], arrays[index - 1]) for index in range(3)]
+    ended = run_three(divided(party, servers[party.index], places, FIELD) for party in parties())
+    assert opened(FIELD, ended.results).tolist() == [((sum(parts) + 2**63) % 2**64 - 2**63) >> places for parts in dealt]
 
 
 def test_wide_shares_serve_as_narrow_ones():

@@ -27,7 +27,7 @@ _ON_ROWS = frozenset(
 def supports_rows(facts: Facts, ring_bits: int) -> bool:
     """Whether servers compute an operation on rows that were shared modulo 2^ring_bits, or a total over them."""
     if facts.op is Op.INNER:
-        return facts.bits is not None and facts.bits <= ring_bits
+        return facts.bits is not None and facts.bits < ring_bits
     return facts.rows and facts.op in _ON_ROWS and facts.bits is not None and (facts.op is not Op.FUNCTION or ring_bits == WIDE.bits)
 
 

@@ -1,8 +1,8 @@
 """Logistic and softplus of shared numbers, one per row, by polynomials on 32 intervals; error at most 2^-24, always.
 
 With y = |x|, logistic(-y) = 1 - logistic(y) and softplus(x) = max(x, 0) + log(1 + exp(-y)), so tables cover [0, 16)
-only: the five bits of the interval, the sign and whether y >= 16 come out of the addition that rounds x. Coefficients
-are chosen by products of these bits with a public table; powers of the place within the interval are rounded exactly.
+only: the five bits of the interval, the sign and whether y >= 16 are bits of the rounded x. Coefficients are chosen
+by products of these bits with a public table; powers of the place within the interval are rounded exactly.
 Beyond 16 the tabulated function is a constant.
 
 The error has these parts: 2^-27.8 from polynomials of degree 5 (interpolation at Chebyshev's nodes), less than 2^-27
@@ -22,7 +22,7 @@ from numpy.polynomial import chebyshev
 from veilstat.language.errors import CapabilityError
 
 from .araki16 import Elements, Shares, multiply, reshare, stacked
-from .conversion import divided, everywhere, quotient, summed
+from .conversion import divided, everywhere, total_bits
 from .prss import Party
 from .ring import NARROW, WIDE, RingDomain
 from .rounds import Protocol, gather
@@ -56,11 +56,8 @@ def piecewise(party: Party, name: str, operand: Shares, scale: Fraction, bits: i
         CapabilityError: scale is no dyadic fraction, or the operand has too many bits.
     """
     factor, places, width = _rounding(scale, bits)
-    dividend = yield from summed(party, operand.scaled(factor))
-    rounded, bits_of_it = yield from gather(
-        (quotient(party, dividend, places, NARROW), _bits(party, shifted_right(dividend.total, places), width))
-    )
-    negative, saturated, *interval = bits_of_it
+    rounded = yield from divided(party, operand.scaled(factor) if factor != 1 else operand, places, NARROW)
+    negative, saturated, *interval = yield from _bits(party, rounded, width)
     chosen, turned = yield from gather(
         (to_arithmetic(party, NARROW, stacked([negative, *interval])), to_arithmetic(party, ring, stacked([negative, saturated])))
     )
@@ -71,7 +68,7 @@ def piecewise(party: Party, name: str, operand: Shares, scale: Fraction, bits: i
     limit = everywhere(party, ring, _beyond(name), tabulated.shape)
     tabulated += yield from multiply(party, turned[1], limit - tabulated)
     if name == SOFTPLUS:
-        linear = yield from quotient(party, dividend, places, ring)
+        linear = yield from divided(party, rounded, 0, ring)
         return tabulated.scaled(1 << _FINENESS - _TABLE_BITS) + linear - (yield from multiply(party, turned[0], linear))
     one = everywhere(party, ring, 1 << _TABLE_BITS, tabulated.shape)
     return tabulated + (yield from multiply(party, turned[0], one - tabulated.scaled(2)))
@@ -87,9 +84,9 @@ def _rounding(scale: Fraction, bits: int) -> tuple[int, int, int]:
     return factor, places, width
 
 
-def _bits(party: Party, total: Shares, width: int) -> Protocol[list[Shares]]:
+def _bits(party: Party, rounded: Shares, width: int) -> Protocol[list[Shares]]:
     """Sign, whether |x| is beyond the table, and the bits of the interval, lowest first: words that are 0 or 1."""
-    word = total[..., :1]
+    word = yield from total_bits(party, rounded, width + 1)
     negative = bit(word, width)
     mask = negative.rearranged(lambda part: (np.uint64(0) - part)[:, None])
     magnitude = word + mask
@@ -125,10 +122,8 @@ def _coefficients(party: Party, name: str, interval: Shares) -> Protocol[Shares]
     ones = everywhere(party, NARROW, 1, first.shape)
     low = [ones, first, second, pairs[0], third, pairs[1], pairs[2], triple]
     high = stacked([ones, fourth, fifth, pairs[3]])
-    shape = (_DEGREE + 1, len(low), *first.shape)
-    weights = _weights(name).reshape(-1, len(high.own))
-    partial = high.rearranged(lambda part: NARROW.weighted_sums(weights, part).reshape(shape))
-    return (yield from _sum_of_products(party, partial.rearranged(lambda part: part.swapaxes(0, 1)), stacked(low)[:, None]))
+    products = _summands(stacked(low)[:, None], high).reshape(len(low) * len(high.own), -1)
+    return (yield from reshare(party, NARROW, _weights(name) @ products))
 
 
 def _polynomial(party: Party, coefficients: Shares, place: Shares, powers: Shares) -> Protocol[Shares]:
@@ -142,19 +137,23 @@ def _polynomial(party: Party, coefficients: Shares, place: Shares, powers: Share
 
 def _sum_of_products(party: Party, a: Shares, b: Shares) -> Protocol[Shares]:
     """Sums over the first axis of products, for one element each."""
-    both = (a.own + a.previous) * (b.own + b.previous) - a.previous * b.previous
-    return (yield from reshare(party, NARROW, both.sum(axis=0, dtype=np.uint64)))
+    return (yield from reshare(party, NARROW, _summands(a, b).sum(axis=0, dtype=np.uint64)))
+
+
+def _summands(a: Shares, b: Shares) -> Elements:
+    """What this server has of products; whatever is linear in them is applied before anything is sent."""
+    return np.asarray((a.own + a.previous) * (b.own + b.previous) - a.previous * b.previous)
 
 
 @cache
 def _weights(name: str) -> Elements:
-    """Shape (degree + 1, 8, 4): a coefficient as a polynomial in the bits of its interval, the upper two last."""
+    """Shape (degree + 1, 32): a coefficient as a polynomial in the bits of its interval, the upper two last."""
     table = np.array([_interpolated(name, interval) for interval in range(1 << _INTERVAL_BITS)], dtype=object)
     for place in range(_INTERVAL_BITS):
         halves = table.reshape(-1, 2, 1 << place, _DEGREE + 1)
         halves[:, 1] -= halves[:, 0]
     shaped = table.reshape(1 << _INTERVAL_BITS - _LOW_BITS, 1 << _LOW_BITS, _DEGREE + 1).transpose(2, 1, 0)
-    return np.ascontiguousarray(NARROW.encode(shaped))
+    return np.ascontiguousarray(NARROW.encode(shaped)).reshape(_DEGREE + 1, -1)
 
 
 def _interpolated(name: str, interval: int) -> list[int]:

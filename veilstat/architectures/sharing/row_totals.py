@@ -131,11 +131,11 @@ def _total(circuit: Circuit, place: int, values: Sequence[Mapping[int, Polynomia
     dense = node.bounds.dense(node.shape)
     ends = zip(dense.lower.reshape(-1), dense.upper.reshape(-1), outer.reshape(-1), strict=True)
     bits = max((max(abs(low), abs(high)) // divisor for low, high, divisor in ends), default=0).bit_length() + 1
-    if bits > WIDE.bits:
+    if bits >= WIDE.bits:
         raise CapabilityError(
-            f"a total of rows needs {bits} bits, at most {WIDE.bits} are possible; coarsen the columns' steps", code="too_wide"
+            f"a total of rows needs {bits} bits, at most {WIDE.bits - 1} are possible; coarsen the columns' steps", code="too_wide"
         )
-    return Total(place, sides[0], sides[1], outer, NARROW if bits <= NARROW.bits else WIDE, node.args[0] == node.args[1])
+    return Total(place, sides[0], sides[1], outer, NARROW if bits < NARROW.bits else WIDE, node.args[0] == node.args[1])
 
 
 def _require_ring(uploads: Sequence[UploadedRows], totals: Sequence[Total], symbols: Sequence[Symbols]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import rounds
-from .araki16 import Domain, Elements, Shares, component, input_of_first, multiply, stacked
+from .araki16 import Domain, Elements, Shares, component, input_of_first, multiply, reshare, stacked
 from .prss import Party
 
 WORD = 64
@@ -143,11 +143,13 @@ def suffix_or(party: Party, a: Shares, width: int) -> rounds.Protocol[Shares]:
 def to_arithmetic(party: Party, domain: Domain, bits: Shares) -> rounds.Protocol[Shares]:
     """Words that are 0 or 1 as 0 or 1 in another domain; two rounds.
 
-    Each XOR component is known to two servers, hence shared in any domain, and x XOR y = x + y - 2 x y.
+    Each XOR component is known to two servers, hence shared in any domain, and x XOR y = x + y - 2 x y. The product of
+    the first two is known to one server.
     """
     lifted = Shares(domain, domain.encode(bits.own), domain.encode(bits.previous))
-    first, second, third = (component(party, lifted, place) for place in range(rounds.SERVERS))
-    both = first + second - (yield from multiply(party, first, second)).scaled(2)
+    third = component(party, lifted, 2)
+    known = domain.encode(np.asarray(bits.own & bits.previous) if party.index == 1 else np.zeros_like(bits.own))
+    both = lifted - third - (yield from reshare(party, domain, known)).scaled(2)
     return both + third - (yield from multiply(party, both, third)).scaled(2)
 
 
