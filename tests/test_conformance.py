@@ -7,6 +7,7 @@ import pytest
 
 import veilstat as vs
 from veilstat.architectures.clear import Clear
+from veilstat.architectures.homomorphic import Homomorphic
 from veilstat.architectures.interface import Architecture
 from veilstat.architectures.masking import Masking, bonawitz17
 from veilstat.architectures.masking import architecture as masking
@@ -25,6 +26,7 @@ PROTECTING = {
     "sharing_two_servers": lambda: Sharing(servers=2, colluding=0),
     "sharing_among_owners": lambda: Sharing(servers="owners", min_owners=4),
     "sharing_sealed": lambda: Sharing(open="estimate"),
+    "homomorphic": lambda: Homomorphic(),
     "masking_none_colludes": lambda: Masking(colluding=0, min_owners=2),
 }
 ALL = {

@@ -117,7 +117,9 @@ def check_every_order(make: Make, seeds: range = range(5)) -> None:
 
 
 def check_every_dropout(make: Make) -> None:
-    """An owner lost in any round: the answer over the survivors, or QuorumLost; never another number."""
+    """An owner lost in any round: the answer over the survivors, or QuorumLost where too few are left or where the
+    trust says that all are needed; never another number.
+    """
     architecture = make()
     query = queries(SHORT)[0]
     owners = tuple(small_tables())
@@ -128,7 +130,8 @@ def check_every_dropout(make: Make) -> None:
             try:
                 result = _run(make(), query, faults=faults)
             except QuorumLost:
-                assert len(owners) - count < architecture.trust(owners).threshold, (
+                too_few = len(owners) - count < architecture.trust(owners).threshold
+                assert too_few or round_name in _all_needed(architecture, owners), (
                     f"{count} lost in {round_name} ended the query above its threshold"
                 )
                 continue
@@ -138,6 +141,12 @@ def check_every_dropout(make: Make) -> None:
             assert set(owners) - set(result.contributors) <= set(lost), f"owners that did not drop out in {round_name} are missing"
             oracle = simulate(kept, small_schema(), Clear()).run(query)
             _assert_close(result, oracle, _tolerance(result))
+
+
+def _all_needed(architecture: Architecture, owners: tuple[str, ...]) -> tuple[str, ...]:
+    """The rounds in which no owner may be lost."""
+    first = architecture.trust(owners).all_needed_from
+    return () if first is None else architecture.rounds[architecture.rounds.index(first) :]
 
 
 def check_harmless_faults(make: Make) -> None:
