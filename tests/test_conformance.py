@@ -51,9 +51,7 @@ def test_an_architecture_has_the_whole_interface(make):
 
 @pytest.mark.parametrize("query", conformance.queries(), ids=IDS)
 def test_answers_openings_and_costs(make, query):
-    conformance.check_answer(make, query)
-    conformance.check_openings(make, query)
-    conformance.check_cost(make, query)
+    conformance.check_query(make, query)
 
 
 @pytest.mark.parametrize("check", ["every_order", "every_dropout", "harmless_faults", "tampering"])
