@@ -88,6 +88,17 @@ def test_a_descent_that_is_not_linear_in_its_state_opens_the_state_alone():
     assert result.params.tolist() == reference.params.tolist()
 
 
+@pytest.mark.long
+def test_sealed_logistic_regression_on_rows_stays_within_its_bound():
+    _, schema, tables = ALL["fair"]()
+    query = vs.LogisticRegression("any ~ age + yrs_married + rate_marriage", method="gradient_descent", max_iterations=300)
+    sealed = vs.simulate(tables, schema, vs.Sharing(entry="rows", open="estimate")).run(query)
+    public = vs.simulate(tables, schema, "masking").run(query)
+    assert np.abs(sealed.params - public.params).max() < 2**-20
+    assert np.abs(sealed.bse - public.bse).max() < 2**-20
+    assert any("2^-24" in words for step in sealed.plan.steps for words in step.cost.passage())
+
+
 def tiny(values, other=(1, 2, 3), schema=None):
     schema = schema or vs.Schema(vs.Integer("x", lower=0, upper=9), vs.Integer("y", lower=0, upper=9), max_rows=8)
     frame = pd.DataFrame({"x": values, "y": [7 * v % 10 for v in values]}, dtype=float)

@@ -64,7 +64,7 @@ def test_three_owners_find_their_mean_without_any_other_party():
     schema = vs.Schema(vs.Integer("income", lower=0, upper=1000), max_rows=1)
     among = vs.simulate(tables, schema, vs.Sharing(servers="owners"))
     assert among.mean("income").estimate == 60
-    assert [name for name in among.observed if "compute" in name] == ["ann/compute", "ben/compute", "cid/compute"]
+    assert [name for name in among.observed if "compute" in name] == ["ann.compute", "ben.compute", "cid.compute"]
 
 
 @pytest.mark.parametrize("round_name", ["approve", "tally", "result"])
@@ -209,3 +209,10 @@ def test_an_owner_cannot_have_the_name_of_a_server():
     with pytest.raises(vs.SchemaError) as error:
         study(tables={"compute1": TABLES["owner1"], "b": TABLES["owner2"]})
     assert error.value.code == "bad_owner"
+
+
+@pytest.mark.parametrize("entry", ["totals", "rows"])
+def test_owners_with_odd_names_run_the_servers_themselves(entry):
+    tables = dict(zip(("../north", "a/b", "ü x"), TABLES.values(), strict=False))
+    among = vs.simulate(tables, SCHEMA, vs.Sharing(servers="owners", entry=entry, open="estimate"))
+    assert np.isclose(among.mean("bp").estimate, SCHEMA.quantise(pd.concat(tables.values()))["bp"].mean(), rtol=1e-9)

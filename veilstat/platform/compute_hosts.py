@@ -75,6 +75,9 @@ class LocalServers:
             return {}
         disk = Path(mkdtemp(prefix="veilstat-"))
         finalize(self, rmtree, disk, ignore_errors=True)
-        for name in self.definition.servers:
-            (disk / name).mkdir(mode=0o700)
-        return {name: UploadStore(disk / name, self.definition.schema, place) for place, name in enumerate(self.definition.servers)}
+        stores = {}
+        for place, name in enumerate(self.definition.servers):
+            directory = disk / str(place)
+            directory.mkdir(mode=0o700)
+            stores[name] = UploadStore(directory, self.definition.schema, place)
+        return stores

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -22,8 +23,8 @@ _ALWAYS = datetime(2000, 1, 1), datetime(9999, 12, 31, 23, 59, 59)
 
 
 def private_path(folder: Path, name: str) -> Path:
-    """Where a party's private file stands."""
-    return folder / f"{name}.pem"
+    """Where a party's private file stands; a name is quoted, so that none leads out of the folder."""
+    return folder / f"{quote(name, safe=' ')}.pem"
 
 
 def issue(name: str, random: Callable[[int], bytes]) -> tuple[Identity, str, str]:

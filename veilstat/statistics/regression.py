@@ -166,11 +166,11 @@ def _normal_equations(design: Design) -> Any:
         return {
             "rows": totals["rows"],
             "n": n,
-            "beta": Answer(solution * list(spans), SEALED),
+            "coefficients": Answer(solution * list(spans), SEALED),
             "variances": Answer(_variances(design, inverse) * list(widths**2) * rss / (n - size), SEALED**2),
             "inverse": Answer(inverse, determined=True),
-            "rss": Answer(rss, SEALED),
-            "tss": Answer(centred if design.constant is not None else yy, SEALED),
+            "residual squares": Answer(rss, SEALED),
+            "total squares": Answer(centred if design.constant is not None else yy, SEALED),
         }
 
     return combine
@@ -207,13 +207,13 @@ def _from_moments(formula: str, design: Design, opened: Opened) -> LinearResult:
     size = len(design.columns)
     matrix, shift = design.to_units()
     spans, widths = _spans(design)
-    beta = (matrix @ (opened["beta"] / spans) + shift).astype(np.float64)
+    beta = (matrix @ (opened["coefficients"] / spans) + shift).astype(np.float64)
     freedom = n - size
     unit = design.response.unit**2
-    rss, tss = opened.number("rss") * unit, opened.number("tss") * unit
+    rss, tss = opened.number("residual squares") * unit, opened.number("total squares") * unit
     covariance = None
     if freedom > 0 and "inverse" in opened:
-        scale = opened.number("rss") / freedom
+        scale = opened.number("residual squares") / freedom
         covariance = (matrix @ opened["inverse"] @ matrix.T * scale).astype(np.float64)
     return LinearResult(
         title=f"linear regression of {formula}",

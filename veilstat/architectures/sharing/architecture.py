@@ -97,7 +97,7 @@ class Sharing:
 
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         if self.servers == OWNERS:
-            return tuple(f"{owner}/compute" for owner in sorted(owners))
+            return tuple(f"{owner}.compute" for owner in sorted(owners))
         return tuple(f"compute{place + 1:02d}" if int(self.servers) > 9 else f"compute{place + 1}" for place in range(int(self.servers)))
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
