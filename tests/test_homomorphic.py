@@ -174,10 +174,35 @@ def test_draws_have_their_distributions():
     assert abs(small.mean()) < 6 * 3.24 / degree**0.5
     counts = np.bincount(secret + 1, minlength=3)
     assert ((counts - degree / 3) ** 2 / (degree / 3)).sum() < 30
-    wide = rings.flooding(degree, 101, os.urandom)
+    ring = rings.cyclotomic_ring(32768, 3)
+
+    def flooded(bits):
+        values = ring.to_integers(ring.transform(rings.flooding(ring, bits, os.urandom)))
+        return [value - ring.modulus if 2 * value > ring.modulus else value for value in values]
+
+    wide = flooded(101)
     assert min(wide) < -0.999 * 2**101 < 0.999 * 2**101 < max(wide)
     assert -(2**101) <= min(wide) <= max(wide) < 2**101
-    assert sorted(set(rings.flooding(4096, 1, os.urandom))) == [-2, -1, 0, 1]
+    assert sorted(set(flooded(1))) == [-2, -1, 0, 1]
+    assert -(2**48) <= min(flooded(48)) < -0.999 * 2**48 < 0.999 * 2**48 < max(flooded(48)) < 2**48
+
+
+def scaled(its, vector):
+    """round(Q m / t), for the plaintext polynomials of a vector that fits one block, in Python integers."""
+    messages = []
+    for transform in its.plaintexts:
+        slots = np.zeros(its.parameters.degree, dtype=np.uint64)
+        slots[: len(vector)] = [int(value) % transform.prime for value in vector]
+        plain = [int(value) for value in transform.inverse(slots)]
+        messages.append(np.array([(value * its.ring.modulus + transform.prime // 2) // transform.prime for value in plain], dtype=object))
+    return messages
+
+
+def test_messages_are_scaled_exactly():
+    its = scheme(choose_parameters(100, SIZE, 3, 64))
+    vector = np.array([0, 1, -1, 2**99, 3**60], dtype=object)
+    for ours, expected in zip(its.scaled(vector), scaled(its, vector), strict=True):
+        assert its.ring.to_integers(its.ring.transform(ours)).tolist() == expected.tolist()
 
 
 def noise(its, ciphertext, secret, message):
@@ -196,12 +221,12 @@ def test_noise_stays_within_its_prediction_and_not_far_below(bits, owners, smudg
     secrets = [ring.from_integers(its.secret(os.urandom)) for _ in range(holders)]
     key = np.stack([reduce(ring.add, (its.public_share(common, secret, os.urandom) for secret in secrets)), common])
     zero = np.zeros(parameters.degree, dtype=object)
-    total = reduce(ring.add, (its.encrypt(key, zero, os.urandom) for _ in range(holders)))
+    total = reduce(ring.add, (its.encrypt(key, ring.reduce(zero), os.urandom) for _ in range(holders)))
     together = reduce(ring.add, secrets)
     measured = noise(its, total, together, zero)
     bound = replace(parameters, owners=holders).sum_noise
     assert 2**-12 * bound < measured <= bound <= parameters.sum_noise
-    flooded = ring.from_integers(rings.flooding(parameters.degree, parameters.flooding_bits, os.urandom))
+    flooded = ring.transform(rings.flooding(ring, parameters.flooding_bits, os.urandom))
     final = noise(its, np.stack([ring.add(total[0], flooded), total[1]]), together, zero)
     assert final <= parameters.final_noise
     assert final > parameters.final_noise / (4 * owners)
@@ -235,7 +260,7 @@ def test_every_share_of_a_decryption_is_smudged_and_what_the_analyst_meets_is_as
     run.step()
     switched = paper.read_ciphertexts(ring, memoryview(run.result)[-size:], size, "server")
     total = np.array([sum(run.vectors[name][place] for name in run.names) for place in range(SIZE)], dtype=object)
-    for ciphertext, message in zip(switched, its.scaled(total), strict=True):
+    for ciphertext, message in zip(switched, scaled(its, total), strict=True):
         assert 1 << flooding < noise(its, ciphertext, run.analyst, message) <= its.parameters.final_noise
 
 
@@ -243,7 +268,7 @@ def test_what_the_bound_permits_is_decrypted_and_what_exceeds_the_modulus_is_not
     its = scheme(choose_parameters(40, SIZE, 3, 64))
     secret = its.ring.from_integers(its.secret(os.urandom))
     vector = np.array([1, 2, 3, 2**39, 0], dtype=object)
-    [message] = its.scaled(vector)
+    [message] = scaled(its, vector)
 
     def decrypted(height):
         ciphertext = np.stack([its.ring.from_integers(message + height), its.ring.from_integers(np.zeros(8192, dtype=object))])

@@ -35,26 +35,29 @@ class Scheme:
         """A ternary key, as coefficients."""
         return ternary(self.parameters.degree, random)
 
-    def encrypt(self, key: Residues, message: npt.NDArray[np.object_], random: Random) -> Residues:
-        """(b u + e0 + message, a u + e1) under the public key (b, a); ``message`` is scaled already."""
+    def encrypt(self, key: Residues, message: Residues, random: Random) -> Residues:
+        """(b u + e0 + message, a u + e1) under the public key (b, a), for the reduced coefficients of a scaled message."""
         degree = self.parameters.degree
         mixed = self.ring.multiply(key, self.ring.from_integers(ternary(degree, random)))
-        first = self.ring.from_integers(message + error(degree, random))
+        first = self.ring.transform(self.ring.add(message, self.ring.reduce(error(degree, random))))
         return self.ring.add(mixed, np.stack([first, self.ring.from_integers(error(degree, random))]))
 
     def encrypt_vector(self, key: Residues, vector: npt.NDArray[np.object_], random: Random) -> Residues:
         """All ciphertexts of a vector of ``size`` integers."""
         return np.stack([self.encrypt(key, message, random) for message in self.scaled(vector)])
 
-    def scaled(self, vector: npt.NDArray[np.object_]) -> list[npt.NDArray[np.object_]]:
-        """round(Q m / t) for the plaintext polynomials m of a vector, prime by prime, block by block."""
+    def scaled(self, vector: npt.NDArray[np.object_]) -> list[Residues]:
+        """Reduced coefficients of round(Q m / t) for the plaintext polynomials m of a vector, prime by prime, block by block."""
         modulus, degree, messages = self.ring.modulus, self.parameters.degree, []
         for transform in self.plaintexts:
+            prime, half = transform.prime, transform.prime // 2
+            inverse = pow(prime, -1, modulus)
             slots = np.zeros(self.parameters.blocks * degree, dtype=np.uint64)
-            slots[: len(vector)] = (vector % transform.prime).astype(np.uint64)
+            slots[: len(vector)] = (vector % prime).astype(np.uint64)
             for block in slots.reshape(-1, degree):
-                plain = transform.inverse(block).astype(object)
-                messages.append((plain * modulus + transform.prime // 2) // transform.prime)
+                # the rest of (Q m + t / 2) / t; without it the division is exact, and Q vanishes modulo its primes
+                rest = (transform.inverse(block).astype(object) * (modulus % prime) + half) % prime
+                messages.append(self.ring.scale(self.ring.reduce(half - rest.astype(np.int64)), inverse))
         return messages
 
     def decrypt_vector(self, ciphertexts: Residues, secret: Residues, lower: Sequence[int]) -> npt.NDArray[np.object_]:

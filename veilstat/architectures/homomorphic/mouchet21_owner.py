@@ -188,7 +188,7 @@ class AwaitCiphertexts(_FromServer):
     def _switch(self, ciphertext: Residues) -> Residues:
         """PubKeySwitch (PETS'21, Protocol 4): an encryption of c1 s_i + smudging under the analyst's key."""
         owner, scheme = self.owner, self.owner.scheme
-        smudging = flooding(scheme.parameters.degree, scheme.parameters.flooding_bits, owner.random)
+        smudging = flooding(scheme.ring, scheme.parameters.flooding_bits, owner.random)
         share = scheme.encrypt(owner.recipient, smudging, owner.random)
         share[0] = scheme.ring.add(share[0], scheme.ring.multiply(ciphertext[1], self.secret))
         return share

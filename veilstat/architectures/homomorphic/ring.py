@@ -114,7 +114,19 @@ class CyclotomicRing:
 
     def from_integers(self, coefficients: npt.NDArray[Any]) -> Residues:
         """The element with these ``degree`` signed coefficients, machine words or Python integers."""
-        return np.stack([t.forward(np.mod(coefficients, t.prime).astype(np.uint64)) for t in self.transforms])
+        return self.transform(self.reduce(coefficients))
+
+    def reduce(self, coefficients: npt.NDArray[Any]) -> Residues:
+        """Signed coefficients modulo every prime, not transformed yet: shape (primes, degree)."""
+        return np.stack([np.mod(coefficients, prime).astype(np.uint64) for prime in self.moduli])
+
+    def transform(self, coefficients: Residues) -> Residues:
+        """The element with these reduced coefficients."""
+        return np.stack([its.forward(row) for its, row in zip(self.transforms, coefficients, strict=True)])
+
+    def scale(self, residues: Residues, factor: int) -> Residues:
+        """The residues times an integer modulo every prime; ``residues`` may be one row of numbers below 2^48."""
+        return self.multiply(residues, np.array([factor % prime for prime in self.moduli], dtype=np.uint64)[:, None])
 
     def to_integers(self, element: Residues) -> npt.NDArray[np.object_]:
         """The coefficients in [0, Q), as Python integers."""
@@ -189,9 +201,12 @@ def error(degree: int, random: Random) -> npt.NDArray[np.int64]:
     return difference
 
 
-def flooding(degree: int, bits: int, random: Random) -> npt.NDArray[np.object_]:
-    """Coefficients uniform in [-2^bits, 2^bits): what hides a noise that is far smaller."""
-    size = bits // 8 + 1
-    raw, shift, low = random(size * degree), 8 * size - bits - 1, 1 << bits
-    drawn = [(int.from_bytes(raw[start : start + size], "little") >> shift) - low for start in range(0, len(raw), size)]
-    return np.array(drawn, dtype=object)
+def flooding(ring: CyclotomicRing, bits: int, random: Random) -> Residues:
+    """Reduced coefficients uniform in [-2^bits, 2^bits): what hides a noise that is far smaller."""
+    words = bits // PRIME_BITS + 1
+    drawn = _words(random(RESIDUE_BYTES * words * ring.degree)).reshape(words, ring.degree)
+    drawn[-1] >>= np.uint64(PRIME_BITS * words - bits - 1)
+    total = ring.reduce(np.full(ring.degree, -(1 << bits), dtype=object))
+    for place, word in enumerate(drawn):
+        total = ring.add(total, ring.scale(word, 1 << (PRIME_BITS * place)))
+    return total
