@@ -35,6 +35,7 @@ _HOMES = {
     "Policy": "platform.policy",
     "Masking": "architectures.masking",
     "Sharing": "architectures.sharing",
+    "Homomorphic": "architectures.homomorphic",
     "Clear": "architectures.clear",
 }
 

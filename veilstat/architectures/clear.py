@@ -62,7 +62,7 @@ class Clear:
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         return ()
 
-    def announce(self, random: Callable[[int], bytes]) -> tuple[bytes, bytes]:
+    def announce(self, cut: Cut, owners: tuple[str, ...], random: Callable[[int], bytes]) -> tuple[bytes, bytes]:
         return b"", b""
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Callable[[int], bytes]) -> Session:

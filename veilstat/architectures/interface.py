@@ -54,13 +54,18 @@ class StepCost:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whom a configuration trusts, in numbers and in words; ``computing`` are those who see how a computation goes."""
+    """Whom a configuration trusts, in numbers and in words; ``computing`` are those who see how a computation goes.
+
+    From the round ``all_needed_from`` on, where there is one, the loss of any owner ends a query; before it, and elsewhere
+    always, owners may drop out down to the threshold.
+    """
 
     threshold: int
     colluding: int
     words: tuple[str, ...]
     recipients: tuple[str, ...]
     computing: tuple[str, ...] = ()
+    all_needed_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +188,7 @@ class Architecture(Protocol):
         """Names of the compute servers; () where none is needed."""
         ...
 
-    def announce(self, random: Random) -> tuple[bytes, bytes]:
+    def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         """A fresh (secret, key) of the analyst for one step; empty where none is needed."""
         ...
 

@@ -62,7 +62,7 @@ class Analyst(Party):
         raw = messages.encode_public(names, step.types, public)
         _, context = self.gate.authorise(step.label, index, self.participants, messages.public_digest(raw))
         architecture = self.definition.architecture
-        secret, key = architecture.announce(self.random)
+        secret, key = architecture.announce(step.cut, self.definition.owners, self.random)
         chosen = {name: public[name] for name in names}
         binding = StepBinding(self.identity, self.roster, self.root, context, self.participants, SERVER, ANALYST, step.cut, chosen, key)
         self.released, self.cut = None, step.cut

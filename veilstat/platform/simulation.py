@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from veilstat.architectures.clear import Clear
+from veilstat.architectures.homomorphic import Homomorphic
 from veilstat.architectures.interface import Architecture, Released
 from veilstat.architectures.masking import Masking
 from veilstat.architectures.sharing import Sharing
@@ -40,7 +41,12 @@ from .plan import Plan, make_plan
 from .policy import Policy
 from .table import Table
 
-ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {"masking": Masking, "sharing": Sharing, "clear": Clear}
+ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {
+    "masking": Masking,
+    "sharing": Sharing,
+    "homomorphic": Homomorphic,
+    "clear": Clear,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +194,7 @@ def simulate(
     Args:
         tables: a DataFrame for each data owner, rows split over owners; NaN is missing.
         schema: agreed columns with bounds.
-        architecture: "masking", "sharing" or "clear", or a configured one such as ``vs.Masking(colluding=2)``.
+        architecture: "masking", "sharing", "homomorphic" or "clear", or a configured one such as ``vs.Masking(colluding=2)``.
         policies: what each owner permits; all, by default.
         faults: what goes wrong, for tests (``vs.testing``).
         certificates: the directory that `veilstat certificates` made, if the compute servers run as processes of their own

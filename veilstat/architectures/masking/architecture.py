@@ -113,7 +113,7 @@ class Masking:
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         return ()
 
-    def announce(self, random: Callable[[int], bytes]) -> tuple[bytes, bytes]:
+    def announce(self, cut: Cut, owners: tuple[str, ...], random: Callable[[int], bytes]) -> tuple[bytes, bytes]:
         if self.recipient == "server":
             return b"", b""
         pair = KeyPair.generate(random)

@@ -146,7 +146,7 @@ class Sharing:
         )
         return StepCost(dict.fromkeys(owners, sent), PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
 
-    def announce(self, random: Random) -> tuple[bytes, bytes]:
+    def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         pair = KeyPair.generate(random)
         return pair.secret, pair.public
 

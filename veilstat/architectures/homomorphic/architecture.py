@@ -1,0 +1,200 @@
+"""The homomorphic architecture: what one untrusted cloud adds unread, whom it trusts, what it costs, and its sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from veilstat.architectures.interface import (
+    Contribution,
+    Custody,
+    Random,
+    Released,
+    RoundCost,
+    StepBinding,
+    StepCost,
+    Trust,
+    no_compute_servers,
+)
+from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
+from veilstat.architectures.threshold import curious_threshold, default_colluding
+from veilstat.architectures.totals import owner_totals
+from veilstat.language.cut import Cut, Entry, Facts
+from veilstat.language.errors import CapabilityError
+from veilstat.protocol.faults import violation
+from veilstat.protocol.identity import SIGNATURE_BYTES
+from veilstat.protocol.session import Binding, Session, Turn
+
+from . import mouchet21 as paper
+from .bfv import Scheme, scheme
+from .mouchet21_owner import Owner
+from .mouchet21_server import Server
+from .parameters import LEAST_SMUDGING, Parameters, choose_parameters
+from .ring import Residues
+
+
+@dataclass(frozen=True, slots=True)
+class Homomorphic:
+    """Data owners encrypt their totals under a key that nobody holds whole; an untrusted cloud adds the ciphertexts.
+
+    Args:
+        colluding: how many owners may pool what they know with the cloud and with the analyst; min(1, owners - 2) by
+            default. The threshold follows: max(colluding + 2, min_owners).
+        entry: "totals": what leaves an owner are encrypted totals over its rows.
+        smudging_bits: lambda, 40 or more: what a decryption tells about the keys is hidden within 2^-smudging_bits.
+        min_owners: the fewest owners whose total may be opened.
+        threat: "curious": everybody follows the protocol and tries to learn from what it sees.
+    """
+
+    colluding: int | None = None
+    entry: Entry = Entry.TOTALS
+    smudging_bits: int = 64
+    min_owners: int | None = None
+    threat: str = "curious"
+
+    def __post_init__(self) -> None:
+        if self.threat == "active":
+            raise CapabilityError(
+                "homomorphic encryption against parties that deviate (threat='active') is not available yet; use threat='curious'",
+                code="not_available",
+            )
+        if self.threat != "curious":
+            raise CapabilityError(f"threat must be 'curious' or 'active', not {self.threat!r}", code="bad_configuration")
+        if self.entry not in tuple(Entry):
+            raise CapabilityError(f"entry must be 'totals' or 'rows', not {self.entry!r}", code="bad_configuration")
+        if self.entry == Entry.ROWS:
+            raise CapabilityError("encrypted rows (entry='rows') are not available yet; use entry='totals'", code="not_available")
+        object.__setattr__(self, "entry", Entry(self.entry))
+        if type(self.smudging_bits) is not int or self.smudging_bits < LEAST_SMUDGING:
+            raise CapabilityError(
+                f"smudging_bits is a whole number, {LEAST_SMUDGING} or more, not {self.smudging_bits!r}: with fewer, decryptions tell about the keys",
+                code="bad_configuration",
+            )
+
+    @property
+    def name(self) -> str:
+        return "homomorphic"
+
+    @property
+    def rounds(self) -> tuple[str, ...]:
+        return paper.ROUNDS
+
+    @property
+    def input_round(self) -> str:
+        return paper.INPUT
+
+    def supports(self, facts: Facts) -> bool:
+        """Ciphertexts of totals are added, and nothing else."""
+        return facts.is_linear and facts.scale is not None
+
+    def trust(self, owners: tuple[str, ...]) -> Trust:
+        """The computed threshold; CapabilityError where it cannot be reached."""
+        count = len(owners)
+        colluding = default_colluding(count) if self.colluding is None else self.colluding
+        threshold = curious_threshold(count, colluding, self.min_owners)
+        lost = count - threshold
+        words = (
+            "one untrusted cloud adds ciphertexts; the secret key is made afresh for every opening, each owner holds a share, nobody holds it whole",
+            f"the cloud and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
+            f"threshold {threshold} = max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0}): "
+            + (f"up to {lost} owner{'s' * (lost != 1)} may drop out" if lost else "no owner may drop out")
+            + " until the shares of the key are revealed; from then on the loss of any owner ends the query",
+            "not defended: an owner that encrypts or decrypts otherwise than the protocol says, and owners that lie about their own data",
+        )
+        return Trust(threshold, colluding, words, ("analyst",), all_needed_from=paper.INPUT)
+
+    def describe(self) -> Mapping[str, str | int]:
+        return {
+            "name": self.name,
+            "colluding": -1 if self.colluding is None else self.colluding,
+            "entry": self.entry.value,
+            "smudging_bits": self.smudging_bits,
+            "min_owners": self.min_owners or 0,
+            "threat": self.threat,
+        }
+
+    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+        parameters = self._parameters(cut, owners)
+        share, vector = parameters.share_bytes, parameters.vector_bytes
+        rounds = (
+            RoundCost(paper.COMMIT_KEY, paper.COMMITMENT_BYTES, 0),
+            RoundCost(paper.REVEAL_KEY, share, paper.parts_size(owners, paper.COMMITMENT_BYTES)),
+            RoundCost(paper.INPUT, vector + SIGNATURE_BYTES, paper.parts_size(owners, share)),
+            RoundCost(paper.DECRYPT, vector, paper.parts_size(owners, vector + SIGNATURE_BYTES)),
+        )
+        return StepCost(
+            dict.fromkeys(owners, rounds), paper.SEED_BYTES + share, total_size(owners, vector), passage=lambda: parameters.words
+        )
+
+    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
+        return ()
+
+    def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
+        its = self._scheme(cut, owners)
+        coefficients, seed = its.secret(random), random(paper.SEED_BYTES)
+        secret = its.ring.from_integers(coefficients)
+        share = its.public_share(its.ring.uniform(paper.analyst_label(seed)), secret, random)
+        return coefficients.astype(np.int8).tobytes(), seed + its.ring.to_bytes(share)
+
+    def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
+        its = self._scheme(binding.cut, binding.owners)
+        party = Owner(
+            identity=binding.identity,
+            roster=binding.roster,
+            server=binding.server,
+            participants=binding.participants,
+            threshold=self.trust(binding.owners).threshold,
+            context=binding.step,
+            scheme=its,
+            vector=owner_totals(binding, contribution, binding.cut),
+            recipient=_recipient(its, binding),
+            random=random,
+            authorise=contribution.authorise,
+        )
+        return _session(binding, (binding.server,), party.start())
+
+    def server(self, binding: StepBinding) -> Session:
+        party = Server(
+            analyst=binding.analyst,
+            roster=binding.roster,
+            participants=binding.participants,
+            threshold=self.trust(binding.owners).threshold,
+            context=binding.step,
+            scheme=self._scheme(binding.cut, binding.owners),
+        )
+        return _session(binding, (*binding.participants, binding.analyst), party.start())
+
+    def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
+        raise no_compute_servers(self.name)
+
+    def analyst(self, binding: StepBinding, secret: bytes) -> Session:
+        its, server = self._scheme(binding.cut, binding.owners), binding.server
+        threshold, size = self.trust(binding.owners).threshold, its.parameters.vector_bytes
+
+        def release(survivors: tuple[str, ...], raw: memoryview) -> Released:
+            if len(survivors) < threshold:
+                raise violation("malformed", f"{server!r} sent a total over fewer than {threshold} owners", server)
+            key = its.ring.from_integers(np.frombuffer(secret, dtype=np.int8).astype(np.int64))
+            ciphertexts = paper.read_ciphertexts(its.ring, raw, size, server)
+            return Released(its.decrypt_vector(ciphertexts, key, binding.cut.lower), survivors)
+
+        return _session(binding, (server,), Turn((), AwaitTotal(server, binding.participants, size, release)))
+
+    def _parameters(self, cut: Cut, owners: tuple[str, ...]) -> Parameters:
+        return choose_parameters(cut.bits, cut.size, len(owners), self.smudging_bits)
+
+    def _scheme(self, cut: Cut, owners: tuple[str, ...]) -> Scheme:
+        return scheme(self._parameters(cut, owners))
+
+
+def _recipient(its: Scheme, binding: StepBinding) -> Residues:
+    """The analyst's public key (b, a), as announced."""
+    seed, raw = binding.key[: paper.SEED_BYTES], memoryview(binding.key)[paper.SEED_BYTES :]
+    share = paper.read_share(its.ring, raw, binding.analyst)
+    return np.stack([share, its.ring.uniform(paper.analyst_label(seed))])
+
+
+def _session(binding: StepBinding, tell: tuple[str, ...], first: Turn) -> Session:
+    return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, (*paper.ROUNDS, RESULT), tell), first)

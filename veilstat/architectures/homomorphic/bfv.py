@@ -1,0 +1,95 @@
+"""BFV (Brakerski; Fan, Vercauteren, ePrint 2012/144) for sums: exact integers in slots, wide ones over several primes.
+
+A vector of integers is reduced modulo each plaintext prime t; residues go into the slots of ciphertexts, and come back by
+the Chinese remainder theorem. A ciphertext is (c0, c1) with c0 + c1 s = round(Q m / t) + noise. The message is scaled by
+Q / t exactly and not by its floor, so that sums wrap modulo t without adding to the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from .parameters import Parameters
+from .ring import CyclotomicRing, Random, Residues, Transform, batching_primes, cyclotomic_ring, error, ternary
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """BFV with one step's parameters. Ciphertexts have the shape (ciphertexts, 2, primes, degree)."""
+
+    parameters: Parameters
+    ring: CyclotomicRing
+    plaintexts: tuple[Transform, ...] = field(repr=False)
+
+    def public_share(self, common: Residues, secret: Residues, random: Random) -> Residues:
+        """A share b = -(a s) + e of the public key (b, a), for the common polynomial a."""
+        noise = self.ring.from_integers(error(self.parameters.degree, random))
+        return self.ring.add(self.ring.negate(self.ring.multiply(common, secret)), noise)
+
+    def secret(self, random: Random) -> npt.NDArray[np.int64]:
+        """A ternary key, as coefficients."""
+        return ternary(self.parameters.degree, random)
+
+    def encrypt(self, key: Residues, message: Residues, random: Random) -> Residues:
+        """(b u + e0 + message, a u + e1) under the public key (b, a), for the reduced coefficients of a scaled message."""
+        degree = self.parameters.degree
+        mixed = self.ring.multiply(key, self.ring.from_integers(ternary(degree, random)))
+        first = self.ring.transform(self.ring.add(message, self.ring.reduce(error(degree, random))))
+        return self.ring.add(mixed, np.stack([first, self.ring.from_integers(error(degree, random))]))
+
+    def encrypt_vector(self, key: Residues, vector: npt.NDArray[np.object_], random: Random) -> Residues:
+        """All ciphertexts of a vector of ``size`` integers."""
+        return np.stack([self.encrypt(key, message, random) for message in self.scaled(vector)])
+
+    def scaled(self, vector: npt.NDArray[np.object_]) -> list[Residues]:
+        """Reduced coefficients of round(Q m / t) for the plaintext polynomials m of a vector, prime by prime, block by block."""
+        modulus, degree, messages = self.ring.modulus, self.parameters.degree, []
+        for transform in self.plaintexts:
+            prime, half = transform.prime, transform.prime // 2
+            inverse = pow(prime, -1, modulus)
+            slots = np.zeros(self.parameters.blocks * degree, dtype=np.uint64)
+            slots[: len(vector)] = (vector % prime).astype(np.uint64)
+            for block in slots.reshape(-1, degree):
+                # the rest of (Q m + t / 2) / t; without it the division is exact, and Q vanishes modulo its primes
+                rest = (transform.inverse(block).astype(object) * (modulus % prime) + half) % prime
+                messages.append(self.ring.scale(self.ring.reduce(half - rest.astype(np.int64)), inverse))
+        return messages
+
+    def decrypt_vector(self, ciphertexts: Residues, secret: Residues, lower: Sequence[int]) -> npt.NDArray[np.object_]:
+        """The integers from ``lower`` on that are encrypted, each in a range as wide as the plaintext primes' product."""
+        slots = self._slots(ciphertexts, secret)
+        product, total = 1, np.zeros(self.parameters.size, dtype=object)
+        for transform, residues in zip(self.plaintexts, slots, strict=True):
+            step = (residues - total) * pow(product, -1, transform.prime) % transform.prime
+            total = total + step * product
+            product *= transform.prime
+        low = np.array(lower, dtype=object)
+        integers: npt.NDArray[np.object_] = low + (total - low) % product
+        return integers
+
+    def phase(self, ciphertext: Residues, secret: Residues) -> npt.NDArray[np.object_]:
+        """c0 + c1 s, as coefficients in [0, Q)."""
+        return self.ring.to_integers(self.ring.add(ciphertext[0], self.ring.multiply(ciphertext[1], secret)))
+
+    def _slots(self, ciphertexts: Residues, secret: Residues) -> list[npt.NDArray[np.object_]]:
+        modulus, blocks, slots = self.ring.modulus, self.parameters.blocks, []
+        for place, transform in enumerate(self.plaintexts):
+            values = []
+            for ciphertext in ciphertexts[place * blocks : (place + 1) * blocks]:
+                plain = (self.phase(ciphertext, secret) * transform.prime + modulus // 2) // modulus % transform.prime
+                values.append(transform.forward(plain.astype(np.uint64)))
+            slots.append(np.concatenate(values)[: self.parameters.size].astype(object))
+        return slots
+
+
+@cache
+def scheme(parameters: Parameters) -> Scheme:
+    """The scheme with these parameters, with its tables."""
+    primes = batching_primes(parameters.degree, parameters.plaintext_bits, parameters.plaintexts)
+    transforms = tuple(Transform.of(parameters.degree, prime) for prime in primes)
+    return Scheme(parameters, cyclotomic_ring(parameters.degree, parameters.primes), transforms)

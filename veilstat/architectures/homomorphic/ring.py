@@ -1,0 +1,212 @@
+"""Polynomials modulo X^n + 1 and modulo several primes of 48 bits: the ring that BFV computes in.
+
+An element is an array of shape (primes, n) of residues, always after the number-theoretic transform, so that a product
+is one multiplication for each residue. A prime of 48 bits makes a residue six bytes on the wire, and lets a double
+estimate the quotient of a product to within one. The transform is Microsoft SEAL's, through TenSEAL, loaded when first
+needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from veilstat.language.errors import CapabilityError
+
+PRIME_BITS = 48
+RESIDUE_BYTES = PRIME_BITS // 8
+_SPARE_DRAWS = 64
+
+Residues: TypeAlias = "npt.NDArray[np.uint64]"
+Random = Callable[[int], bytes]
+
+
+def seal() -> Any:
+    """TenSEAL's binding of SEAL; CapabilityError where it is not installed."""
+    try:
+        import tenseal.sealapi.util
+    except ImportError:
+        raise CapabilityError(
+            "homomorphic encryption needs TenSEAL: install veilstat with the extra 'homomorphic'", code="not_installed"
+        ) from None
+    return tenseal.sealapi
+
+
+def batching_primes(degree: int, bits: int, count: int) -> tuple[int, ...]:
+    """``count`` distinct primes of ``bits`` bits that are 1 modulo 2 ``degree``: those modulo which a transform exists."""
+    return tuple(modulus.value() for modulus in seal().CoeffModulus.Create(degree, [bits] * count))
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """The negacyclic number-theoretic transform of ``degree`` residues modulo ``prime``."""
+
+    prime: int
+    _tables: Any = field(repr=False)
+    _seal: Any = field(repr=False)
+
+    @staticmethod
+    def of(degree: int, prime: int) -> Transform:
+        """Tables for one prime that is 1 modulo 2 ``degree``."""
+        binding = seal()
+        return Transform(prime, binding.util.NTTTables(degree.bit_length() - 1, binding.Modulus(prime)), binding.util)
+
+    def forward(self, coefficients: Residues) -> Residues:
+        """Values at the odd powers of a root of unity, in SEAL's order."""
+        return np.array(self._seal.ntt_negacyclic_harvey(coefficients.tolist(), self._tables), dtype=np.uint64)
+
+    def inverse(self, values: Residues) -> Residues:
+        """The coefficients, reduced."""
+        lazy = self._seal.inverse_ntt_negacyclic_harvey(values.tolist(), self._tables)
+        return np.array(lazy, dtype=np.uint64) % np.uint64(self.prime)
+
+
+@dataclass(frozen=True, slots=True)
+class CyclotomicRing:
+    """Z_Q[X] / (X^degree + 1), Q the product of ``primes`` primes of 48 bits."""
+
+    degree: int
+    transforms: tuple[Transform, ...] = field(repr=False)
+
+    @property
+    def moduli(self) -> tuple[int, ...]:
+        return tuple(transform.prime for transform in self.transforms)
+
+    @property
+    def modulus(self) -> int:
+        """Q."""
+        product = 1
+        for prime in self.moduli:
+            product *= prime
+        return product
+
+    @property
+    def element_bytes(self) -> int:
+        return element_bytes(self.degree, len(self.transforms))
+
+    @property
+    def _column(self) -> Residues:
+        return np.array(self.moduli, dtype=np.uint64)[:, None]
+
+    def add(self, first: Residues, second: Residues) -> Residues:
+        """The sum; leading axes broadcast."""
+        total = first + second
+        reduced: Residues = np.minimum(total, total - self._column)
+        return reduced
+
+    def multiply(self, first: Residues, second: Residues) -> Residues:
+        """The product; leading axes broadcast."""
+        primes = self._column
+        quotient = (first.astype(np.float64) * second / primes).astype(np.uint64)
+        rest = first * second - quotient * primes
+        rest = np.minimum(rest, rest + primes)
+        reduced: Residues = np.minimum(rest, rest - primes)
+        return reduced
+
+    def negate(self, element: Residues) -> Residues:
+        return np.where(element == 0, element, self._column - element)
+
+    def from_integers(self, coefficients: npt.NDArray[Any]) -> Residues:
+        """The element with these ``degree`` signed coefficients, machine words or Python integers."""
+        return self.transform(self.reduce(coefficients))
+
+    def reduce(self, coefficients: npt.NDArray[Any]) -> Residues:
+        """Signed coefficients modulo every prime, not transformed yet: shape (primes, degree)."""
+        return np.stack([np.mod(coefficients, prime).astype(np.uint64) for prime in self.moduli])
+
+    def transform(self, coefficients: Residues) -> Residues:
+        """The element with these reduced coefficients."""
+        return np.stack([its.forward(row) for its, row in zip(self.transforms, coefficients, strict=True)])
+
+    def scale(self, residues: Residues, factor: int) -> Residues:
+        """The residues times an integer modulo every prime; ``residues`` may be one row of numbers below 2^48."""
+        return self.multiply(residues, np.array([factor % prime for prime in self.moduli], dtype=np.uint64)[:, None])
+
+    def to_integers(self, element: Residues) -> npt.NDArray[np.object_]:
+        """The coefficients in [0, Q), as Python integers."""
+        modulus = self.modulus
+        total = np.zeros(self.degree, dtype=object)
+        for transform, values in zip(self.transforms, element, strict=True):
+            cofactor = modulus // transform.prime
+            weight = cofactor * pow(cofactor, -1, transform.prime)
+            total = total + transform.inverse(values).astype(object) * weight
+        return total % modulus
+
+    def uniform(self, label: bytes) -> Residues:
+        """The public uniform element of a label: SHAKE-256, values of 48 bits that exceed the prime are skipped."""
+        rows = []
+        for place, prime in enumerate(self.moduli):
+            stream = hashlib.shake_256(label + place.to_bytes(4, "little"))
+            drawn = _words(stream.digest(RESIDUE_BYTES * (self.degree + _SPARE_DRAWS)))
+            rows.append(drawn[drawn < prime][: self.degree])
+        return np.stack(rows)
+
+    def to_bytes(self, elements: Residues) -> bytes:
+        """Six bytes for every residue, little-endian."""
+        return np.ascontiguousarray(elements, dtype="<u8").view(np.uint8).reshape(-1, 8)[:, :RESIDUE_BYTES].tobytes()
+
+    def from_bytes(self, raw: bytes | memoryview) -> Residues:
+        """Elements of shape (count, primes, degree); ValueError for a length that fits none, or a residue out of range."""
+        if len(raw) % self.element_bytes:
+            raise ValueError("bytes that are no whole number of polynomials")
+        elements = _words(raw).reshape(-1, len(self.transforms), self.degree)
+        if (elements >= self._column).any():
+            raise ValueError("a residue is out of range")
+        return elements
+
+
+def element_bytes(degree: int, primes: int) -> int:
+    """Bytes of an element."""
+    return degree * primes * RESIDUE_BYTES
+
+
+def _words(raw: bytes | memoryview) -> Residues:
+    # words of eight bytes that overlap by two, which the mask removes
+    padded = b"".join((raw, bytes(8 - RESIDUE_BYTES)))
+    overlapping: Residues = np.ndarray(len(raw) // RESIDUE_BYTES, dtype="<u8", buffer=padded, strides=(RESIDUE_BYTES,))
+    return overlapping & np.uint64((1 << PRIME_BITS) - 1)
+
+
+@cache
+def cyclotomic_ring(degree: int, primes: int) -> CyclotomicRing:
+    """The ring of that degree with the largest primes of 48 bits."""
+    return CyclotomicRing(degree, tuple(Transform.of(degree, prime) for prime in batching_primes(degree, PRIME_BITS, primes)))
+
+
+def ternary(degree: int, random: Random) -> npt.NDArray[np.int64]:
+    """Coefficients uniform in {-1, 0, 1}: of a secret key, or of an encryption's randomness."""
+    drawn = np.zeros(0, dtype=np.uint8)
+    while len(drawn) < degree:
+        fresh = np.frombuffer(random(degree + _SPARE_DRAWS), dtype=np.uint8)
+        drawn = np.concatenate([drawn, fresh[fresh < 255]])
+    return (drawn[:degree] % 3).astype(np.int64) - 1
+
+
+ERROR_BOUND = 21
+"""No coefficient of an error is larger."""
+
+
+def error(degree: int, random: Random) -> npt.NDArray[np.int64]:
+    """Coefficients from the centred binomial distribution of 2 x 21 bits, standard deviation 3.24, as SEAL draws them."""
+    words = np.frombuffer(random(8 * degree), dtype="<u8")
+    half = np.uint64((1 << ERROR_BOUND) - 1)
+    heads, tails = words & half, (words >> np.uint64(ERROR_BOUND)) & half
+    difference: npt.NDArray[np.int64] = np.bitwise_count(heads).astype(np.int64) - np.bitwise_count(tails)
+    return difference
+
+
+def flooding(ring: CyclotomicRing, bits: int, random: Random) -> Residues:
+    """Reduced coefficients uniform in [-2^bits, 2^bits): what hides a noise that is far smaller."""
+    words = bits // PRIME_BITS + 1
+    drawn = _words(random(RESIDUE_BYTES * words * ring.degree)).reshape(words, ring.degree)
+    drawn[-1] >>= np.uint64(PRIME_BITS * words - bits - 1)
+    total = ring.reduce(np.full(ring.degree, -(1 << bits), dtype=object))
+    for place, word in enumerate(drawn):
+        total = ring.add(total, ring.scale(word, 1 << (PRIME_BITS * place)))
+    return total
