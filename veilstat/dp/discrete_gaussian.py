@@ -52,10 +52,10 @@ def discrete_gaussian(variance: Fraction, count: int, random: Random) -> npt.NDA
 def rounded_variance(variance: Fraction) -> Fraction:
     """The next variance, at most 0.2 % above, whose draws need short integers; for whoever may choose it.
 
-    Up to 2^24 it has ten significant bits, beyond it is a multiple of the rounded-up standard deviation.
+    Up to 2^24 it has ten or eleven significant bits, beyond it is a multiple of the rounded-up standard deviation.
     """
     if variance < 1 << 24:
-        unit = Fraction(2) ** (math.floor(math.log2(variance)) - 9)
+        unit = Fraction(2) ** (variance.numerator.bit_length() - variance.denominator.bit_length() - 10)
         return math.ceil(variance / unit) * unit
     scale = math.isqrt(math.ceil(variance) - 1) + 1
     return Fraction(math.ceil(variance / scale) * scale)

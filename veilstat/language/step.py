@@ -181,7 +181,7 @@ class HasForms(Protocol):
 class HasPrivateForm(Protocol):
     """A statistic that can be answered from totals with noise, with errors that say so."""
 
-    def private(self) -> Form[Any]:
+    def private(self, schema: Schema) -> Form[Any]:
         """What is run under differential privacy: one step whose answers are totals over rows, as they are opened."""
         ...
 

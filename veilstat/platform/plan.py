@@ -124,7 +124,9 @@ class Plan:
         for part in (self.query, self.definition.digest, repr(self.trust.recipients).encode(), repr(self.privacy).encode()):
             state.update(len(part).to_bytes(8, "little") + part)
         for step in self.steps:
-            state.update(step.step.digest(step.circuit) + repr((step.cut.openings, step.held, step.at_most, step.site.value)).encode())
+            state.update(
+                step.step.digest(step.circuit) + repr((step.cut.openings, step.held, step.at_most, step.site.value, step.noise)).encode()
+            )
         return state.hexdigest()
 
     def __str__(self) -> str:
@@ -176,7 +178,7 @@ def _plan_form(statistic: Statistic[Any], definition: Definition, trust: Trust) 
 
 def _plan_private(statistic: Statistic[Any], definition: Definition, trust: Trust, promise: Gaussian) -> Plan:
     schema = definition.schema
-    form = private_form(statistic, definition.architecture.name, trust)
+    form = private_form(statistic, schema, definition.architecture.name, trust)
     (step,) = form.steps(schema)
     circuit, exact, held = _chosen(step, definition)
     noise = calibrate_noise(exact, promise, trust, schema)

@@ -41,7 +41,7 @@ class Privacy:
     margins: Mapping[str, float]
 
 
-def private_form(statistic: Statistic[Any], architecture: str, trust: Trust) -> Form[Any]:
+def private_form(statistic: Statistic[Any], schema: Schema, architecture: str, trust: Trust) -> Form[Any]:
     """The form of a statistic that is run with noise.
 
     Raises:
@@ -54,7 +54,7 @@ def private_form(statistic: Statistic[Any], architecture: str, trust: Trust) -> 
             f"{statistic.name} has no form yet whose errors account for noise; with privacy= there are count, sum, mean, histogram and crosstab",
             code="no_private_form",
         )
-    return statistic.private()
+    return statistic.private(schema)
 
 
 def calibrate_noise(cut: Cut, promise: Gaussian, trust: Trust, schema: Schema) -> OwnerNoise:
@@ -79,4 +79,6 @@ def _require_plain(circuit: Circuit, cut: Cut) -> None:
     for place in circuit.needed(tuple(output.node for output in circuit.outputs.values()), stop=opened):
         node = circuit.nodes[place]
         if node.scale != 1 or (place not in opened and node.op not in (Op.INDEX, Op.CONCATENATE)):
-            raise CapabilityError("noise is calibrated for totals that are opened as they are", code="no_private_form")
+            raise CapabilityError(
+                "noise is calibrated for totals that are opened as they are; leave out min_cell= and its like", code="no_private_form"
+            )

@@ -63,7 +63,7 @@ class Count:
     def inferences(self, schema: Schema) -> tuple[str, ...]:
         return ("how many rows all owners have together",)
 
-    def private(self) -> Form[Any]:
+    def private(self, schema: Schema) -> Form[Any]:
         return PrivateCount(self.column, self.missing)
 
     @property
@@ -135,7 +135,7 @@ class Sum(_OfColumns):
         estimate = number_or_series(sums, self.names, self._scalar)
         return Result(title=f"sum of {', '.join(self.names)}", estimate=estimate, n=n, n_missing=n_missing)
 
-    def private(self) -> Form[Any]:
+    def private(self, schema: Schema) -> Form[Any]:
         return PrivateSum(self.column, self.missing)
 
 
@@ -175,7 +175,7 @@ class Mean(_OfColumns):
             freedom=n - 1,
         )
 
-    def private(self) -> Form[Any]:
+    def private(self, schema: Schema) -> Form[Any]:
         return PrivateMean(self.column, self.missing)
 
 
