@@ -51,7 +51,7 @@ def changed(owner="owner2", **columns):
         (lambda s: s.linear_regression("bp ~ age", method="magic"), vs.SchemaError, "bad_option"),
         (lambda s: s.logistic_regression("smoker ~ age"), vs.CapabilityError, "not_available"),
         (lambda s: s.run("mean"), vs.SchemaError, "bad_query"),
-        (lambda s: s.run(vs.Mean("age"), privacy=1.0), vs.CapabilityError, "not_available"),
+        (lambda s: s.run(vs.Mean("age"), privacy=1.0), vs.SchemaError, "bad_privacy"),
     ],
 )
 def test_a_bad_query_is_refused_before_anybody_is_contacted(study, ask, kind, code):

@@ -29,6 +29,7 @@ _HOMES = {
     "QuorumLost": "language.errors",
     "ProtocolViolation": "language.errors",
     "ConvergenceError": "language.errors",
+    "Gaussian": "dp.mechanism",
     "simulate": "platform.simulation",
     "Study": "platform.study",
     "Plan": "platform.plan",

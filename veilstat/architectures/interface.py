@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veilstat.language.cut import Cut, Entry, Facts
+from veilstat.language.disclosure import NoiseSite
 from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.evaluate import Rows
 from veilstat.language.step import Arrays
@@ -58,6 +59,7 @@ class Trust:
 
     From the round ``all_needed_from`` on, where there is one, the loss of any owner ends a query; before it, and elsewhere
     always, owners may drop out down to the threshold.
+    ``noise`` says where noise can be added before anything is opened.
     """
 
     threshold: int
@@ -66,6 +68,7 @@ class Trust:
     recipients: tuple[str, ...]
     computing: tuple[str, ...] = ()
     all_needed_from: str | None = None
+    noise: NoiseSite = NoiseSite.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +104,25 @@ def no_objection(survivors: tuple[str, ...]) -> None:
     """For owners that keep no record of earlier openings."""
 
 
+def no_noise(size: int) -> npt.NDArray[np.object_]:
+    """For releases without differential privacy."""
+    return np.zeros(size, dtype=object)
+
+
 @dataclass(frozen=True, slots=True)
 class Contribution:
     """An owner's input to one step: its rows, or its arrays, and a last check on who survived.
 
     ``authorise`` is asked with the survivors before anything can be opened, and raises ProtocolError to refuse.
-    ``fewest`` is the smallest number of owners that this owner wants to stand in one total.
+    ``fewest`` is the smallest number of owners that this owner wants to stand in one total. ``noise`` draws what the
+    owner adds to its totals, one integer for each.
     """
 
     rows: Rows
     locals: Arrays = field(default_factory=dict)
     authorise: Authorise = no_objection
     fewest: int = 0
+    noise: Callable[[int], npt.NDArray[np.object_]] = no_noise
 
 
 def no_uploads(owner: str) -> Any:

@@ -1,4 +1,4 @@
-"""An owner's side of the entry wall: the cut's totals over its own rows, checked against their bounds."""
+"""An owner's side of the entry wall: the cut's totals over its own rows, with noise where it is due, checked against their bounds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def owner_totals(binding: StepBinding, contribution: Contribution, cut: Cut) -> 
     """
     wanted = tuple(opening.node for opening in cut.openings)
     inputs = {**binding.public, **contribution.locals}
-    vector = cut.flatten(evaluate(cut.circuit, wanted, rows=contribution.rows, inputs=inputs, known={}))
+    totals = cut.flatten(evaluate(cut.circuit, wanted, rows=contribution.rows, inputs=inputs, known={}))
+    vector = np.asarray(totals + contribution.noise(cut.size), dtype=object)
     owners = len(binding.owners)
     low, high = np.array(cut.lower, dtype=object), np.array(cut.upper, dtype=object)
     if not ((low <= vector * owners) & (vector * owners <= high)).all():

@@ -1,1 +1,1 @@
-"""What an answer may still reveal: mechanisms, sensitivity, accountants, ledger. Not available yet."""
+"""What an answer may still reveal: mechanisms, sensitivity, calibration, ledger."""

@@ -6,8 +6,8 @@ owners apply whatever is linear before they protect anything, so ``x + y`` is on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
 from typing import Any, TypeAlias
@@ -112,6 +112,12 @@ class Cut:
         """Public values that the protected side needs; no other is sent."""
         needed = self.circuit.needed(tuple(opening.node for opening in self.openings))
         return tuple(sorted(_named(self.circuit, needed, (Op.PUBLIC,))))
+
+    def widened(self, tails: Sequence[int]) -> Cut:
+        """The same cut where each number may lie that much further out: noise is added to it."""
+        lower = tuple(low - tail for low, tail in zip(self.lower, tails, strict=True))
+        upper = tuple(high + tail for high, tail in zip(self.upper, tails, strict=True))
+        return replace(self, lower=lower, upper=upper)
 
     def flatten(self, values: dict[int, npt.NDArray[Any]]) -> npt.NDArray[np.object_]:
         """The opened elements of computed nodes as one vector."""

@@ -15,6 +15,7 @@ class NoiseSite(StrEnum):
     """Where noise enters, after clipping and the linear prefix and before anything is opened."""
 
     NONE = "none"
+    OWNERS = "owners"
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,15 @@ def evaluate(
     return _Evaluation(circuit, rows, inputs, known, solve).run(wanted)
 
 
+def evaluate_rows(circuit: Circuit, place: int, block: Mapping[str, Codes], count: int) -> Array:
+    """What a node that depends on nothing but rows is in each of ``count`` rows: shape (count, *node.shape), integers on its scale."""
+    evaluation = _Evaluation(circuit, NoRows(), {}, {}, no_solver)
+    for below in sorted(circuit.needed((place,))):
+        node = circuit.nodes[below]
+        evaluation.values[below] = evaluation._row_value(node, block, count) if node.rows else evaluation._apply(node)
+    return evaluation.values[place]
+
+
 class _Evaluation:
     def __init__(self, circuit: Circuit, rows: Rows, inputs: Mapping[str, Array], known: Mapping[int, Array], solve: Solver) -> None:
         self.circuit, self.rows, self.inputs, self.solve = circuit, rows, inputs, solve

@@ -147,13 +147,15 @@ class Request:
 class Opened:
     """What became clear: exact rationals by answer's name; determined answers may be absent.
 
-    ``history`` holds the answers of every iteration, where each was opened.
+    ``history`` holds the answers of every iteration, where each was opened; ``noise`` the variances of the noise in
+    them, where any was added.
     """
 
     values: Arrays
     contributors: tuple[str, ...]
     iterations: int = 1
     history: tuple[Arrays, ...] = ()
+    noise: Arrays = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self.values[name]
@@ -175,14 +177,17 @@ class HasForms(Protocol):
         ...
 
 
-class Statistic(Protocol[R_co]):
-    """A query: a frozen dataclass of parameters that knows its steps and how to go from openings to a result."""
+@runtime_checkable
+class HasPrivateForm(Protocol):
+    """A statistic that can be answered from totals with noise, with errors that say so."""
 
-    name: ClassVar[str]
-
-    def columns(self, schema: Schema) -> tuple[str, ...]:
-        """The columns it reads; a SchemaError where one does not fit."""
+    def private(self, schema: Schema) -> Form[Any]:
+        """What is run under differential privacy: one step whose answers are totals over rows, as they are opened."""
         ...
+
+
+class Form(Protocol[R_co]):
+    """One way to compute a query: its steps, and how to go from openings to a result."""
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
         """Its step templates."""
@@ -194,4 +199,14 @@ class Statistic(Protocol[R_co]):
 
     def inferences(self, schema: Schema) -> tuple[str, ...]:
         """What can be inferred from the openings beyond the result, in words."""
+        ...
+
+
+class Statistic(Form[R_co], Protocol[R_co]):
+    """A query: a frozen dataclass of parameters, by name, that is itself a form to compute it in."""
+
+    name: ClassVar[str]
+
+    def columns(self, schema: Schema) -> tuple[str, ...]:
+        """The columns it reads; a SchemaError where one does not fit."""
         ...

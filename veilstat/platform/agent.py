@@ -7,6 +7,7 @@ from typing import Any
 
 from veilstat.architectures.interface import Contribution, StepBinding
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
+from veilstat.dp.ledger import Ledger
 from veilstat.language.cut import Cut
 from veilstat.language.errors import SchemaError
 from veilstat.language.step import Statistic
@@ -53,9 +54,10 @@ class Agent(Approver):
         registry: Mapping[str, type[Statistic[Any]]],
         planner: Planner,
         random: Callable[[int], bytes],
+        ledger: Ledger,
     ) -> None:
         super().__init__(identity, roster, definition, registry, planner, random)
-        self.table, self.policy = table, policy
+        self.table, self.policy, self.ledger = table, policy, ledger
         self.record = OpeningRecord(definition.architecture.trust(definition.owners).colluding + 2)
         self.survivors: tuple[str, ...] | None = None
         self.fault: Fault | None = None
@@ -142,7 +144,11 @@ class Agent(Approver):
 
     def consider(self, plan: Plan) -> None:
         self.survivors = None
-        self.policy.check(plan.statistic.name, plan.statistic.columns(self.definition.schema), plan.openings)
+        columns = plan.statistic.columns(self.definition.schema)
+        self.policy.check(plan.statistic.name, columns, plan.openings, private=plan.privacy is not None)
+        for step in plan.steps:
+            if step.noise is not None:
+                self.ledger.check(step.noise.rho)
 
     def takes_part(self, participants: tuple[str, ...]) -> bool:
         return self.name in participants
@@ -150,20 +156,28 @@ class Agent(Approver):
     def join(self, step: StepPlan, binding: StepBinding, digest: bytes) -> Session:
         if self.survivors is not None and self.survivors != binding.participants:
             raise denied("participants_changed", "an owner was lost in an earlier step of this query; nothing more is opened")
-        contribution = Contribution(
-            self.table.rows(step.cut.columns()),
-            fewest=self.policy.min_owners,
-            authorise=lambda survivors: self._authorise(survivors, step.cut, digest),
-        )
-        return self.definition.architecture.owner(binding, contribution, self.random)
+        return self.definition.architecture.owner(binding, self._contribution(step, binding.step, digest), self.random)
+
+    def _contribution(self, step: StepPlan, context: bytes, digest: bytes) -> Contribution:
+        """Rows, who may see their total, and noise, which is paid for before it is drawn."""
+        rows, noise = self.table.rows(step.cut.columns()), step.noise
+        if noise is None:
+            return Contribution(
+                rows, authorise=lambda survivors: self._authorise(survivors, step.cut, digest), fewest=self.policy.min_owners
+            )
+        self.ledger.spend(noise.rho, context)
+        return Contribution(rows, authorise=self._require_owners, fewest=self.policy.min_owners, noise=lambda size: noise.draw(self.random))
 
     def on_finished(self, result: object) -> None:
         if isinstance(result, tuple):
             self.survivors = result
 
-    def _authorise(self, survivors: tuple[str, ...], cut: Cut, public: bytes) -> None:
+    def _require_owners(self, survivors: tuple[str, ...]) -> None:
         if len(survivors) < self.policy.min_owners:
             raise denied("too_few_survivors", f"{self.title} takes part in totals over at least {self.policy.min_owners} owners")
+
+    def _authorise(self, survivors: tuple[str, ...], cut: Cut, public: bytes) -> None:
+        self._require_owners(survivors)
         try:
             self.record.authorise(cut, public, survivors)
         except ProtocolError as error:

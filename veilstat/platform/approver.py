@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from veilstat.architectures.interface import StepBinding
+from veilstat.dp.mechanism import Gaussian
 from veilstat.language.errors import VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.context import proposal_message, session_root
@@ -23,9 +24,9 @@ from .gate import ReleaseGate, denied
 from .messages import Approval, Proposal, StepRequest
 from .party import Party
 from .plan import Plan, StepPlan
-from .query import decode_query
+from .query import decode_privacy, decode_query
 
-Planner = Callable[[Statistic[Any], Definition], Plan]
+Planner = Callable[[Statistic[Any], Definition, Gaussian | None], Plan]
 
 
 class Approver(Party):
@@ -98,7 +99,7 @@ class Approver(Party):
         self.root, self.session = root, None
         self.answered.add(root)
         try:
-            plan = self.planner(decode_query(proposal.query, self.registry), self.definition)
+            plan = self.planner(decode_query(proposal.query, self.registry), self.definition, decode_privacy(proposal.query))
             if bytes.fromhex(plan.digest) != proposal.plan:
                 raise denied("plan_differs", "another plan follows here from the query; compare versions, schema and study definition")
             self.consider(plan)

@@ -5,7 +5,7 @@ It is trusted with nothing but following the protocol: it holds no row, no key a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from veilstat.architectures.interface import StepBinding
@@ -17,12 +17,12 @@ from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Send
 
 from . import messages
+from .approver import Planner
 from .definition import ANALYST, PARTIES, SERVER, Definition
 from .gate import ReleaseGate
 from .messages import Approval, Proposal, StepRequest
 from .party import Party
-from .plan import Plan
-from .query import decode_query
+from .query import decode_privacy, decode_query
 
 
 class Coordinator(Party):
@@ -34,7 +34,7 @@ class Coordinator(Party):
         roster: Roster,
         definition: Definition,
         registry: Mapping[str, type[Statistic[Any]]],
-        planner: Callable[[Statistic[Any], Definition], Plan],
+        planner: Planner,
     ) -> None:
         super().__init__(identity, roster)
         self.definition, self.registry, self.planner = definition, registry, planner
@@ -81,7 +81,7 @@ class Coordinator(Party):
         proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
         self.root, self.session, self.approved = envelope.root, None, {}
         try:
-            plan = self.planner(decode_query(proposal.query, self.registry), self.definition)
+            plan = self.planner(decode_query(proposal.query, self.registry), self.definition, decode_privacy(proposal.query))
         except VeilstatError as error:
             self.fail(Fault(type(error).__name__, error.code, error.message, (envelope.sender,)))
             return

@@ -56,7 +56,7 @@ class Driver:
         if self.analyst.participants is None:
             raise QuorumLost("nobody answered the proposal; nothing was opened", code="no_answer")
         self.contributors = self.analyst.participants
-        steps = self.plan.statistic.run(self.plan.definition.schema)
+        steps = self.plan.form.run(self.plan.definition.schema)
         try:
             request = next(steps)
             while True:
@@ -101,7 +101,19 @@ class Driver:
         return self._opened(values, tuple(history), len(history))
 
     def _opened(self, values: Arrays, history: tuple[Arrays, ...], iterations: int = 1) -> Opened:
-        return Opened(values, self.contributors, iterations, history)
+        return Opened(values, self.contributors, iterations, history, self._noise())
+
+    def _noise(self) -> dict[str, npt.NDArray[np.object_]]:
+        """Variances of the noise in each answer: answers are opened numbers, moved about, each with the noise of all survivors."""
+        noisy = next((step for step in self.plan.steps if step.noise is not None), None)
+        if noisy is None or noisy.noise is None:
+            return {}
+        circuit, names = noisy.circuit, noisy.cut.answers
+        nodes = tuple(circuit.outputs[name].node for name in names)
+        places = noisy.cut.unflatten(np.arange(noisy.cut.size).astype(object))
+        moved = evaluate(circuit, nodes, rows=NoRows(), inputs={}, known=places)
+        variances = np.array([share * len(self.contributors) for share in noisy.noise.variances], dtype=object)
+        return {name: variances[moved[node].astype(np.int64)] for name, node in zip(names, nodes, strict=True)}
 
     def _answers(self, step: StepPlan, public: Arrays) -> dict[str, npt.NDArray[Any]]:
         """Open the cut once and compute everything that follows from it."""

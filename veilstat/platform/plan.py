@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from veilstat.architectures.interface import RoundCost, StepCost, Trust
 from veilstat.arithmetic.rings import ring_bits
+from veilstat.dp.mechanism import Gaussian, OwnerNoise
 from veilstat.language.circuit import Circuit
 from veilstat.language.cut import Cut, cut
 from veilstat.language.disclosure import Disclosure, NoiseSite, disclosures
 from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.step import HasForms, Statistic, Step, WireType
+from veilstat.language.step import Form, HasForms, Statistic, Step, WireType
 from veilstat.protocol.envelope import frame_bytes
 
 from . import messages
 from .definition import ANALYST, PARTIES, SERVER, Definition
+from .private_plan import Privacy, calibrate_noise, describe_privacy, private_form
 from .query import describe_query, encode_query
 
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One step as an architecture will run it. ``held``: the iteration runs behind the wall, as one opening."""
+    """One step as an architecture will run it.
+
+    ``held``: the iteration runs behind the wall, as one opening. ``noise``: what every owner adds, within the cut's bounds.
+    """
 
     step: Step
     circuit: Circuit = field(repr=False)
@@ -32,7 +37,7 @@ class StepPlan:
     at_most: int
     cost: StepCost
     disclosures: tuple[Disclosure, ...]
-    noise: NoiseSite = NoiseSite.NONE
+    noise: OwnerNoise | None = None
 
     @property
     def label(self) -> str:
@@ -42,6 +47,11 @@ class StepPlan:
     def types(self) -> Mapping[str, WireType]:
         """Types of what may be broadcast."""
         return messages.wire_types(self.step)
+
+    @property
+    def site(self) -> NoiseSite:
+        """Where noise enters."""
+        return NoiseSite.NONE if self.noise is None else NoiseSite.OWNERS
 
     @property
     def ring_bits(self) -> int:
@@ -54,15 +64,17 @@ class Plan:
     """What a query will reveal to whom, and what it will cost. Pure: nobody was contacted to make it.
 
     ``print(plan)`` shows it whole; ``digest`` names it, and every owner computes the same one before it agrees.
+    ``statistic`` is what was asked, ``form`` how it is computed here.
     """
 
     statistic: Statistic[Any] = field(repr=False)
+    form: Form[Any] = field(repr=False)
     definition: Definition = field(repr=False)
     query: bytes = field(repr=False)
     steps: tuple[StepPlan, ...] = field(repr=False)
     trust: Trust
     inferences: tuple[str, ...]
-    privacy: None = None
+    privacy: Privacy | None = None
 
     @property
     def disclosures(self) -> tuple[Disclosure, ...]:
@@ -112,7 +124,9 @@ class Plan:
         for part in (self.query, self.definition.digest, repr(self.trust.recipients).encode(), repr(self.privacy).encode()):
             state.update(len(part).to_bytes(8, "little") + part)
         for step in self.steps:
-            state.update(step.step.digest(step.circuit) + repr((step.cut.openings, step.held, step.at_most, step.noise.value)).encode())
+            state.update(
+                step.step.digest(step.circuit) + repr((step.cut.openings, step.held, step.at_most, step.site.value, step.noise)).encode()
+            )
         return state.hexdigest()
 
     def __str__(self) -> str:
@@ -131,8 +145,8 @@ class Plan:
         return describe_query(self.statistic)
 
 
-def make_plan(statistic: Statistic[Any], definition: Definition) -> Plan:
-    """Plan a query: trace its steps, cut them by what the architecture protects, and cost them.
+def make_plan(statistic: Statistic[Any], definition: Definition, privacy: Gaussian | None = None) -> Plan:
+    """Plan a query: trace its steps, cut them by what the architecture protects, calibrate noise, and cost them.
 
     Raises:
         SchemaError: the query does not fit the schema. CapabilityError: the architecture cannot run it.
@@ -143,6 +157,8 @@ def make_plan(statistic: Statistic[Any], definition: Definition) -> Plan:
     schema, owners = definition.schema, definition.owners
     trust = definition.architecture.trust(owners)
     statistic.columns(schema)
+    if privacy is not None:
+        return _plan_private(statistic, definition, trust, privacy)
     if isinstance(statistic, HasForms):
         *others, last = statistic.forms(schema)
         for form in others:
@@ -156,34 +172,42 @@ def make_plan(statistic: Statistic[Any], definition: Definition) -> Plan:
 
 def _plan_form(statistic: Statistic[Any], definition: Definition, trust: Trust) -> Plan:
     schema = definition.schema
-    steps = tuple(_plan_step(step, definition, trust) for step in statistic.steps(schema))
-    return Plan(statistic, definition, encode_query(statistic), steps, trust, statistic.inferences(schema))
+    steps = tuple(_plan_step(step, *_chosen(step, definition), definition, trust) for step in statistic.steps(schema))
+    return Plan(statistic, statistic, definition, encode_query(statistic), steps, trust, statistic.inferences(schema))
 
 
-def _plan_step(step: Step, definition: Definition, trust: Trust) -> StepPlan:
+def _plan_private(statistic: Statistic[Any], definition: Definition, trust: Trust, promise: Gaussian) -> Plan:
+    schema = definition.schema
+    form = private_form(statistic, schema, definition.architecture.name, trust)
+    (step,) = form.steps(schema)
+    circuit, exact, held = _chosen(step, definition)
+    noise = calibrate_noise(exact, promise, trust, schema)
+    widened = exact.widened([len(definition.owners) * tail for tail in noise.tails])
+    planned = replace(_plan_step(step, circuit, widened, held, definition, trust), noise=noise)
+    privacy = describe_privacy(exact, promise, noise, schema, len(definition.owners))
+    query = encode_query(statistic, promise)
+    return Plan(statistic, form, definition, query, (planned,), trust, form.inferences(schema), privacy)
+
+
+def _chosen(step: Step, definition: Definition) -> tuple[Circuit, Cut, bool]:
+    """The circuit of a step, its cut, and whether an iteration runs behind the wall."""
     schema, owners, architecture = definition.schema, definition.owners, definition.architecture
-    held = False
     if step.state:
         circuit = step.trace_held(schema, len(owners))
         try:
-            chosen = cut(circuit, architecture.entry, architecture.supports)
-            held = True
+            return circuit, cut(circuit, architecture.entry, architecture.supports), True
         except CapabilityError:
-            held = False
-    if not held:
-        circuit = step.trace(schema, len(owners))
-        chosen = cut(circuit, architecture.entry, architecture.supports)
+            pass
+    circuit = step.trace(schema, len(owners))
+    return circuit, cut(circuit, architecture.entry, architecture.supports), False
+
+
+def _plan_step(step: Step, circuit: Circuit, chosen: Cut, held: bool, definition: Definition, trust: Trust) -> StepPlan:
     at_most = 1 if held else step.at_most
-    cost = architecture.cost(chosen, owners, ANALYST)
-    return StepPlan(
-        step,
-        circuit,
-        chosen,
-        held,
-        at_most,
-        cost,
-        disclosures(step.label, chosen, schema.level_names(), trust.recipients, trust.computing, at_most),
-    )
+    cost = definition.architecture.cost(chosen, definition.owners, ANALYST)
+    levels = definition.schema.level_names()
+    opened = disclosures(step.label, chosen, levels, trust.recipients, trust.computing, at_most)
+    return StepPlan(step, circuit, chosen, held, at_most, cost, opened)
 
 
 def _round_bytes(entry: RoundCost, owner: str) -> int:

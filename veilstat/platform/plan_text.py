@@ -10,6 +10,7 @@ from veilstat.language.disclosure import Disclosure
 from veilstat.statistics.table import Table
 
 from .plan import Plan, StepPlan
+from .private_plan import Privacy
 
 WIDTH = 112
 NEGLIGIBLE_PERCENT = 0.001
@@ -39,8 +40,13 @@ def sections(plan: Plan) -> list[tuple[str, list[str]]]:
         (OPENS, _opens(plan)),
         (
             "What can be inferred besides",
-            [*_inferences(plan), "who contributed, when, and the sizes of messages; no differential privacy is applied"],
+            [
+                *_inferences(plan),
+                "who contributed, when, and the sizes of messages"
+                + ("; no differential privacy is applied" if plan.privacy is None else ""),
+            ],
         ),
+        *([] if plan.privacy is None else [("What is promised about one " + plan.privacy.unit, _promise(plan, plan.privacy))]),
         ("What it costs", _costs(plan)),
         ("What the resolution costs", _resolution(plan) or ["nothing: the columns used are whole numbers or levels"]),
     ]
@@ -72,6 +78,18 @@ def _opens(plan: Plan) -> list[str]:
     return [f"{recipients} {verb} {count}, {what}, and nothing else:"]
 
 
+def _promise(plan: Plan, privacy: Privacy) -> list[str]:
+    honest = plan.trust.threshold - plan.trust.colluding
+    margins = [f"{name}: noise within {margin:,.4g} in 95 of 100 releases" for name, margin in privacy.margins.items()]
+    return [
+        f"(epsilon {privacy.epsilon:g}, delta {privacy.delta:g})-differential privacy: one {privacy.unit} more or less hardly changes what is opened",
+        f"{privacy.mechanism}; every owner adds its own noise before anything is protected or opened, enough that {honest} honest ones keep the promise "
+        f"(threshold {plan.trust.threshold} less {plan.trust.colluding} who collude)",
+        f"it costs {float(privacy.rho):.4g} of each owner's budget (zCDP); sigma {privacy.sigma:.4g} for each unit of sensitivity",
+        *margins,
+    ]
+
+
 def _inferences(plan: Plan) -> tuple[str, ...]:
     if any(step.cut.is_sealed for step in plan.steps):
         return ("what follows from these numbers; the totals behind them stay unknown to everybody",)
@@ -96,8 +114,10 @@ def _ring_reason(step: StepPlan, plan: Plan) -> str:
     if widest.resolution is not None:
         return "results are rounded to the stated resolution before they are opened"
     rows = plan.definition.schema.max_rows * len(plan.definition.owners)
-    per_row = max(abs(widest.lower), abs(widest.upper)) // rows
+    noise = 0 if step.noise is None else max(step.noise.tails) * len(plan.definition.owners)
+    per_row = (max(abs(widest.lower), abs(widest.upper)) - noise) // rows
     reason = f"{len(plan.definition.owners)} owners x {plan.definition.schema.max_rows:,} rows x {_large(per_row)} per row"
+    reason += ", and noise" if noise else ""
     return f"{widest.bits} bits hold the widest total ({reason}), so numbers travel modulo 2^{step.ring_bits}"
 
 

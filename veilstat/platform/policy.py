@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from veilstat.dp.mechanism import check_promise
 from veilstat.language.errors import PolicyDenied, SchemaError
 
 _Names = tuple[str, ...] | None
@@ -23,12 +24,14 @@ class Policy:
         columns: columns that may be used.
         most_openings: the most numbers that one query may open.
         min_owners: the fewest owners that this owner wants to stand in one total.
+        budget: (epsilon, delta) that all releases together may cost one row of this owner's; exact answers are refused then.
     """
 
     statistics: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
     most_openings: int | None = None
     min_owners: int = 2
+    budget: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         for what in ("statistics", "columns"):
@@ -42,27 +45,34 @@ class Policy:
         for what, number in (("most_openings", self.most_openings), ("min_owners", self.min_owners)):
             if (number is not None or what == "min_owners") and (type(number) is not int or number < 0):
                 raise SchemaError(f"a policy's {what} is a whole number, 0 or more", code="bad_policy")
+        if self.budget is not None:
+            if not isinstance(self.budget, (tuple, list)) or len(self.budget) != 2:
+                raise SchemaError("a policy's budget is a pair (epsilon, delta)", code="bad_policy")
+            check_promise(*self.budget)
+            object.__setattr__(self, "budget", (float(self.budget[0]), float(self.budget[1])))
 
     def to_json(self) -> str:
         """The rules as canonical text."""
-        return json.dumps([self.statistics, self.columns, self.most_openings, self.min_owners])
+        return json.dumps([self.statistics, self.columns, self.most_openings, self.min_owners, self.budget])
 
     @staticmethod
     def from_json(text: str) -> Policy:
         """The rules that ``to_json`` wrote; SchemaError for anything else."""
         try:
-            statistics, columns, most_openings, min_owners = msgspec.json.decode(text, type=tuple[_Names, _Names, int | None, int])
+            rules = msgspec.json.decode(text, type=tuple[_Names, _Names, int | None, int, tuple[float, float] | None])
         except msgspec.MsgspecError:
             raise SchemaError("a policy could not be read", code="bad_policy") from None
-        return Policy(statistics, columns, most_openings, min_owners)
+        return Policy(*rules)
 
     @property
     def digest(self) -> bytes:
         """SHA-256 of the rules."""
         return hashlib.sha256(self.to_json().encode()).digest()
 
-    def check(self, statistic: str, columns: tuple[str, ...], openings: int) -> None:
+    def check(self, statistic: str, columns: tuple[str, ...], openings: int, *, private: bool = False) -> None:
         """Refuse what the rules do not permit; PolicyDenied names the rule."""
+        if self.budget is not None and not private:
+            raise PolicyDenied("the policy has a privacy budget, so it permits no exact answer; ask with privacy=", code="privacy_required")
         if self.statistics is not None and statistic not in self.statistics:
             raise PolicyDenied(f"the policy does not permit {statistic}; it permits: {', '.join(self.statistics)}", code="statistic_denied")
         denied = sorted(set(columns) - set(self.columns)) if self.columns is not None else []

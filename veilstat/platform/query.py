@@ -5,21 +5,21 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
+from veilstat.dp.mechanism import Gaussian
 from veilstat.language.errors import SchemaError
 from veilstat.language.step import Statistic
 
 LONGEST_QUERY = 1 << 16
 
 
-def encode_query(statistic: Statistic[Any]) -> bytes:
-    """Canonical JSON of a statistic: equal queries, equal bytes."""
+def encode_query(statistic: Statistic[Any], privacy: Gaussian | None = None) -> bytes:
+    """Canonical JSON of a statistic and the privacy that is promised: equal queries, equal bytes."""
     parameters = {entry.name: _plain(getattr(statistic, entry.name)) for entry in fields(statistic)}  # type: ignore[arg-type]
-    text = json.dumps(
-        {"statistic": statistic.name, "parameters": parameters}, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    plain = {"statistic": statistic.name, "parameters": parameters, **({} if privacy is None else {"privacy": asdict(privacy)})}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     encoded = text.encode()
     if len(encoded) > LONGEST_QUERY:
         raise SchemaError(f"the query has {len(encoded):,} bytes, at most {LONGEST_QUERY:,} are possible", code="query_too_long")
@@ -38,6 +38,19 @@ def decode_query(encoded: bytes, registry: Mapping[str, type[Statistic[Any]]]) -
     except (ValueError, KeyError, TypeError, RecursionError):
         raise SchemaError("the query could not be read", code="bad_query") from None
     return build(name, parameters, registry)
+
+
+def decode_privacy(encoded: bytes) -> Gaussian | None:
+    """The privacy that ``encode_query`` wrote.
+
+    Raises:
+        SchemaError, CapabilityError: malformed, or no promise that can be kept.
+    """
+    try:
+        plain = json.loads(encoded).get("privacy")
+        return None if plain is None else Gaussian(**plain)
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        raise SchemaError("the query's privacy could not be read", code="bad_query") from None
 
 
 def build(name: str, parameters: Mapping[str, Any], registry: Mapping[str, type[Statistic[Any]]]) -> Statistic[Any]:

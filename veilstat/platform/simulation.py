@@ -21,6 +21,8 @@ from veilstat.architectures.homomorphic import Homomorphic
 from veilstat.architectures.interface import Architecture, Released
 from veilstat.architectures.masking import Masking
 from veilstat.architectures.sharing import Sharing
+from veilstat.dp.ledger import Budget, Ledger
+from veilstat.dp.ledger_file import open_ledger
 from veilstat.language.errors import CapabilityError, ConvergenceError, SchemaError
 from veilstat.language.schema import Schema
 from veilstat.protocol.envelope import Envelope
@@ -85,6 +87,7 @@ class Simulation:
         faults: Iterable[Fault],
         random: Callable[[int], bytes],
         hosts: ComputeHosts,
+        ledgers: Mapping[str, Ledger],
     ) -> None:
         identities, roster = hosts.identities, hosts.roster
         statistics = registry()
@@ -93,7 +96,7 @@ class Simulation:
         self.analyst = Analyst(identities[ANALYST], roster, definition, random)
         self.agents = {
             name: Agent(
-                identities[name], roster, definition, Table(name, tables[name], definition.schema), policies.get(name, Policy()), statistics, planner, random
+                identities[name], roster, definition, Table(name, tables[name], definition.schema), policies.get(name, Policy()), statistics, planner, random, ledgers[name]
             )
             for name in definition.owners
         }  # fmt: skip
@@ -163,6 +166,10 @@ class Simulation:
         cost = Cost(rounds, owners, self._sent() - sent, time.perf_counter() - started)
         return Receipt(plan, driver.contributors, plan.privacy, cost)
 
+    def budget(self) -> dict[str, Budget]:
+        """What is spent and left of every owner's privacy budget."""
+        return {name: agent.ledger.budget for name, agent in self.agents.items()}
+
     @property
     def observed(self) -> dict[str, Observed]:
         """What every party other than the owners saw so far."""
@@ -188,6 +195,7 @@ def simulate(
     policies: Mapping[str, Policy] | None = None,
     faults: Iterable[Fault] = (),
     certificates: str | Path | None = None,
+    ledgers: str | Path | None = None,
 ) -> Any:
     """A study in one process: every data owner's table stays with its own simulated party.
 
@@ -199,6 +207,7 @@ def simulate(
         faults: what goes wrong, for tests (``vs.testing``).
         certificates: the directory that `veilstat certificates` made, if the compute servers run as processes of their own
             (`veilstat server`); by default they run in this one.
+        ledgers: a directory in which owners keep what they spent of their privacy budgets; in memory, by default.
 
     Raises:
         SchemaError: tables or schema are of the wrong kind. CapabilityError: the architecture cannot serve these owners.
@@ -226,7 +235,15 @@ def simulate(
     ]
     if absent:
         raise SchemaError(f"a fault names {absent[0]!r}, who is no party of the study", code="bad_fault")
-    return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes, _hosts(definition, certificates)))
+    hosts, kept = _hosts(definition, certificates), _ledgers(definition, rules, ledgers)
+    return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes, hosts, kept))
+
+
+def _ledgers(definition: Definition, rules: Mapping[str, Policy], directory: str | Path | None) -> dict[str, Ledger]:
+    promises = {name: rules[name].budget if name in rules else None for name in definition.owners}
+    if directory is None:
+        return {name: Ledger(promise) for name, promise in promises.items()}
+    return {name: open_ledger(Path(directory) / f"{name.encode().hex()}.ledger", promise) for name, promise in promises.items()}
 
 
 def _hosts(definition: Definition, certificates: str | Path | None) -> ComputeHosts:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, Protocol
 
+from veilstat.dp.ledger import Budget
+from veilstat.dp.mechanism import Gaussian
 from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.schema import Schema
 from veilstat.language.step import Statistic
@@ -46,18 +48,24 @@ class Study:
         """The data owners, by name."""
         return self.definition.owners
 
-    def plan(self, query: Statistic[Any]) -> Plan:
+    def plan(self, query: Statistic[Any], *, privacy: Gaussian | None = None) -> Plan:
         """What the query will reveal to whom and what it will cost. Nobody is contacted.
+
+        Args:
+            privacy: the differential privacy to promise, such as ``vs.Gaussian(epsilon=1.0, delta=1e-6)``.
 
         Raises:
             SchemaError, CapabilityError, RangeError: the query cannot be run, and why.
         """
-        return make_plan(query, self.definition)
+        if privacy is not None and not isinstance(privacy, Gaussian):
+            raise SchemaError("privacy is a promise such as vs.Gaussian(epsilon=1.0, delta=1e-6)", code="bad_privacy")
+        return make_plan(query, self.definition, privacy)
 
-    def run(self, query: Statistic[Any], *, privacy: None = None, progress: Progress | None = None) -> Any:
+    def run(self, query: Statistic[Any], *, privacy: Gaussian | None = None, progress: Progress | None = None) -> Any:
         """The result of a query.
 
         Args:
+            privacy: the differential privacy to promise; noise is added before anything is opened.
             progress: called after every opening with the step, how many so far, and at most how many; by default a
                 progress bar in notebooks and terminals for queries of many openings.
 
@@ -66,9 +74,7 @@ class Study:
         """
         if progress is not None and not callable(progress):
             raise SchemaError("progress is a function of the step's name and two counts", code="wrong_type")
-        if privacy is not None:
-            raise CapabilityError("differential privacy is not available yet; run without privacy=", code="not_available")
-        plan = self.plan(query)
+        plan = self.plan(query, privacy=privacy)
         with default_progress(plan, progress) as report:
             return self._backend.run(plan, report)
 
@@ -83,6 +89,11 @@ class Study:
     def groupby(self, by: str) -> GroupedStudy:
         """Statistics within the levels of a column: ``study.groupby("sex").mean("bp")``."""
         return GroupedStudy(self, by)
+
+    def budget(self) -> Mapping[str, Budget]:
+        """What is spent and left of every owner's privacy budget (embedded studies only)."""
+        found: Mapping[str, Budget] = self._embedded("budget")()
+        return found
 
     @property
     def observed(self) -> Any:
@@ -102,7 +113,7 @@ class Study:
             raise AttributeError(f"a study has no {name!r}; its statistics are: {', '.join(statistics)}")
         kind = statistics[name]
 
-        def ask(*args: Any, progress: Progress | None = None, privacy: None = None, **options: Any) -> Any:
+        def ask(*args: Any, progress: Progress | None = None, privacy: Gaussian | None = None, **options: Any) -> Any:
             known = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]
             unknown = sorted(set(options) - known)
             if unknown:

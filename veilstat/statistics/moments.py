@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from veilstat.language.schema import Schema
-from veilstat.language.step import Answer, Opened, Request, Step
+from veilstat.language.step import Answer, Form, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 
 from .columns import LISTWISE, as_names, check_missing, counts, flags, in_units, number_or_series, require_rows, root
+from .private import PrivateCount, PrivateMean, PrivateSum
 from .results import EstimateWithError, Result
 
 SEALED = Fraction(1, 2**40)
@@ -61,6 +62,9 @@ class Count:
 
     def inferences(self, schema: Schema) -> tuple[str, ...]:
         return ("how many rows all owners have together",)
+
+    def private(self, schema: Schema) -> Form[Any]:
+        return PrivateCount(self.column, self.missing)
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -131,6 +135,9 @@ class Sum(_OfColumns):
         estimate = number_or_series(sums, self.names, self._scalar)
         return Result(title=f"sum of {', '.join(self.names)}", estimate=estimate, n=n, n_missing=n_missing)
 
+    def private(self, schema: Schema) -> Form[Any]:
+        return PrivateSum(self.column, self.missing)
+
 
 def _moments(totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
     n, total = totals["n"], totals["sum"]
@@ -167,6 +174,9 @@ class Mean(_OfColumns):
             std_error=None if self._scalar and np.isnan(error) else error,
             freedom=n - 1,
         )
+
+    def private(self, schema: Schema) -> Form[Any]:
+        return PrivateMean(self.column, self.missing)
 
 
 @dataclass(frozen=True)

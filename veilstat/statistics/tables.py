@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,11 @@ import pandas as pd
 from veilstat.language.encoding import exact
 from veilstat.language.errors import SchemaError
 from veilstat.language.schema import Schema
-from veilstat.language.step import Answer, Opened, Request, Step
+from veilstat.language.step import Answer, Form, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 
 from .columns import check_missing, in_units, require_rows, root
+from .private_tables import PrivateCrosstab, PrivateHistogram, bin_labels
 from .results import EstimateWithError, Result
 from .suppression import HIDDEN, check_fewest, hidden_cells, hidden_levels
 
@@ -88,10 +89,9 @@ class Histogram:
         below, *inside, above = (int(count) for count in opened["counts"])
         n = below + sum(inside) + above
         require_rows(n, f"histogram of {self.column!r}")
-        labels = [f"[{a:g}, {b:g}{']' if place == len(inside) - 1 else ')'}" for place, (a, b) in enumerate(pairwise(edges))]
         return HistogramResult(
             title=f"histogram of {self.column}",
-            estimate=pd.Series(inside, index=labels, name="count"),
+            estimate=pd.Series(inside, index=bin_labels(edges), name="count"),
             n=n,
             n_missing=int(opened.number("rows")) - n,
             edges=np.array(edges),
@@ -101,6 +101,9 @@ class Histogram:
 
     def inferences(self, schema: Schema) -> tuple[str, ...]:
         return ("small counts can point to single rows, above all at the ends; nothing is suppressed",)
+
+    def private(self, schema: Schema) -> Form[Any]:
+        return PrivateHistogram(self.column, self._edges(schema), self.steps(schema)[0])
 
     def _edges(self, schema: Schema) -> tuple[float, ...]:
         if not isinstance(self.bins, int):
@@ -178,6 +181,9 @@ class Crosstab:
         if self.min_cell is not None:
             return ("which cells are hidden; other queries may narrow down what they hold",)
         return ("small counts can point to single rows; nothing is suppressed",)
+
+    def private(self, schema: Schema) -> Form[Any]:
+        return PrivateCrosstab(self.row, self.column, self.steps(schema)[0])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,123 @@
+"""Sensitivities by brute force: one row's contribution, over every value that a row may have, never exceeds the bound and reaches it."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import veilstat as vs
+from veilstat.dp.sensitivity import owner_blocks, row_blocks
+from veilstat.language.cut import Entry, cut
+from veilstat.language.evaluate import evaluate
+from veilstat.platform.plan import make_plan
+from veilstat.platform.table import Table
+
+SCHEMA = vs.Schema(
+    vs.Integer("age", lower=3, upper=11),
+    vs.Continuous("dose", lower=-1, upper=1, step=0.25),
+    vs.Categorical("sex", levels=["f", "m", "x"]),
+    vs.Binary("smoker"),
+    max_rows=50,
+)
+VALUES = {
+    "age": [None, *range(3, 12)],
+    "dose": [None, *np.arange(-1, 1.01, 0.25)],
+    "sex": [None, "f", "m", "x"],
+    "smoker": [None, 0, 1],
+}
+PROMISE = vs.Gaussian(1.0, 1e-6)
+QUERIES = [
+    vs.Count(),
+    vs.Count(["age", "sex"]),
+    vs.Count(["age", "sex"], missing="listwise"),
+    vs.Sum("age"),
+    vs.Sum(["age", "dose"]),
+    vs.Sum(["age", "dose"], missing="listwise"),
+    vs.Mean(["age", "dose"]),
+    vs.Histogram("dose", bins=[-0.6, 0.0, 0.3]),
+    vs.Histogram("age", bins=4),
+    vs.Crosstab("sex", "smoker"),
+]
+
+
+def definition():
+    frame = pd.DataFrame({"age": [3], "dose": [0.0], "sex": ["f"], "smoker": [0]})
+    return vs.simulate(dict.fromkeys("abcd", frame), SCHEMA).definition
+
+
+def all_rows(columns):
+    for values in itertools.product(*(VALUES[name] for name in columns)):
+        filled = {name: [VALUES[name][1]] for name in VALUES} | {name: [value] for name, value in zip(columns, values, strict=True)}
+        yield pd.DataFrame(filled)
+
+
+def contribution(chosen, frame):
+    """What the opened numbers are for this table, block by block."""
+    rows = Table("one", frame, SCHEMA).rows(chosen.columns())
+    vector = chosen.flatten(evaluate(chosen.circuit, tuple(o.node for o in chosen.openings), rows=rows, inputs={}, known={}))
+    ends = np.cumsum([len(opening.elements) for opening in chosen.openings])[:-1]
+    return np.split(vector, ends)
+
+
+def joint(parts, blocks):
+    """The squared norm in units of the bounds, summed over blocks: at most the number of blocks."""
+    return sum(float((part**2).sum() / block.squared_sensitivity) for part, block in zip(parts, blocks, strict=True))
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=str)
+def test_no_row_moves_what_is_opened_by_more_and_some_row_by_nearly_as_much(query):
+    chosen = make_plan(query, definition(), PROMISE).steps[0].cut
+    blocks = row_blocks(chosen)
+    assert len(blocks) == len(chosen.openings)
+    largest, reached = [0] * len(blocks), 0.0
+    for frame in all_rows(query.columns(SCHEMA) or ("sex",)):
+        parts = contribution(chosen, frame)
+        largest = [max(most, int((part**2).sum())) for most, part in zip(largest, parts, strict=True)]
+        reached = max(reached, joint(parts, blocks))
+    assert all(most <= block.squared_sensitivity for most, block in zip(largest, blocks, strict=True))
+    assert all(math.sqrt(most) >= 0.9 * math.sqrt(block.squared_sensitivity) for most, block in zip(largest, blocks, strict=True))
+    assert 0.81 * len(blocks) <= reached <= len(blocks)
+
+
+@pytest.mark.parametrize(
+    "query", [vs.Covariance(["age", "dose"]), vs.LinearRegression("age ~ dose + C(sex) + smoker"), vs.MeanBy("age", "sex")], ids=str
+)
+def test_wider_blocks_are_bounded_too(query):
+    """Statistics that are not released privately yet: their totals' bounds hold as well."""
+    study = definition()
+    step = query.steps(SCHEMA)[0]
+    chosen = cut(step.trace(SCHEMA, 4), Entry.TOTALS, study.architecture.supports)
+    blocks = row_blocks(chosen)
+    largest = [0] * len(blocks)
+    for frame in itertools.islice(all_rows(query.columns(SCHEMA)), 0, None, 7):
+        largest = [max(most, int((part**2).sum())) for most, part in zip(largest, contribution(chosen, frame), strict=True)]
+    assert all(0 < most <= block.squared_sensitivity for most, block in zip(largest, blocks, strict=True))
+
+
+def test_an_owner_is_all_its_rows():
+    query = vs.Mean("age")
+    chosen = make_plan(query, definition(), PROMISE).steps[0].cut
+    blocks = owner_blocks(chosen, SCHEMA.max_rows)
+    most = pd.DataFrame({name: [VALUES[name][-1]] * SCHEMA.max_rows for name in VALUES})
+    parts = contribution(chosen, most)
+    assert [int((part**2).sum()) for part in parts] == [block.squared_sensitivity for block in blocks]
+
+
+def test_bins_of_a_fine_lattice_cost_what_one_count_does():
+    """A hundred million codes are not enumerated: only those beside the edges are."""
+    schema = vs.Schema(vs.Continuous("income", lower=0, upper=1e6, step=0.01))
+    frame = pd.DataFrame({"income": [1.0]})
+    study = vs.simulate(dict.fromkeys("abc", frame), schema)
+    chosen = study.plan(vs.Histogram("income", bins=200), privacy=PROMISE).steps[0].cut
+    assert {block.squared_sensitivity for block in row_blocks(chosen)} == {1}
+
+
+def test_arrays_that_owners_bring_have_no_known_sensitivity():
+    """What depends on a broadcast value or is no total over rows is refused, not guessed."""
+    query = vs.LinearRegression("age ~ dose", method="gradient_descent")
+    chosen = cut(query.steps(SCHEMA)[-1].trace(SCHEMA, 4), Entry.TOTALS, definition().architecture.supports)
+    with pytest.raises(vs.CapabilityError) as error:
+        row_blocks(chosen)
+    assert error.value.code == "no_sensitivity"

@@ -1,0 +1,146 @@
+"""The mechanism: from a promise and sensitivities to the noise that each owner adds before anything is opened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from veilstat.language.errors import CapabilityError, SchemaError
+
+from .calibration import MOST_TERMS, sum_distance, tail_delta, textbook_sigma, zcdp_rho
+from .discrete_gaussian import Random, discrete_gaussian, rounded_variance
+from .sensitivity import Block
+
+UNITS = ("row", "owner")
+CALIBRATIONS = ("discrete", "textbook")
+LARGEST_EPSILON = 50
+TAIL = 12
+"""An owner's noise reaches this many standard deviations with probability below 2^-100."""
+_LEAST_SHARE = Fraction(4)
+_COST_STEP = Fraction(1, 1 << 50)
+
+
+@dataclass(frozen=True, slots=True)
+class Gaussian:
+    """A promise of (epsilon, delta)-differential privacy, kept by Gaussian noise that is added before anything is opened.
+
+    Args:
+        epsilon: above 0, at most 50. delta: above 0, below 1; well below one over the number of rows.
+        privacy_unit: what is protected: "row", one row added or removed; "owner", all rows of one data owner.
+        calibration: "discrete": what the discrete Gaussian is proven to need; "textbook": the formula of Dwork, Roth (2014),
+            for epsilon < 1, where that is more.
+    """
+
+    epsilon: float
+    delta: float
+    privacy_unit: str = "row"
+    calibration: str = "discrete"
+
+    def __post_init__(self) -> None:
+        check_promise(self.epsilon, self.delta)
+        object.__setattr__(self, "epsilon", float(self.epsilon))
+        object.__setattr__(self, "delta", float(self.delta))
+        if self.privacy_unit not in UNITS:
+            raise SchemaError(f"privacy_unit is one of {', '.join(UNITS)}, not {self.privacy_unit!r}", code="bad_privacy")
+        if self.calibration not in CALIBRATIONS:
+            raise SchemaError(f"calibration is one of {', '.join(CALIBRATIONS)}, not {self.calibration!r}", code="bad_privacy")
+        if self.calibration == "textbook" and self.epsilon >= 1:
+            raise CapabilityError(
+                "the textbook formula sqrt(2 ln(1.25/delta))/epsilon is proven for epsilon < 1 only; use calibration='discrete'",
+                code="textbook_epsilon",
+            )
+
+
+def check_promise(epsilon: object, delta: object) -> None:
+    """Refuse what is no (epsilon, delta) with a SchemaError."""
+    for name, value, high in (("epsilon", epsilon, LARGEST_EPSILON), ("delta", delta, 1)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= high or value == 1 == high:
+            raise SchemaError(f"{name} is a number above 0 and at most {high}; delta is below 1", code="bad_privacy")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerNoise:
+    """What every owner adds to the numbers of one opening.
+
+    Args:
+        blocks: what is opened together. shares: the variance of one owner's noise on each number of each block.
+        honest: how many owners' shares keep the promise. rho: what it costs in zCDP. mechanism: how it was calibrated.
+    """
+
+    blocks: tuple[Block, ...]
+    shares: tuple[Fraction, ...]
+    honest: int
+    rho: Fraction
+    mechanism: str
+
+    @property
+    def variances(self) -> tuple[Fraction, ...]:
+        """One owner's variance for every number, in the order in which they travel."""
+        return tuple(share for block, share in zip(self.blocks, self.shares, strict=True) for _ in range(block.size))
+
+    @property
+    def tails(self) -> tuple[int, ...]:
+        """The largest noise of one owner on every number."""
+        return tuple(tail for block, tail in zip(self.blocks, self._block_tails, strict=True) for _ in range(block.size))
+
+    def draw(self, random: Random) -> npt.NDArray[np.object_]:
+        """One owner's noise for every number: Python integers."""
+        parts = [discrete_gaussian(share, block.size, random) for block, share in zip(self.blocks, self.shares, strict=True)]
+        return np.concatenate(parts)
+
+    @property
+    def _block_tails(self) -> list[int]:
+        return [TAIL * (math.isqrt(math.ceil(share)) + 1) for share in self.shares]
+
+
+def calibrate(promise: Gaussian, blocks: Sequence[Block], honest: int) -> OwnerNoise:
+    """The least noise, to 0.2 % of its variance, with which ``honest`` owners together keep a promise; blocks get equal parts of it.
+
+    Each share has at least two lattice steps, so that a sum of discrete Gaussians is all but one
+    (Kairouz, Liu, Steinke, ICML 2021, Theorem 11); the rest counts against the promise.
+
+    Raises:
+        CapabilityError: so many numbers are opened that this rest alone would exceed the promise.
+    """
+    rho = zcdp_rho(promise.epsilon, promise.delta)
+    if promise.calibration == "textbook":
+        rho = min(rho, 1 / (2 * Fraction(textbook_sigma(promise.epsilon, promise.delta)) ** 2))
+    distance = Fraction(sum_distance(_LEAST_SHARE, honest))
+    shares = []
+    for block in blocks:
+        part = rho / len(blocks) - distance * block.size / 4
+        if part <= 0:
+            raise CapabilityError(f"{block.size:,} numbers are too many to be opened under this promise", code="too_many_numbers")
+        shares.append(rounded_variance(max(_LEAST_SHARE, block.squared_sensitivity / (2 * part * honest))))
+    mechanism = "discrete Gaussian, calibrated by zCDP"
+    if promise.calibration == "textbook":
+        mechanism = "discrete Gaussian, calibrated by the textbook formula"
+    elif [(block.size, block.squared_sensitivity) for block in blocks] == [(1, 1)]:
+        exact = _by_exact_tail(promise, honest, shares[0])
+        if exact < shares[0]:
+            shares, mechanism = [exact], "discrete Gaussian, calibrated by its exact tail"
+    spent = sum(
+        (block.squared_sensitivity / (2 * honest * share) + distance * block.size / 4 for block, share in zip(blocks, shares, strict=True)),
+        Fraction(0),
+    )
+    return OwnerNoise(tuple(blocks), tuple(shares), honest, math.ceil(spent / _COST_STEP) * _COST_STEP, mechanism)
+
+
+def _by_exact_tail(promise: Gaussian, honest: int, enough: Fraction) -> Fraction:
+    """A smaller share for one number that changes by 1, where one is found; ``enough`` is known to do."""
+    if 41 * math.isqrt(math.ceil(enough * honest)) > MOST_TERMS:
+        return enough
+    low, high = _LEAST_SHARE, enough
+    for _ in range(16):
+        middle = rounded_variance((low + high) / 2)
+        if middle >= high:
+            break
+        distance = sum_distance(middle, honest)
+        delta = math.exp(distance) * tail_delta(middle * honest, promise.epsilon - 2 * distance)
+        low, high = (low, middle) if delta <= promise.delta else (middle, high)
+    return high
