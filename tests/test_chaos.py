@@ -141,3 +141,31 @@ def test_a_clear_total_of_the_wrong_length_is_refused(change):
     with pytest.raises(vs.ProtocolViolation) as error:
         study.sum("age")
     assert error.value.culprits == ("server",)
+
+
+@pytest.mark.parametrize("round_name", ["propose", "request"])
+@pytest.mark.parametrize("party", ["analyst", "server"])
+@pytest.mark.parametrize(
+    "architecture", ["masking", "sharing", vs.Sharing(entry="rows", open="estimate")], ids=["masking", "totals", "rows"]
+)
+def test_what_the_analyst_says_twice_is_heard_once(party, round_name, architecture):
+    result = ask([Duplicate(party, round_name), Reorder(1)], architecture)
+    assert not isinstance(result, vs.VeilstatError)
+
+
+@pytest.mark.parametrize("architecture", ["masking", "sharing"])
+def test_a_request_of_an_earlier_opening_ends_nothing(architecture):
+    study = vs.simulate(TABLES, SCHEMA, architecture)
+    network, replayed = study._backend.network, []
+    query = vs.LinearRegression("bp ~ age", method="gradient_descent", max_iterations=5, tolerance=0.5)
+
+    def replay(label, done, at_most):
+        frames = [envelope.frame for envelope in study.observed["server"].envelopes if envelope.round in ("propose", "request")]
+        for frame in frames:
+            network.machines["server"].receive(frame)
+            replayed.append(frame)
+
+    study.run(query, progress=replay)
+    assert len(replayed) > 3
+    faults = network.machines["server"].rejected
+    assert {fault.code for fault in faults} == {"already_answered"}

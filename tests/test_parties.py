@@ -74,12 +74,17 @@ def test_a_query_that_the_server_cannot_plan_ends_and_the_next_one_works(study):
 
 
 def test_a_request_that_is_repeated_within_its_query_is_refused(study):
-    backend, agent, _, _ = parts(study)
+    backend, agent, analyst, _ = parts(study)
     study.mean("age")
     request = next(f for f in backend.network.traffic["server"].frames if Envelope.decode(f).round == messages.REQUEST)
     agent.receive(request)
-    [event] = agent.events()
-    assert Envelope.decode(event.frame).round == "abort"
+    assert not replies(agent)
+    assert agent.rejected[-1].code == "already_answered"
+    plain = messages.decode(Envelope.decode(request).payload, messages.StepRequest, "analyst")
+    other = messages.encode(messages.StepRequest(plain.label, plain.index, plain.participants, bytes(32), plain.public))
+    [again] = seal(analyst.identity, agent.root, NO_STEP, messages.REQUEST, PARTIES, other)
+    agent.receive(again)
+    assert [reply.round for reply in replies(agent)] == ["abort"]
 
 
 def forged_proposal(study, signer, query=b'{"statistic":"mean","parameters":{"column":"age"}}', plan=None):

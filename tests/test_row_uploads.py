@@ -170,6 +170,12 @@ def test_versions_that_cannot_be_are_refused(lie):
     assert error.value.culprits == ("compute2",)
 
 
+def test_an_offer_that_cannot_be_read_names_its_owner():
+    with pytest.raises(vs.ProtocolViolation) as error:
+        study(Lie("owner2", "offer", lambda raw: b"{}"))
+    assert (error.value.code, error.value.culprits) == ("upload_header", ("owner2",))
+
+
 def test_a_server_that_does_not_say_what_it_holds_is_named():
     with pytest.raises(vs.QuorumLost, match="compute3 did not answer"):
         study(Dropout("compute3", "held"))
@@ -196,7 +202,13 @@ def test_an_upload_that_goes_wrong_is_an_error_and_leaves_no_server_with_half_of
 
 
 def test_duplicates_and_disorder_change_nothing():
-    for fault in (Duplicate("owner2", "plane/1"), Duplicate("compute1", "kept/1"), Reorder(3)):
+    for fault in (
+        Duplicate("owner2", "offer"),
+        Duplicate("owner2", "ask"),
+        Duplicate("owner2", "plane/1"),
+        Duplicate("compute1", "kept/1"),
+        Reorder(3),
+    ):
         whole = study(fault)
         assert [store.header("owner2").version for store in stores(whole)] == [1, 1, 1]
 

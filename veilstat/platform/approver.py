@@ -88,7 +88,7 @@ class Approver(Party):
 
     def _propose(self, envelope: Envelope) -> None:
         if envelope.root in self.answered:
-            self.rejected.append(Fault("ProtocolViolation", "already_answered", "a proposal was replayed", (envelope.sender,)))
+            self._note_replay(envelope)
             return
         proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
         signed = proposal_message(proposal.plan, proposal.query_id, proposal.query)
@@ -117,6 +117,9 @@ class Approver(Party):
         self.root, self.gate = None, None
 
     def _answer(self, envelope: Envelope, gate: ReleaseGate) -> None:
+        if gate.hears_again(envelope.frame):
+            self._note_replay(envelope)
+            return
         request = messages.decode(envelope.payload, StepRequest, envelope.sender)
         if not self.takes_part(tuple(request.participants)):
             self.rejected.append(Fault("QuorumLost", "not_a_participant", "a step runs without this owner, whose approval came late"))

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from veilstat.architectures.interface import Custody, StepBinding
 from veilstat.architectures.sharing.uploads import Header, planes
-from veilstat.language.errors import VeilstatError
+from veilstat.language.errors import ProtocolViolation, VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import Fault, ProtocolError, violation
@@ -118,6 +118,9 @@ class ComputeServer(Approver):
         if envelope.round == upload.ASK:
             self._say_held(envelope, store)
             return
+        if self.waiting and envelope.root == self.root:
+            self._note_replay(envelope)
+            return
         if self.waiting:
             self._refuse_owner(envelope, Fault("QuorumLost", "server_busy", f"{self.title} is busy; try again later", (self.name,)))
             return
@@ -132,7 +135,8 @@ class ComputeServer(Approver):
                 case _:
                     raise violation("unknown_round", f"{envelope.sender!r} sent a message of an unknown round", envelope.sender)
         except VeilstatError as error:
-            self._refuse_owner(envelope, Fault(type(error).__name__, error.code, error.message, error.culprits))
+            culprits = (envelope.sender,) if isinstance(error, ProtocolViolation) else error.culprits
+            self._refuse_owner(envelope, Fault(type(error).__name__, error.code, error.message, culprits))
         except ProtocolError as error:
             self._refuse_owner(envelope, error.fault)
 

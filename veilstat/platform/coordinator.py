@@ -40,6 +40,7 @@ class Coordinator(Party):
         self.definition, self.registry, self.planner = definition, registry, planner
         self.gate: ReleaseGate | None = None
         self.approved: dict[str, Approval] | None = None
+        self.answered: set[bytes] = set()
 
     def others(self) -> tuple[str, ...]:
         return (*self.definition.owners, *self.definition.servers, ANALYST)
@@ -78,6 +79,10 @@ class Coordinator(Party):
         return PARTIES
 
     def _propose(self, envelope: Envelope) -> None:
+        if envelope.root in self.answered:
+            self._note_replay(envelope)
+            return
+        self.answered.add(envelope.root)
         proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
         self.root, self.session, self.approved = envelope.root, None, {}
         try:
@@ -117,6 +122,9 @@ class Coordinator(Party):
         self.send(messages.APPROVE, ANALYST, approval)
 
     def _serve(self, envelope: Envelope, gate: ReleaseGate) -> None:
+        if gate.hears_again(envelope.frame):
+            self._note_replay(envelope)
+            return
         request = messages.decode(envelope.payload, StepRequest, envelope.sender)
         step, context = gate.authorise(
             request.label, int.from_bytes(request.index, "little"), request.participants, messages.public_digest(request.public)

@@ -31,9 +31,17 @@ class ReleaseGate:
     participants: tuple[str, ...] = ()
     transcript: Transcript = field(init=False)
     openings: dict[str, int] = field(default_factory=dict)
+    _heard: set[bytes] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         self.transcript = Transcript(self.root)
+
+    def hears_again(self, frame: bytes) -> bool:
+        """Whether this very request was heard before: whoever repeats a frame opens nothing, and ends nothing."""
+        key = digest("veilstat/request/1", frame)
+        repeated = key in self._heard
+        self._heard.add(key)
+        return repeated
 
     def authorise(self, label: str, index: int, participants: Iterable[str], public: bytes) -> tuple[StepPlan, bytes]:
         """Spend one opening of a step.

@@ -158,6 +158,11 @@ class Party:
         words = f"{envelope.sender!r} spoke of a query or step that is not running here"
         self.rejected.append(violation("unknown_session", words, envelope.sender).fault)
 
+    def _note_replay(self, envelope: Envelope) -> None:
+        """What was heard already is done already."""
+        words = f"the {envelope.round} of {envelope.sender!r} was replayed"
+        self.rejected.append(violation("already_answered", words, envelope.sender).fault)
+
     def _may_come_early(self, envelope: Envelope) -> bool:
         """Compute servers may hear of a step from owners and from each other before the analyst's request reaches them."""
         if self.roster.roles[self.name] != "compute" or self.root is None or envelope.root != self.root:
