@@ -240,11 +240,11 @@ WORKLOADS = (
         "regression, solved inside", vs.LinearRegression(f"x9 ~ {TERMS}"), 10_000, "estimate",
         lambda x, y: np.linalg.lstsq(x[:, :9], x[:, 9]), gram_products, "regression",
     ),
-    Workload("moments", vs.Covariance(COLUMNS), 1_000_000, "moments", lambda x, y: x.T @ x, gram_products, "gram"),
+    Workload("moments", vs.Covariance(COLUMNS), 1_000_000, "moments", lambda x, y: x.T @ x, gram_products, "gram", 10),
     Workload(
         "logistic, 10 gradient steps, the last opened",
         vs.LogisticRegression(f"y ~ {TERMS} + x9", method="gradient_descent", max_iterations=10),
-        10_000, "estimate", logistic_steps, gradient_products, "logistic", 5,
+        10_000, "estimate", logistic_steps, gradient_products, "logistic", 10,
     ),
     Workload("median and quartiles, 101 values", vs.Quantile("score", (0.25, 0.5, 0.75), form="selection"), 10_000, "estimate"),
 )  # fmt: skip

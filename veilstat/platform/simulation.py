@@ -87,16 +87,17 @@ class Simulation:
         faults: Iterable[Fault],
         random: Callable[[int], bytes],
         hosts: ComputeHosts,
-        ledgers: Mapping[str, Ledger],
+        ledgers: Mapping[str, Ledger] | None = None,
     ) -> None:
         identities, roster = hosts.identities, hosts.roster
         statistics = registry()
+        kept_ledgers = _ledgers(definition, policies, None) if ledgers is None else ledgers
         planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
         self.definition, self.hosts = definition, hosts
         self.analyst = Analyst(identities[ANALYST], roster, definition, random)
         self.agents = {
             name: Agent(
-                identities[name], roster, definition, Table(name, tables[name], definition.schema), policies.get(name, Policy()), statistics, planner, random, ledgers[name]
+                identities[name], roster, definition, Table(name, tables[name], definition.schema), policies.get(name, Policy()), statistics, planner, random, kept_ledgers[name]
             )
             for name in definition.owners
         }  # fmt: skip
