@@ -492,12 +492,23 @@ def test_the_owner_that_is_lost_before_the_set_is_fixed_is_left_out():
     assert run.total().tolist() == (run.vectors["o0"] + run.vectors["o1"]).tolist()
 
 
-@pytest.mark.parametrize("round_name", ["input", "decrypt"])
-def test_an_owner_that_is_lost_afterwards_ends_the_query_and_it_can_be_run_again(round_name):
-    study = vs.simulate(small_tables(), small_schema(), "homomorphic", faults=[vs.testing.Dropout("owner2", round_name)])
+def losing_owner2(round_name):
+    """owner2 is lost in a round of the first query, and does not approve the second."""
+    faults = [vs.testing.Dropout("owner2", round_name), vs.testing.Dropout("owner2", "approve", after=1)]
+    study = vs.simulate(small_tables(), small_schema(), "homomorphic", faults=faults)
     with pytest.raises(vs.QuorumLost, match="missing: owner2"):
         study.mean("bp")
     assert not study.observed["analyst"].opened
+    return study
+
+
+def test_an_owner_that_is_lost_before_any_decryption_ends_the_query_and_it_runs_again_without_it():
+    assert losing_owner2("input").mean("bp").contributors == ("owner1", "owner3", "owner4", "owner5")
+
+
+def test_once_shares_of_a_decryption_were_sent_the_same_sum_is_not_decrypted_without_the_lost_owner():
+    with pytest.raises(vs.PolicyDenied, match="the difference would be the data of owner2"):
+        losing_owner2("decrypt").mean("bp")
 
 
 def test_a_session_decrypts_once():

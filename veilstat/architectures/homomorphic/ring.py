@@ -9,6 +9,7 @@ needed.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeAlias
@@ -67,7 +68,7 @@ class Transform:
 
 @dataclass(frozen=True, slots=True)
 class CyclotomicRing:
-    """Z_Q[X] / (X^degree + 1), Q the product of ``primes`` primes of 48 bits."""
+    """Z_Q[X] / (X^degree + 1), Q the product of the transforms' primes of 48 bits."""
 
     degree: int
     transforms: tuple[Transform, ...] = field(repr=False)
@@ -79,10 +80,7 @@ class CyclotomicRing:
     @property
     def modulus(self) -> int:
         """Q."""
-        product = 1
-        for prime in self.moduli:
-            product *= prime
-        return product
+        return math.prod(self.moduli)
 
     @property
     def element_bytes(self) -> int:
