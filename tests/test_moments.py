@@ -37,7 +37,7 @@ def test_intervals_of_means_are_those_of_scipy(case):
     assert (result.n, result.n_missing) == (len(values), 0)
 
 
-@pytest.mark.parametrize("architecture", ["masking", "clear"])
+@pytest.mark.parametrize("architecture", ["masking", "homomorphic", "clear"])
 def test_opened_integers_equal_python_integers_on_the_encoded_columns(case, architecture):
     schema, study, _ = case
     names = numeric(schema)[:3]

@@ -14,8 +14,11 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.architectures.interface import Random
+
 from .parameters import Parameters
-from .ring import CyclotomicRing, Random, Residues, Transform, batching_primes, cyclotomic_ring, error, ternary
+from .ring import CyclotomicRing, Residues, Transform, batching_primes, cyclotomic_ring
+from .sampling import error, ternary
 
 
 @dataclass(frozen=True, slots=True)

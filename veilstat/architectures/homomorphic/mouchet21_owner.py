@@ -6,7 +6,6 @@ one session, and the round that uses it to decrypt exists once and ends the sess
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import ClassVar
@@ -14,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.architectures.interface import Authorise, Random
 from veilstat.protocol.context import DIGEST_BYTES
 from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES, Identity, Roster
@@ -22,7 +22,8 @@ from veilstat.protocol.session import Message, Turn
 from . import mouchet21 as paper
 from .bfv import Scheme
 from .mouchet21 import COMMITMENT_BYTES
-from .ring import Random, Residues, flooding
+from .ring import Residues
+from .sampling import flooding
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Owner:
     vector: npt.NDArray[np.object_] = field(repr=False)
     recipient: Residues = field(repr=False)
     random: Random = field(repr=False)
-    authorise: Callable[[tuple[str, ...]], None] = field(repr=False)
+    authorise: Authorise = field(repr=False)
 
     def start(self) -> Turn:
         """Commit to a share of a fresh key."""

@@ -18,7 +18,8 @@ from functools import cache
 
 from veilstat.language.errors import CapabilityError
 
-from .ring import ERROR_BOUND, PRIME_BITS, element_bytes
+from .ring import PRIME_BITS, element_bytes
+from .sampling import ERROR_BOUND
 
 SECURE_BITS = {4096: 109, 8192: 218, 16384: 438, 32768: 881}
 """Degree: the largest modulus in bits at 128-bit security (SEAL's table; Albrecht et al., Homomorphic Encryption
@@ -47,6 +48,12 @@ class Parameters:
     size: int
     owners: int
     smudging_bits: int
+
+    def __post_init__(self) -> None:
+        if PRIME_BITS * self.primes > SECURE_BITS.get(self.degree, 0) or self.smudging_bits < LEAST_SMUDGING:
+            raise ValueError(
+                f"degree {self.degree} with {self.primes} primes of {PRIME_BITS} bits and {self.smudging_bits} bits of smudging is not secure"
+            )
 
     @property
     def blocks(self) -> int:

@@ -9,7 +9,7 @@ needed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeAlias
@@ -24,7 +24,6 @@ RESIDUE_BYTES = PRIME_BITS // 8
 _SPARE_DRAWS = 64
 
 Residues: TypeAlias = "npt.NDArray[np.uint64]"
-Random = Callable[[int], bytes]
 
 
 def seal() -> Any:
@@ -69,7 +68,7 @@ class Transform:
 
 @dataclass(frozen=True, slots=True)
 class CyclotomicRing:
-    """Z_Q[X] / (X^degree + 1), Q the product of ``primes`` primes of 48 bits."""
+    """Z_Q[X] / (X^degree + 1), Q the product of the transforms' primes of 48 bits."""
 
     degree: int
     transforms: tuple[Transform, ...] = field(repr=False)
@@ -81,10 +80,7 @@ class CyclotomicRing:
     @property
     def modulus(self) -> int:
         """Q."""
-        product = 1
-        for prime in self.moduli:
-            product *= prime
-        return product
+        return math.prod(self.moduli)
 
     @property
     def element_bytes(self) -> int:
@@ -103,6 +99,7 @@ class CyclotomicRing:
     def multiply(self, first: Residues, second: Residues) -> Residues:
         """The product; leading axes broadcast."""
         primes = self._column
+        # the estimate is off by one at most, and differences modulo 2^64 that wrap are larger than those that do not
         quotient = (first.astype(np.float64) * second / primes).astype(np.uint64)
         rest = first * second - quotient * primes
         rest = np.minimum(rest, rest + primes)
@@ -143,7 +140,7 @@ class CyclotomicRing:
         rows = []
         for place, prime in enumerate(self.moduli):
             stream = hashlib.shake_256(label + place.to_bytes(4, "little"))
-            drawn = _words(stream.digest(RESIDUE_BYTES * (self.degree + _SPARE_DRAWS)))
+            drawn = words_of(stream.digest(RESIDUE_BYTES * (self.degree + _SPARE_DRAWS)))
             rows.append(drawn[drawn < prime][: self.degree])
         return np.stack(rows)
 
@@ -155,7 +152,7 @@ class CyclotomicRing:
         """Elements of shape (count, primes, degree); ValueError for a length that fits none, or a residue out of range."""
         if len(raw) % self.element_bytes:
             raise ValueError("bytes that are no whole number of polynomials")
-        elements = _words(raw).reshape(-1, len(self.transforms), self.degree)
+        elements = words_of(raw).reshape(-1, len(self.transforms), self.degree)
         if (elements >= self._column).any():
             raise ValueError("a residue is out of range")
         return elements
@@ -166,7 +163,8 @@ def element_bytes(degree: int, primes: int) -> int:
     return degree * primes * RESIDUE_BYTES
 
 
-def _words(raw: bytes | memoryview) -> Residues:
+def words_of(raw: bytes | memoryview) -> Residues:
+    """Every six bytes as a number below 2^48."""
     # words of eight bytes that overlap by two, which the mask removes
     padded = b"".join((raw, bytes(8 - RESIDUE_BYTES)))
     overlapping: Residues = np.ndarray(len(raw) // RESIDUE_BYTES, dtype="<u8", buffer=padded, strides=(RESIDUE_BYTES,))
@@ -177,36 +175,3 @@ def _words(raw: bytes | memoryview) -> Residues:
 def cyclotomic_ring(degree: int, primes: int) -> CyclotomicRing:
     """The ring of that degree with the largest primes of 48 bits."""
     return CyclotomicRing(degree, tuple(Transform.of(degree, prime) for prime in batching_primes(degree, PRIME_BITS, primes)))
-
-
-def ternary(degree: int, random: Random) -> npt.NDArray[np.int64]:
-    """Coefficients uniform in {-1, 0, 1}: of a secret key, or of an encryption's randomness."""
-    drawn = np.zeros(0, dtype=np.uint8)
-    while len(drawn) < degree:
-        fresh = np.frombuffer(random(degree + _SPARE_DRAWS), dtype=np.uint8)
-        drawn = np.concatenate([drawn, fresh[fresh < 255]])
-    return (drawn[:degree] % 3).astype(np.int64) - 1
-
-
-ERROR_BOUND = 21
-"""No coefficient of an error is larger."""
-
-
-def error(degree: int, random: Random) -> npt.NDArray[np.int64]:
-    """Coefficients from the centred binomial distribution of 2 x 21 bits, standard deviation 3.24, as SEAL draws them."""
-    words = np.frombuffer(random(8 * degree), dtype="<u8")
-    half = np.uint64((1 << ERROR_BOUND) - 1)
-    heads, tails = words & half, (words >> np.uint64(ERROR_BOUND)) & half
-    difference: npt.NDArray[np.int64] = np.bitwise_count(heads).astype(np.int64) - np.bitwise_count(tails)
-    return difference
-
-
-def flooding(ring: CyclotomicRing, bits: int, random: Random) -> Residues:
-    """Reduced coefficients uniform in [-2^bits, 2^bits): what hides a noise that is far smaller."""
-    words = bits // PRIME_BITS + 1
-    drawn = _words(random(RESIDUE_BYTES * words * ring.degree)).reshape(words, ring.degree)
-    drawn[-1] >>= np.uint64(PRIME_BITS * words - bits - 1)
-    total = ring.reduce(np.full(ring.degree, -(1 << bits), dtype=object))
-    for place, word in enumerate(drawn):
-        total = ring.add(total, ring.scale(word, 1 << (PRIME_BITS * place)))
-    return total
