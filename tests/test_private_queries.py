@@ -11,6 +11,7 @@ import veilstat as vs
 from veilstat.dp.calibration import zcdp_rho
 from veilstat.platform import simulation
 from veilstat.platform.query import decode_privacy, encode_query
+from veilstat.statistics.private import noisy_mean
 
 SCHEMA = vs.Schema(
     vs.Integer("age", lower=0, upper=120),
@@ -186,3 +187,20 @@ def test_what_is_not_honest_yet_is_refused(data, ask, code):
     with pytest.raises(vs.CapabilityError) as error:
         ask(data)
     assert error.value.code == code
+
+
+@pytest.mark.parametrize(("centre", "in_n"), [(0.0, 25.0), (40.0, 900.0), (-25.0, 2500.0)])
+def test_a_means_error_is_that_of_many_releases(centre, in_n):
+    """Many samples, each with noise of its own: the stated error is the spread, and its parts matter."""
+    source = np.random.default_rng(3)
+    noise, estimates, stated = [in_n, 1e6, 1e8], [], []
+    for _ in range(2000):
+        values = np.rint(source.normal(centre, 20, 1000))
+        totals = [len(values), values.sum(), (values**2).sum()]
+        noisy = [int(total + round(source.normal(0, math.sqrt(v)))) for total, v in zip(totals, noise, strict=True)]
+        mean, error, reason = noisy_mean(noisy, noise)
+        assert reason is None
+        estimates.append(float(mean))
+        stated.append(error)
+    assert np.mean(estimates) == pytest.approx(centre, abs=0.2)
+    assert 0.95 < np.std(estimates) / np.sqrt(np.mean(np.square(stated))) < 1.05

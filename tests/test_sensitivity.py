@@ -11,6 +11,8 @@ import veilstat as vs
 from veilstat.dp.sensitivity import owner_blocks, row_blocks
 from veilstat.language.cut import Entry, cut
 from veilstat.language.evaluate import evaluate
+from veilstat.language.step import Step
+from veilstat.language.trace import stack
 from veilstat.platform.plan import make_plan
 from veilstat.platform.table import Table
 
@@ -121,3 +123,15 @@ def test_arrays_that_owners_bring_have_no_known_sensitivity():
     with pytest.raises(vs.CapabilityError) as error:
         row_blocks(chosen)
     assert error.value.code == "no_sensitivity"
+
+
+def test_a_peak_at_a_single_code_is_found():
+    """Indicators that are all 1 for one code only: no other code, and no end of the range, shows the norm."""
+
+    def contribution(rows, public):
+        age = rows.column("age")
+        return {"total": stack(age.less(6), age.equal(5), 2 - age.less(5), age.equal(5)).total()}
+
+    step = Step("peak", contribution, lambda totals, public: totals)
+    chosen = cut(step.trace(SCHEMA, 4), Entry.TOTALS, definition().architecture.supports)
+    assert [block.squared_sensitivity for block in row_blocks(chosen)] == [1 + 1 + 4 + 1]

@@ -87,17 +87,17 @@ class Simulation:
         faults: Iterable[Fault],
         random: Callable[[int], bytes],
         hosts: ComputeHosts,
-        ledgers: Mapping[str, Ledger] | None = None,
+        ledgers: str | Path | None = None,
     ) -> None:
         identities, roster = hosts.identities, hosts.roster
         statistics = registry()
-        kept_ledgers = _ledgers(definition, policies, None) if ledgers is None else ledgers
         planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
         self.definition, self.hosts = definition, hosts
+        paid = _ledgers(definition, policies, ledgers)
         self.analyst = Analyst(identities[ANALYST], roster, definition, random)
         self.agents = {
             name: Agent(
-                identities[name], roster, definition, Table(name, tables[name], definition.schema), policies.get(name, Policy()), statistics, planner, random, kept_ledgers[name]
+                identities[name], roster, definition, Table(name, tables[name], definition.schema), policies.get(name, Policy()), statistics, planner, random, paid[name]
             )
             for name in definition.owners
         }  # fmt: skip
@@ -236,8 +236,8 @@ def simulate(
     ]
     if absent:
         raise SchemaError(f"a fault names {absent[0]!r}, who is no party of the study", code="bad_fault")
-    hosts, kept = _hosts(definition, certificates), _ledgers(definition, rules, ledgers)
-    return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes, hosts, kept))
+    hosts = _hosts(definition, certificates)
+    return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes, hosts, ledgers))
 
 
 def _ledgers(definition: Definition, rules: Mapping[str, Policy], directory: str | Path | None) -> dict[str, Ledger]:
