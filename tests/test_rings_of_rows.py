@@ -28,7 +28,10 @@ def test_arithmetic_is_that_of_integers(bits):
     ring, values = RingDomain(bits), edges(bits)
     a, b = integers(values), integers(values[::-1])
     half = 1 << bits - 1
-    signed = lambda x: (x + half) % (2 * half) - half  # noqa: E731
+
+    def signed(x):
+        return (x + half) % (2 * half) - half
+
     for operation, exact in ((ring.add, a + b), (ring.subtract, a - b), (ring.multiply, a * b)):
         assert ring.decode(operation(ring.encode(a), ring.encode(b))).tolist() == signed(exact).tolist()
     table = ring.multiply(ring.encode(a[:40, None]), ring.encode(b[None, :40]))

@@ -29,7 +29,10 @@ def step_of(query, protected):
     """The circuit of one iteration; its probe is broadcast, or shared among the servers."""
     step = next(step for step in query.steps(SCHEMA) if step.label == "descend")
     circuit = step.trace(SCHEMA, len(TABLES))
-    hide = lambda node: replace(node, op=Op.STATE) if protected and node.attributes.get("name") == "probe" else node  # noqa: E731
+
+    def hide(node):
+        return replace(node, op=Op.STATE) if protected and node.attributes.get("name") == "probe" else node
+
     return Circuit(tuple(map(hide, circuit.nodes)), circuit.outputs), step.state["probe"].size
 
 

@@ -97,7 +97,7 @@ class SealedRows(Sealed):
     def passage(self) -> tuple[str, ...]:
         return (
             f"rows stay shared modulo 2^{UPLOAD_BITS}; their totals go on modulo the prime 2^{self.field.exponent} - 1, in which no number on the way can wrap",
-            "servers know how many rows each owner uploaded, to an eighth; the length of their messages follows from that",
+            "servers know each owner's policy and how many rows it uploaded, to an eighth; the length of their messages follows from that",
             *self._approximation(),
         )
 

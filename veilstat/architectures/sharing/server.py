@@ -131,14 +131,11 @@ class CollectShares:
         return Turn(self.server.tell(Tally(sorted(self.arrived), pair.public, b"")), AgreeOnSurvivors(self.server, pair, self.arrived))
 
 
-@dataclass(frozen=True, slots=True)
-class AgreeOnSurvivors:
-    """Wait for every other server's tally; go on with the owners whose components arrived at all of them."""
+class _AwaitTallies:
+    """What waiting for every other server's tally has in common."""
 
+    __slots__ = ()
     server: Server
-    pair: KeyPair
-    arrived: dict[str, Share] = field(repr=False)
-    tallies: dict[str, Tally] = field(default_factory=dict, repr=False)
     name: ClassVar[str] = TALLY
 
     @property
@@ -152,6 +149,16 @@ class AgreeOnSurvivors:
     @property
     def largest(self) -> int:
         return tally_size(self.server.binding.participants)
+
+
+@dataclass(frozen=True, slots=True)
+class AgreeOnSurvivors(_AwaitTallies):
+    """Wait for every other server's tally; go on with the owners whose components arrived at all of them."""
+
+    server: Server
+    pair: KeyPair
+    arrived: dict[str, Share] = field(repr=False)
+    tallies: dict[str, Tally] = field(default_factory=dict, repr=False)
 
     def take(self, sender: str, payload: memoryview) -> None:
         self.tallies[sender] = self.server.read(sender, payload)
@@ -176,7 +183,7 @@ class AgreeOnSurvivors:
 
 
 @dataclass(frozen=True, slots=True)
-class AgreeOnUploads:
+class AgreeOnUploads(_AwaitTallies):
     """Wait until every other server has named the same uploads."""
 
     server: Server
@@ -184,19 +191,6 @@ class AgreeOnUploads:
     uploads: tuple[Any, ...] = field(repr=False)
     headers: bytes
     tallies: dict[str, Tally] = field(default_factory=dict, repr=False)
-    name: ClassVar[str] = TALLY
-
-    @property
-    def senders(self) -> frozenset[str]:
-        return frozenset(self.server.others)
-
-    @property
-    def quorum(self) -> int:
-        return len(self.server.others)
-
-    @property
-    def largest(self) -> int:
-        return tally_size(self.server.binding.participants)
 
     def take(self, sender: str, payload: memoryview) -> None:
         tally = self.server.read(sender, payload)
