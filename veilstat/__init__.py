@@ -34,31 +34,28 @@ _HOMES = {
     "Study": "platform.study",
     "Plan": "platform.plan",
     "Policy": "platform.policy",
-    "Masking": "architectures.masking",
-    "Sharing": "architectures.sharing",
-    "Homomorphic": "architectures.homomorphic",
-    "Clear": "architectures.clear",
 }
 
 __all__ = ["__version__", "testing", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is asked for: names above, modules, and every statistic by the name of its class."""
+    """Load what is asked for: names above, modules, and every statistic and architecture by the name of its class."""
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     if name == "testing":
         return importlib.import_module(f"{__name__}.testing")
-    if name[:1].isupper():
-        from veilstat.statistics.registry import registry
-
-        for kind in registry().values():
-            if kind.__name__ == name:
-                return kind
+    if name[:1].isupper() and name in (kinds := _kinds()):
+        return kinds[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
+    return sorted([*__all__, *_kinds()])
+
+
+def _kinds() -> dict[str, Any]:
+    from veilstat.architectures.registry import architectures
     from veilstat.statistics.registry import registry
 
-    return sorted([*__all__, *(kind.__name__ for kind in registry().values())])
+    return {kind.__name__: kind for kind in (*registry().values(), *architectures().values())}

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import finalize
 
+from veilstat.language.step import Statistic
 from veilstat.protocol.identity import Identity, Roster
-from veilstat.statistics.registry import registry
 from veilstat.transports.memory import Hosted, Machine
 
 from .approver import Planner
@@ -37,8 +37,10 @@ class ComputeHosts(Protocol):
     @property
     def observable(self) -> tuple[str, ...]: ...
 
-    def machines(self, local: Mapping[str, Hosted], planner: Planner) -> Mapping[str, Machine]:
-        """The compute servers by name; ``local`` are the other parties."""
+    def machines(
+        self, local: Mapping[str, Hosted], planner: Planner, statistics: Mapping[str, type[Statistic[Any]]]
+    ) -> Mapping[str, Machine]:
+        """The compute servers by name; ``local`` are the other parties, ``statistics`` what the servers here can plan."""
         ...
 
     def ready(self) -> None:
@@ -60,10 +62,12 @@ class LocalServers:
         self.tiers = ((SERVER,), definition.servers, definition.owners, (ANALYST,))
         self.observable = definition.servers
 
-    def machines(self, local: Mapping[str, Hosted], planner: Planner) -> Mapping[str, Machine]:
+    def machines(
+        self, local: Mapping[str, Hosted], planner: Planner, statistics: Mapping[str, type[Statistic[Any]]]
+    ) -> Mapping[str, Machine]:
         stores = self._stores()
         return {
-            name: ComputeServer(self.identities[name], self.roster, self.definition, registry(), planner, self.random, stores.get(name))
+            name: ComputeServer(self.identities[name], self.roster, self.definition, statistics, planner, self.random, stores.get(name))
             for name in self.definition.servers
         }
 

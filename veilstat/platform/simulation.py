@@ -16,15 +16,13 @@ from typing import Any
 
 import pandas as pd
 
-from veilstat.architectures.clear import Clear
-from veilstat.architectures.homomorphic import Homomorphic
 from veilstat.architectures.interface import Architecture, Released
-from veilstat.architectures.masking import Masking
-from veilstat.architectures.sharing import Sharing
+from veilstat.architectures.registry import architectures
 from veilstat.dp.ledger import Budget, Ledger
 from veilstat.dp.ledger_file import open_ledger
 from veilstat.language.errors import CapabilityError, ConvergenceError, SchemaError
 from veilstat.language.schema import Schema
+from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError
 from veilstat.statistics.registry import registry
@@ -43,12 +41,7 @@ from .plan import Plan, make_plan
 from .policy import Policy
 from .table import Table
 
-ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {
-    "masking": Masking,
-    "sharing": Sharing,
-    "homomorphic": Homomorphic,
-    "clear": Clear,
-}
+ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = architectures()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +81,10 @@ class Simulation:
         random: Callable[[int], bytes],
         hosts: ComputeHosts,
         ledgers: str | Path | None = None,
+        added: Iterable[type[Statistic[Any]]] = (),
     ) -> None:
         identities, roster = hosts.identities, hosts.roster
-        statistics = registry()
+        statistics = registry(*added)
         planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
         self.definition, self.hosts = definition, hosts
         paid = _ledgers(definition, policies, ledgers)
@@ -103,7 +97,7 @@ class Simulation:
         }  # fmt: skip
         coordinator = Coordinator(identities[SERVER], roster, definition, statistics, planner)
         local: dict[str, Hosted] = {SERVER: coordinator, **self.agents, ANALYST: self.analyst}
-        machines: dict[str, Machine] = {**local, **hosts.machines(local, planner)}
+        machines: dict[str, Machine] = {**local, **hosts.machines(local, planner, statistics)}
         kept = (SERVER, *hosts.observable, ANALYST)
         self.network = MemoryNetwork(machines, {PARTIES: definition.approvers}, faults, identities, kept, hosts.tiers)
         if definition.keeps_rows:
@@ -197,6 +191,7 @@ def simulate(
     faults: Iterable[Fault] = (),
     certificates: str | Path | None = None,
     ledgers: str | Path | None = None,
+    statistics: Iterable[type[Statistic[Any]]] = (),
 ) -> Any:
     """A study in one process: every data owner's table stays with its own simulated party.
 
@@ -209,6 +204,7 @@ def simulate(
         certificates: the directory that `veilstat certificates` made, if the compute servers run as processes of their own
             (`veilstat server`); by default they run in this one.
         ledgers: a directory in which owners keep what they spent of their privacy budgets; in memory, by default.
+        statistics: classes of statistics beside those that are installed, which all parties of this study then have.
 
     Raises:
         SchemaError: tables or schema are of the wrong kind. CapabilityError: the architecture cannot serve these owners.
@@ -237,7 +233,8 @@ def simulate(
     if absent:
         raise SchemaError(f"a fault names {absent[0]!r}, who is no party of the study", code="bad_fault")
     hosts = _hosts(definition, certificates)
-    return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes, hosts, ledgers))
+    added = tuple(statistics)
+    return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes, hosts, ledgers, added), added)
 
 
 def _ledgers(definition: Definition, rules: Mapping[str, Policy], directory: str | Path | None) -> dict[str, Ledger]:

@@ -9,15 +9,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from veilstat.architectures.interface import (
+    Contribution,
+    Custody,
+    Random,
+    Released,
+    RoundCost,
+    StepBinding,
+    StepCost,
+    Trust,
+    no_compute_servers,
+)
+from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total_size
+from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.rings import Elements, Ring, ring_bits
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.errors import CapabilityError
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Message, Session, Turn
-
-from .interface import Contribution, Custody, Random, Released, RoundCost, StepBinding, StepCost, Trust, no_compute_servers
-from .relay import RESULT, AwaitTotal, encode_total, total_size
-from .totals import owner_totals
 
 CONTRIBUTION = "contribution"
 
