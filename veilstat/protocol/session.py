@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
+from .codec import decode
 from .envelope import BLOCK_BYTES, Envelope, seal
 from .faults import Fault, ProtocolError, quorum_lost, violation
 from .identity import Identity, Roster
@@ -278,8 +279,5 @@ def encode_fault(fault: Fault) -> bytes:
 
 def decode_fault(payload: memoryview | bytes, sender: str) -> Fault:
     """A fault that a party reported; a violation if it is malformed."""
-    try:
-        plain = msgspec.msgpack.decode(payload, type=_FaultMessage)
-    except msgspec.MsgspecError:
-        raise violation("malformed", f"{sender!r} sent a report that could not be read", sender) from None
+    plain = decode(payload, _FaultMessage, sender, "a report")
     return Fault(plain.kind, plain.code, plain.message[:2000], tuple(plain.culprits[:1000]))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import msgspec
-
 from veilstat.architectures.interface import StepBinding
 from veilstat.arithmetic.agreement import KeyPair, unseal_with
+from veilstat.protocol.codec import decode
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Turn
 
@@ -40,10 +39,7 @@ class AwaitParts:
         return part_size(self.binding.participants, self.scheme.result_bytes)
 
     def take(self, sender: str, payload: memoryview) -> None:
-        try:
-            self.parts[sender] = msgspec.msgpack.decode(payload, type=Part)
-        except msgspec.MsgspecError:
-            raise violation("malformed", f"{sender!r} sent a result that could not be read", sender) from None
+        self.parts[sender] = decode(payload, Part, sender, "a result")
 
     def close(self) -> Turn:
         first, *others = (self.parts[server] for server in self.binding.servers)
