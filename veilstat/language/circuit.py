@@ -15,6 +15,9 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from .bounds import Interval
 
 Shape: TypeAlias = "tuple[int, ...]"
@@ -77,9 +80,51 @@ class Node:
         return count
 
     @property
+    def name(self) -> str:
+        """What the node is called: a column, an input, or a function."""
+        return str(self.attributes["name"])
+
+    @property
+    def data(self) -> tuple[int, ...]:
+        """The integers of a CONSTANT, in flat order."""
+        data = self.attributes["data"]
+        assert isinstance(data, tuple)
+        return data
+
+    @property
+    def places(self) -> npt.NDArray[np.int64]:
+        """Which elements of its argument an INDEX takes, in flat order."""
+        flat = self.attributes["flat"]
+        assert isinstance(flat, bytes)
+        return np.frombuffer(flat, dtype=np.int64)
+
+    @property
+    def loop(self) -> Loop | None:
+        """What an ITERATE repeats; None for every other operation."""
+        body, times = self.attributes.get("body"), self.attributes.get("times")
+        if not isinstance(body, Circuit):
+            return None
+        assert isinstance(times, int)
+        return Loop(body, times, tuple(str(self.attributes["names"]).split()))
+
+    @property
     def bits(self) -> int | None:
         """Bits of the integers in this node, sign included; None where it holds general rationals."""
         return None if self.bounds is None else self.bounds.magnitude_bits
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A body, how often it may run, and the names of its inputs in the order of the node's arguments."""
+
+    body: Circuit
+    times: int
+    names: tuple[str, ...]
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The inputs that the body returns; the others stay as they are."""
+        return tuple(name for name in self.names if name in self.body.outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +222,9 @@ def _composed(circuit: Circuit, place: int, levels: Mapping[str, tuple[str, ...]
     sources = [circuit.nodes[arg] for arg in node.args]
     match node.op:
         case Op.COLUMN | Op.PUBLIC | Op.STATE | Op.LOCAL:
-            return _Phrase(str(node.attributes["name"]))
+            return _Phrase(node.name)
         case Op.PRESENT:
-            return _Phrase("1", (str(node.attributes["name"]),))
+            return _Phrase("1", (node.name,))
         case Op.ONES:
             return _Phrase("1")
         case Op.CONSTANT:
@@ -201,7 +246,7 @@ def _composed(circuit: Circuit, place: int, levels: Mapping[str, tuple[str, ...]
         case Op.SUM:
             return _Phrase(f"sum of {texts[0]}", present)
         case Op.FUNCTION:
-            return _Phrase(f"{node.attributes['name']!s}({texts[0]})", present)
+            return _Phrase(f"{node.name}({texts[0]})", present)
         case _ if node.op in _SIGNS:
             return _Phrase(_SIGNS[node.op].join(texts), present)
     return _Phrase(f"{node.op}({', '.join(texts)})", present)
@@ -213,11 +258,10 @@ def _without_brackets(text: str) -> str:
 
 
 def _level_text(column: str, constant: Node, names: tuple[str, ...]) -> str:
-    codes = constant.attributes["data"]
-    assert isinstance(codes, tuple) and constant.scale is not None
-    if len(codes) > 1:
+    assert constant.scale is not None
+    if constant.size > 1:
         return f"each level of {column}"
-    code = int(codes[0] * constant.scale)
+    code = int(constant.data[0] * constant.scale)
     return f"{column}={names[code] if code < len(names) else code}"
 
 

@@ -14,7 +14,6 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .bounds import objects
 from .circuit import Circuit, Node, Op
 from .columns import Codes
 from .encoding import round_half_up
@@ -139,9 +138,9 @@ class _Evaluation:
     def _row_value(self, node: Node, block: Mapping[str, Codes], count: int) -> Array:
         match node.op:
             case Op.COLUMN:
-                return block[str(node.attributes["name"])][0]
+                return block[node.name][0]
             case Op.PRESENT:
-                return block[str(node.attributes["name"])][1].astype(np.int64)
+                return block[node.name][1].astype(np.int64)
             case Op.ONES:
                 return np.ones(count, dtype=np.int64)
             case _:
@@ -154,9 +153,9 @@ class _Evaluation:
     def _apply(self, node: Node) -> Array:
         match node.op:
             case Op.CONSTANT:
-                return _fit(objects(np.array(node.attributes["data"], dtype=object)).reshape(node.shape), node)
+                return _fit(np.array(node.data, dtype=object).reshape(node.shape), node)
             case Op.PUBLIC | Op.STATE | Op.LOCAL:
-                return self.inputs[str(node.attributes["name"])]
+                return self.inputs[node.name]
             case Op.INDEX:
                 return self._take(node)
             case Op.FUNCTION:
@@ -238,11 +237,10 @@ class _Evaluation:
         return aligned
 
     def _take(self, node: Node) -> Array:
-        flat = np.frombuffer(node.attributes["flat"], dtype=np.int64)  # type: ignore[arg-type]
         value = self.values[node.args[0]]
         if node.rows:
-            return np.asarray(value.reshape(len(value), -1)[:, flat].reshape(len(value), *node.shape))
-        return np.asarray(value.reshape(-1)[flat].reshape(node.shape))
+            return np.asarray(value.reshape(len(value), -1)[:, node.places].reshape(len(value), *node.shape))
+        return np.asarray(value.reshape(-1)[node.places].reshape(node.shape))
 
     def _concatenate(self, node: Node, operands: list[Array]) -> Array:
         if not node.rows:
@@ -265,13 +263,12 @@ class _Evaluation:
         return np.asarray(a == b if node.op is Op.EQUAL else a < b).astype(np.int64)
 
     def _iterate(self, node: Node) -> Array:
-        body, times = node.attributes["body"], node.attributes["times"]
-        names = str(node.attributes["names"]).split()
-        assert isinstance(body, Circuit) and isinstance(times, int)
-        carried = [name for name in names if name in body.outputs]
-        state = {name: self.values[arg] for name, arg in zip(names, node.args, strict=True)}
+        loop = node.loop
+        assert loop is not None
+        body, carried = loop.body, loop.carried
+        state = {name: self.values[arg] for name, arg in zip(loop.names, node.args, strict=True)}
         done, count = 0, 0
-        while not done and count < times:
+        while not done and count < loop.times:
             wanted = tuple(body.outputs[name].node for name in (*carried, "done"))
             values = evaluate(body, wanted, rows=self.rows, inputs={**self.inputs, **state}, known={}, solve=self.solve)
             state |= {name: values[body.outputs[name].node] for name in carried}
@@ -318,7 +315,7 @@ def _function(node: Node, x: npt.NDArray[np.float64]) -> Array:
     assert node.scale is not None and node.bounds is not None
     with np.errstate(over="ignore", under="ignore"):
         tail = np.exp(-np.abs(x))
-        if node.attributes["name"] == "logistic":
+        if node.name == "logistic":
             result = np.where(x >= 0, 1.0, tail) / (1.0 + tail)
         else:
             result = np.maximum(x, 0.0) + np.log1p(tail)

@@ -239,8 +239,7 @@ class Trace:
         if places.shape == node.shape and np.array_equal(flat, np.arange(node.size)):
             return value
         if node.op is Op.INDEX:
-            below = np.frombuffer(_bytes(node, "flat"), dtype=np.int64)
-            return self.index(Value(self, node.args[0]), below[flat].reshape(places.shape))
+            return self.index(Value(self, node.args[0]), node.places[flat].reshape(places.shape))
         bounds = None if node.bounds is None else node.bounds.take(node.shape, flat, places.shape)
         return self.add_node(Op.INDEX, (value,), {"flat": flat.tobytes()}, places.shape, node.rows, node.scale, bounds)
 
@@ -337,7 +336,7 @@ def _broadcast(a: Value, b: Value) -> tuple[int, ...]:
 
 
 def _is_one(node: Node) -> bool:
-    return node.op is Op.ONES or (node.op is Op.CONSTANT and node.shape == () and node.scale == 1 and node.attributes["data"] == (1,))
+    return node.op is Op.ONES or (node.op is Op.CONSTANT and node.shape == () and node.scale == 1 and node.data == (1,))
 
 
 def _is_flag(node: Node) -> bool:
@@ -367,12 +366,6 @@ def _common_scale(fractions: Sequence[Fraction]) -> Fraction:
 def _gcd(a: Fraction, b: Fraction) -> Fraction:
     denominator = a.denominator * b.denominator // gcd(a.denominator, b.denominator)
     return Fraction(gcd(int(a * denominator), int(b * denominator)), denominator)
-
-
-def _bytes(node: Node, key: str) -> bytes:
-    value = node.attributes[key]
-    assert isinstance(value, bytes)
-    return value
 
 
 def _floor(value: Fraction) -> int:
