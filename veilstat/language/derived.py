@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .columns import Column, toml_number
+from .columns import Column
 from .encoding import Integers, Number, exact, round_half_even
 from .errors import RangeError, SchemaError
 
@@ -46,6 +46,7 @@ class Derived(Column):
     lower: Number | None = None
     upper: Number | None = None
     kind: ClassVar[str] = "derived"
+    numbers: ClassVar[tuple[str, ...]] = ("lower", "upper", "step")
 
     def __post_init__(self) -> None:
         self._check_words()
@@ -74,13 +75,6 @@ class Derived(Column):
 
     def describe(self) -> str:
         return f"{self.expression}, {super().describe()}"
-
-    def to_dict(self) -> dict[str, Any]:
-        plain = super().to_dict()
-        for key in ("lower", "upper", "step"):
-            if key in plain:
-                plain[key] = toml_number(exact(plain[key]))
-        return plain
 
     def bounded(self, columns: Mapping[str, Column]) -> Derived:
         """The same column with bounds from interval arithmetic, on the lattice that holds 0."""

@@ -7,7 +7,6 @@ decides every value that is far enough from a tie; the rest, usually none, is de
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, TypeAlias
@@ -122,13 +121,3 @@ def _refuse_outside(count: int) -> None:
             f"{count} value{'s lie' if count > 1 else ' lies'} outside the agreed bounds; correct the data, or agree on wider bounds",
             code="out_of_bounds",
         )
-
-
-def bits_of(lower: int, upper: int) -> int:
-    """Bits that tell apart every integer in [lower, upper]."""
-    return max(1, (upper - lower).bit_length())
-
-
-def as_integers(values: Sequence[int] | Integers, bits: int) -> Integers:
-    """An array that holds ``bits``-bit signed integers exactly: int64 up to 62 bits, objects beyond."""
-    return np.asarray(values, dtype=np.int64 if bits <= 62 else object)

@@ -56,11 +56,7 @@ class NoRows:
 
 def no_solver(matrix: Array, right: Array) -> Array:
     """For evaluations below the exit wall, where no system is solved."""
-    raise CannotSolve("no solver was given")
-
-
-class CannotSolve(RuntimeError):
-    """A circuit with SOLVE was evaluated without a solver."""
+    raise RuntimeError("a circuit with SOLVE was evaluated without a solver")
 
 
 def evaluate(

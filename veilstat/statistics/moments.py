@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,11 +17,9 @@ from veilstat.language.schema import Schema
 from veilstat.language.step import Answer, Form, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 
-from .columns import LISTWISE, as_names, check_missing, counts, flags, in_units, number_or_series, require_rows, root
+from .columns import LISTWISE, SEALED, as_names, check_missing, counts, flags, in_units, number_or_series, require_rows, root
 from .private import PrivateCount, PrivateMean, PrivateSum
 from .results import EstimateWithError, Result
-
-SEALED = Fraction(1, 2**40)
 
 
 @dataclass(frozen=True)

@@ -51,21 +51,10 @@ class ToyArithmetic:
 
     max_rows: int
 
-    @property
-    def name(self) -> str:
-        return "toy"
-
-    @property
-    def entry(self) -> Entry:
-        return Entry.ROWS
-
-    @property
-    def rounds(self) -> tuple[str, ...]:
-        return (UPLOAD,)
-
-    @property
-    def input_round(self) -> str:
-        return UPLOAD
+    name: ClassVar[str] = "toy"
+    entry: ClassVar[Entry] = Entry.ROWS
+    rounds: ClassVar[tuple[str, ...]] = (UPLOAD,)
+    input_round: ClassVar[str] = UPLOAD
 
     def supports(self, facts: Facts) -> bool:
         """Everything."""

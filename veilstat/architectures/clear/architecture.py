@@ -35,21 +35,10 @@ CONTRIBUTION = "contribution"
 class Clear:
     """Nothing is protected: the server sees every owner's totals. For tests and debugging."""
 
-    @property
-    def name(self) -> str:
-        return "clear"
-
-    @property
-    def entry(self) -> Entry:
-        return Entry.TOTALS
-
-    @property
-    def rounds(self) -> tuple[str, ...]:
-        return (CONTRIBUTION,)
-
-    @property
-    def input_round(self) -> str:
-        return CONTRIBUTION
+    name: ClassVar[str] = "clear"
+    entry: ClassVar[Entry] = Entry.TOTALS
+    rounds: ClassVar[tuple[str, ...]] = (CONTRIBUTION,)
+    input_round: ClassVar[str] = CONTRIBUTION
 
     def supports(self, facts: Facts) -> bool:
         """The same as masking, so that both open the same numbers."""
