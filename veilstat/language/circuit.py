@@ -195,7 +195,7 @@ def _canonical(node: Node, *, with_args: bool = True) -> bytes:
     return repr((str(node.op), node.args if with_args else (), attributes, node.shape, node.rows, node.scale)).encode()
 
 
-_SIGNS = {Op.ADD: " + ", Op.SUBTRACT: " - ", Op.EQUAL: " = ", Op.LESS: " < ", Op.DIVIDE: " / ", Op.MATMUL: "·", Op.MULTIPLY: "·"}
+_SIGNS = {Op.ADD: " + ", Op.SUBTRACT: " - ", Op.EQUAL: " = ", Op.LESS: " < ", Op.DIVIDE: " / "}
 _LONGEST = 48
 _LONGEST_PART = 4 * _LONGEST
 
@@ -235,14 +235,17 @@ def _composed(circuit: Circuit, place: int, levels: Mapping[str, tuple[str, ...]
             return parts[0]
         case Op.EQUAL if sources[0].op is Op.COLUMN and sources[1].op is Op.CONSTANT:
             return _Phrase(_level_text(texts[0], sources[1], levels.get(texts[0], ())))
-        case Op.CONCATENATE:
+        case Op.CONCATENATE if len(texts) > 1:
             return _Phrase("(" + ", ".join(_without_brackets(text) for text in texts) + ")", present)
         case Op.MULTIPLY:
             factors = [text for source, text in zip(sources, texts, strict=True) if text != "1" and source.op is not Op.CONSTANT]
-            bracketed = [f"({text})" if len(factors) > 1 and " " in text and text[0] != "(" else text for text in factors]
-            return _Phrase("·".join(bracketed) or "1", present)
+            return _Phrase("·".join(map(_bracketed, factors)) if len(factors) > 1 else "".join(factors) or "1", present)
+        case Op.MATMUL:
+            return _Phrase("·".join(map(_bracketed, texts)), present)
         case Op.ITERATE:
             return _Phrase(f"last iterate of ({', '.join(texts)})")
+        case Op.CONCATENATE:
+            return parts[0]
         case Op.SUM:
             return _Phrase(f"sum of {texts[0]}", present)
         case Op.FUNCTION:
@@ -257,6 +260,18 @@ def _without_brackets(text: str) -> str:
     return inner if text == f"({inner})" and "(" not in inner else text
 
 
+def _bracketed(text: str) -> str:
+    """A factor of a product: in brackets where it is a sum, a comparison or several words, unless it stands in a pair of its own."""
+    if " " not in text:
+        return text
+    depth = 0
+    for place, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth == 0 and place < len(text) - 1:
+            return f"({text})"
+    return text
+
+
 def _level_text(column: str, constant: Node, names: tuple[str, ...]) -> str:
     assert constant.scale is not None
     if constant.size > 1:
@@ -266,13 +281,13 @@ def _level_text(column: str, constant: Node, names: tuple[str, ...]) -> str:
 
 
 def _inner_text(node: Node, texts: list[str]) -> str:
-    factors = [text for text in texts if text != "1"]
+    factors = [_bracketed(text) for text in texts if text != "1"]
     if not factors:
         return "number of rows"
     if len(factors) == 2 and node.args[0] == node.args[1]:
         if node.shape:
             return f"cross-products of {factors[0]}"
-        return f"Σ {factors[0]}²" if factors[0].isidentifier() else f"Σ ({factors[0]})²"
+        return f"Σ {factors[0]}²"
     return "Σ " + "·".join(factors)
 
 

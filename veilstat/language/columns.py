@@ -43,7 +43,7 @@ class _Column:
         self._check_words()
         if not 1 <= self.top <= _LARGEST_TOP:
             raise SchemaError(
-                f"column {self.name!r}: the bounds must hold between 2 and 2^53 + 1 lattice points, not {self.top + 1}",
+                f"column {self.name!r}: its bounds and step must allow 2 to 2^53 + 1 different values, not {self.top + 1}",
                 code="bad_bounds",
             )
 

@@ -271,7 +271,10 @@ class _Cutter:
             self._walk(arg, frozenset(range(self.circuit.nodes[arg].size)), None)
 
     def _walk_iteration(self, node: Node) -> None:
-        raise CapabilityError("this architecture cannot hold the state of an iteration", code="state_unprotected")
+        raise CapabilityError(
+            "this architecture would have to open what the iteration carries; servers that compute can hold it: vs.Sharing(servers=3, open='estimate')",
+            code="state_unprotected",
+        )
 
     def _follows(self, place: int, known: dict[int, set[int]]) -> bool:
         """Whether a node can be computed from what is opened and public."""
@@ -310,5 +313,6 @@ class _Entering(_Cutter):
         assert node.loop is not None
         if any(inside.rows for inside in node.loop.body.nodes):
             raise CapabilityError(
-                "owners' totals would depend on a state that is not opened; let owners send rows (entry='rows')", code="state_unprotected"
+                "owners cannot compute the totals of an iteration whose coefficients are not opened; let servers compute them on the rows (entry='rows')",
+                code="state_unprotected",
             )

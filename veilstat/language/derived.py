@@ -90,7 +90,10 @@ class Derived(Column):
         with np.errstate(all="ignore"):
             low, high = self._interval(self._tree(), intervals)
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise SchemaError(f"column {self.name!r}: {self.expression} is unbounded or undefined within the bounds", code="bad_bounds")
+            raise SchemaError(
+                f"column {self.name!r}: {self.expression} is unbounded or undefined for some values within the bounds of its columns; narrow them",
+                code="bad_bounds",
+            )
         step = self.lattice_step
         lower = self.lower if self.lower is not None else step * (exact(low) // step)
         upper = self.upper if self.upper is not None else -step * (-exact(high) // step)
@@ -125,7 +128,9 @@ class Derived(Column):
         try:
             tree = ast.parse(text, mode="eval").body
         except (SyntaxError, ValueError):
-            raise SchemaError(f"column {self.name!r}: {self.expression!r} is no expression", code="bad_expression") from None
+            raise SchemaError(
+                f"column {self.name!r}: {self.expression!r} cannot be read as arithmetic such as 'log(income)'", code="bad_expression"
+            ) from None
         self._check(tree)
         return tree
 

@@ -324,7 +324,7 @@ def _round(node: Node, value: Array) -> Array:
     scale = node.scale
     assert scale is not None
     if any(element != element for element in value.reshape(-1)):
-        raise RangeError("an iteration met an undefined value (a division by zero)", code="undefined")
+        raise RangeError("an iteration divided by zero; a column may be constant, or have no values", code="undefined")
     rounded = _elementwise(lambda element: round_half_up(element / scale), value)
     _require_range(node, rounded.min(initial=0), rounded.max(initial=0))
     return _fit(rounded, node)
@@ -333,7 +333,8 @@ def _round(node: Node, value: Array) -> Array:
 def _require_range(node: Node, low: Any, high: Any) -> None:
     assert node.bounds is not None and node.scale is not None
     if low < min(node.bounds.low, 0) or high > max(node.bounds.high, 0):
+        low, high = (float(node.scale * bound) for bound in (node.bounds.low, node.bounds.high))
         raise RangeError(
-            f"a value left its declared range, {float(node.scale * node.bounds.low):g} to {float(node.scale * node.bounds.high):g}: the iteration diverges",
+            f"a value left its declared range, {low:g} to {high:g}: the iteration diverges; lower rate=, or use another method",
             code="diverged",
         )

@@ -52,11 +52,14 @@ class WireType:
         """
         array = np.asarray(value, dtype=object)
         if array.shape != self.shape:
-            raise RangeError(f"broadcast value {name!r} has shape {array.shape}, declared was {self.shape}", code="bad_public")
+            raise RangeError(f"public value {name!r} has shape {array.shape}, its step declares {self.shape}", code="bad_public")
         integers = np.array([round(Fraction(element) / self.scale) for element in array.reshape(-1)], dtype=object).reshape(self.shape)
         bounds = self.interval
         if integers.size and not (bounds.low <= integers.min() and integers.max() <= bounds.high):
-            raise RangeError(f"broadcast value {name!r} left its declared bounds: the iteration diverges", code="diverged")
+            raise RangeError(
+                f"public value {name!r} left its declared bounds: the iteration diverges; lower rate=, or use another method",
+                code="diverged",
+            )
         return integers
 
 

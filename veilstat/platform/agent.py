@@ -155,7 +155,9 @@ class Agent(Approver):
 
     def join(self, step: StepPlan, binding: StepBinding, digest: bytes) -> Session:
         if self.survivors is not None and self.survivors != binding.participants:
-            raise denied("participants_changed", "an owner was lost in an earlier step of this query; nothing more is opened")
+            raise denied(
+                "participants_changed", "an owner was lost in an earlier step of this query; nothing more is opened, start it again"
+            )
         return self.definition.architecture.owner(binding, self._contribution(step, binding.step, digest), self.random)
 
     def _contribution(self, step: StepPlan, context: bytes, digest: bytes) -> Contribution:

@@ -101,7 +101,10 @@ class Approver(Party):
         try:
             plan = self.planner(decode_query(proposal.query, self.registry), self.definition, decode_privacy(proposal.query))
             if bytes.fromhex(plan.digest) != proposal.plan:
-                raise denied("plan_differs", "another plan follows here from the query; compare versions, schema and study definition")
+                raise denied(
+                    "plan_differs",
+                    "another plan follows here from the query; compare versions, installed statistics, schema and study definition",
+                )
             self.consider(plan)
         except VeilstatError as error:
             self._refuse(Fault(type(error).__name__, error.code, f"{self.title}: {error.message}", (self.name,)))

@@ -81,7 +81,10 @@ class Driver:
         state = {name: step.step.state[name].integers(name, value) for name, value in request.state.items()}
         missing = (set(step.step.public) - set(public)) | (set(step.step.state) - set(state))
         if missing:
-            raise PolicyDenied(f"step {step.label!r} was asked for without {sorted(missing)[0]!r}", code="missing_public")
+            raise PolicyDenied(
+                f"step {step.label!r} was asked for without its public value {sorted(missing)[0]!r}; nothing was opened",
+                code="missing_public",
+            )
         if not step.step.state:
             return self._opened(self._answers(step, public), ())
         if step.held:
