@@ -159,8 +159,8 @@ class Derived(Column):
         match node:
             case ast.Name(id=name):
                 return values[name]
-            case ast.Constant(value=number):
-                return float(number)  # type: ignore[arg-type]
+            case ast.Constant(value=int() | float() as number):
+                return float(number)
             case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int(power))):
                 return self._value(left, values) ** power
             case ast.BinOp(left=left, op=op, right=right):
@@ -175,8 +175,8 @@ class Derived(Column):
         match node:
             case ast.Name(id=name):
                 return intervals[name]
-            case ast.Constant(value=number):
-                return float(number), float(number)  # type: ignore[arg-type]
+            case ast.Constant(value=int() | float() as number):
+                return float(number), float(number)
             case ast.UnaryOp(operand=operand):
                 low, high = self._interval(operand, intervals)
                 return -high, -low

@@ -19,7 +19,7 @@ from .errors import RangeError, SchemaError
 Integers: TypeAlias = "npt.NDArray[Any]"
 """Integers as int64 where they fit, else an object array of Python integers."""
 
-Number: TypeAlias = "int | float | str | Decimal | Fraction"
+Number: TypeAlias = "int | float | str | Decimal | Fraction | np.integer[Any] | np.floating[Any] | np.bool_"
 NUMBERS = (int, float, Decimal, Fraction, np.integer, np.floating, np.bool_)
 """What counts as a number among objects."""
 
@@ -111,7 +111,7 @@ def _cast(dtype: np.dtype[Any], bound: Fraction) -> Any:
 
 def _exact_object(value: object) -> Fraction:
     if isinstance(value, NUMBERS):
-        return exact(value)  # type: ignore[arg-type]
+        return exact(value)
     raise SchemaError("numbers were expected here, and some entries are not", code="wrong_type")
 
 

@@ -57,7 +57,7 @@ def _with(known: Mapping[str, type[Statistic[Any]]], added: tuple[type[Statistic
 
 def _check(kind: object) -> None:
     title = getattr(kind, "__name__", repr(kind))
-    if not isinstance(kind, type) or not is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    if not isinstance(kind, type) or not is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]  # unknown to typeshed
         raise SchemaError(
             f"{title} is no statistic: a statistic is a class of parameters under @dataclass(frozen=True)", code="bad_statistic"
         )

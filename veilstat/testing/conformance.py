@@ -153,6 +153,7 @@ def check_every_dropout(make: Make) -> None:
                 )
                 continue
             most = result.plan.bytes_per_owner
+            assert result.cost is not None
             assert result.cost.bytes_per_owner <= most, f"{result.cost.bytes_per_owner} bytes per owner moved, the plan says at most {most}"
             kept = {name: table for name, table in small_tables().items() if name in result.contributors}
             assert set(owners) - set(result.contributors) <= set(lost), f"owners that did not drop out in {round_name} are missing"
@@ -241,21 +242,23 @@ def _study(architecture: Architecture, faults: Iterable[Fault] = ()) -> Study:
     return study
 
 
-def _run(architecture: Architecture, query: Statistic[Any], faults: Iterable[Fault] = ()) -> Any:
+def _run(architecture: Architecture, query: Statistic[Any], faults: Iterable[Fault] = ()) -> Result:
     return _answer(_study(architecture, faults), query)
 
 
-def _answer(study: Study, query: Statistic[Any]) -> Any:
+def _answer(study: Study, query: Statistic[Any]) -> Result:
     """The result, or the last iterate where an iteration ended too early."""
     try:
-        return study.run(query)
+        found = study.run(query)
     except ConvergenceError as error:
-        return error.result
+        found = error.result
+    assert isinstance(found, Result)
+    return found
 
 
 def _outcome(make: Make, query: Statistic[Any], faults: Iterable[Fault]) -> Result | VeilstatError:
     try:
-        return _run(make(), query, faults)  # type: ignore[no-any-return]
+        return _run(make(), query, faults)
     except VeilstatError as error:
         return error
 
