@@ -100,6 +100,11 @@ class Step:
     at_most: int = 1
     final: tuple[str, ...] = ()
 
+    @property
+    def types(self) -> Mapping[str, WireType]:
+        """Types of everything that may be broadcast: public values, and state where it is opened in every iteration."""
+        return {**self.public, **self.state}
+
     def trace(self, schema: Schema, owners: int) -> Circuit:
         """The circuit of one opening: state, where there is any, is broadcast like a public value."""
         return self._trace(Trace(schema, owners), Op.PUBLIC)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from veilstat.language.step import Arrays, Step, WireType
+from veilstat.language.step import Arrays, WireType
 from veilstat.protocol.codec import decode as decode
 from veilstat.protocol.context import digest
 from veilstat.protocol.envelope import array_bytes, binary_bytes, text_bytes
@@ -78,11 +78,6 @@ def names_bytes(names: Sequence[str]) -> int:
 def encode(message: msgspec.Struct) -> bytes:
     """MessagePack."""
     return msgspec.msgpack.encode(message)
-
-
-def wire_types(step: Step) -> Mapping[str, WireType]:
-    """The types of everything that may be broadcast for a step."""
-    return {**step.public, **step.state}
 
 
 def public_width(wire: WireType) -> int:

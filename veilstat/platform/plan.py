@@ -46,7 +46,7 @@ class StepPlan:
     @property
     def types(self) -> Mapping[str, WireType]:
         """Types of what may be broadcast."""
-        return messages.wire_types(self.step)
+        return self.step.types
 
     @property
     def site(self) -> NoiseSite:
