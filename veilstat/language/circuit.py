@@ -261,13 +261,11 @@ def _without_brackets(text: str) -> str:
 
 
 def _bracketed(text: str) -> str:
-    """A factor of a product: in brackets where it is a sum, a comparison or several words, unless it stands in a pair of its own."""
-    if " " not in text:
-        return text
+    """A factor of a product: in brackets where it is a sum, a comparison or several words."""
     depth = 0
-    for place, character in enumerate(text):
+    for character in text:
         depth += (character == "(") - (character == ")")
-        if depth == 0 and place < len(text) - 1:
+        if character == " " and depth == 0:
             return f"({text})"
     return text
 

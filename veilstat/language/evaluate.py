@@ -335,6 +335,6 @@ def _require_range(node: Node, low: Any, high: Any) -> None:
     if low < min(node.bounds.low, 0) or high > max(node.bounds.high, 0):
         low, high = (float(node.scale * bound) for bound in (node.bounds.low, node.bounds.high))
         raise RangeError(
-            f"a value left its declared range, {low:g} to {high:g}: the iteration diverges; lower rate=, or use another method",
+            f"a value left its declared range, {low:g} to {high:g}: the iteration diverges; use a smaller rate",
             code="diverged",
         )

@@ -57,7 +57,7 @@ class WireType:
         bounds = self.interval
         if integers.size and not (bounds.low <= integers.min() and integers.max() <= bounds.high):
             raise RangeError(
-                f"public value {name!r} left its declared bounds: the iteration diverges; lower rate=, or use another method",
+                f"public value {name!r} left its declared bounds: the iteration diverges; use a smaller rate",
                 code="diverged",
             )
         return integers

@@ -108,7 +108,13 @@ class SealedRows(Sealed):
         ]
         names = sorted({node.name for circuit in circuits for node in circuit.nodes if node.op is Op.FUNCTION})
         error = f"2^-{(1 / ERROR).numerator.bit_length() - 1}"
-        return (f"on shares {' and '.join(names)} are computed by polynomials, with an error of at most {error} per row",) if names else ()
+        return (
+            (
+                f"on shares {' and '.join(names)} {'is' if len(names) == 1 else 'are'} computed by polynomials, with an error of at most {error} per row",
+            )
+            if names
+            else ()
+        )
 
     def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))
