@@ -75,6 +75,7 @@ def no_dataclass(name):
     [
         (dataclass(frozen=True)(type("Taken", (Mean,), {"name": "mean"})), "name_taken", "already"),
         (dataclass(frozen=True)(type("Hidden", (Mean,), {"name": "groupby"})), "name_taken", "something else"),
+        (dataclass(frozen=True)(type("Shadowed", (Mean,), {"name": "definition"})), "name_taken", "something else"),
         (dataclass(frozen=True)(type("Spaced", (Mean,), {"name": "my mean"})), "bad_statistic", "needs a name"),
         (dataclass(frozen=True)(type("Nameless", (), {"steps": len})), "bad_statistic", "columns()"),
         (no_dataclass("bare"), "bad_statistic", "frozen=True"),

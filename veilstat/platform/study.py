@@ -41,7 +41,7 @@ class Study:
         self.definition = definition
         self._backend = backend
         self._statistics = registry(*statistics)
-        hidden = sorted(set(vars(Study)) & set(self._statistics))
+        hidden = sorted(set(super().__dir__()) & set(self._statistics))
         if hidden:
             raise SchemaError(f"a statistic cannot be called {hidden[0]!r}; a study has something else by that name", code="name_taken")
 
