@@ -59,7 +59,7 @@ class Scheme:
             slots[: len(vector)] = (vector % prime).astype(np.uint64)
             for block in slots.reshape(-1, degree):
                 # the rest of (Q m + t / 2) / t; without it the division is exact, and Q vanishes modulo its primes
-                rest = (transform.inverse(block).astype(object) * (modulus % prime) + half) % prime
+                rest = (transform.scale(transform.inverse(block), modulus) + np.uint64(half)) % np.uint64(prime)
                 messages.append(self.ring.scale(self.ring.reduce(half - rest.astype(np.int64)), inverse))
         return messages
 
@@ -77,15 +77,17 @@ class Scheme:
 
     def phase(self, ciphertext: Residues, secret: Residues) -> npt.NDArray[np.object_]:
         """c0 + c1 s, as coefficients in [0, Q)."""
-        return self.ring.to_integers(self.ring.add(ciphertext[0], self.ring.multiply(ciphertext[1], secret)))
+        return self.ring.to_integers(self._phase(ciphertext, secret))
+
+    def _phase(self, ciphertext: Residues, secret: Residues) -> Residues:
+        return self.ring.add(ciphertext[0], self.ring.multiply(ciphertext[1], secret))
 
     def _slots(self, ciphertexts: Residues, secret: Residues) -> list[npt.NDArray[np.object_]]:
-        modulus, blocks, slots = self.ring.modulus, self.parameters.blocks, []
+        blocks, slots = self.parameters.blocks, []
         for place, transform in enumerate(self.plaintexts):
             values = []
             for ciphertext in ciphertexts[place * blocks : (place + 1) * blocks]:
-                plain = (self.phase(ciphertext, secret) * transform.prime + modulus // 2) // modulus % transform.prime
-                values.append(transform.forward(plain.astype(np.uint64)))
+                values.append(transform.forward(self.ring.quotients(self._phase(ciphertext, secret), transform.prime)))
             slots.append(np.concatenate(values)[: self.parameters.size].astype(object))
         return slots
 
