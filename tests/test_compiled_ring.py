@@ -70,10 +70,10 @@ def test_operations_are_numpys(degree, primes):
     same(ring.reduce(np.array([7] * degree, dtype=object) << 100), plain.reduce(np.array([7] * degree, dtype=object) << 100))
 
 
-@pytest.mark.parametrize("bits", [20, 40, 60])
-def test_quotients_are_those_of_exact_integers(bits):
-    ring = rings.cyclotomic_ring(8192, 4)
-    [plaintext] = rings.batching_primes(8192, bits, 1)
+@pytest.mark.parametrize(("bits", "degree", "primes"), [(20, 8192, 4), (40, 8192, 4), (60, 8192, 4), (60, 32768, 18)])
+def test_quotients_are_those_of_exact_integers(bits, degree, primes):
+    ring = rings.cyclotomic_ring(degree, primes)
+    [plaintext] = rings.batching_primes(degree, bits, 1)
     any_element = residues(ring, bits)
     same(ring.quotients(any_element, plaintext), seals(ring).quotients(any_element, plaintext))
 

@@ -32,7 +32,7 @@ class Scheme:
     def public_share(self, common: Residues, secret: Residues, random: Random) -> Residues:
         """A share b = -(a s) + e of the public key (b, a), for the common polynomial a."""
         noise = self.ring.from_integers(error(self.parameters.degree, random))
-        return self.ring.add(self.ring.negate(self.ring.multiply(common, secret)), noise)
+        return self.ring.multiply_add(self.ring.negate(common), secret, noise)
 
     def secret(self, random: Random) -> npt.NDArray[np.int64]:
         """A ternary key, as coefficients."""
@@ -41,9 +41,10 @@ class Scheme:
     def encrypt(self, key: Residues, message: Residues, random: Random) -> Residues:
         """(b u + e0 + message, a u + e1) under the public key (b, a), for the reduced coefficients of a scaled message."""
         degree = self.parameters.degree
-        mixed = self.ring.multiply(key, self.ring.from_integers(ternary(degree, random)))
-        first = self.ring.transform(self.ring.add(message, self.ring.reduce(error(degree, random))))
-        return self.ring.add(mixed, np.stack([first, self.ring.from_integers(error(degree, random))]))
+        mixing = self.ring.from_integers(ternary(degree, random))
+        first = self.ring.add(message, self.ring.reduce(error(degree, random)))
+        noise = self.ring.transform(np.stack([first, self.ring.reduce(error(degree, random))]))
+        return self.ring.multiply_add(key, mixing, noise)
 
     def encrypt_vector(self, key: Residues, vector: npt.NDArray[np.object_], random: Random) -> Residues:
         """All ciphertexts of a vector of ``size`` integers."""
@@ -80,7 +81,7 @@ class Scheme:
         return self.ring.to_integers(self._phase(ciphertext, secret))
 
     def _phase(self, ciphertext: Residues, secret: Residues) -> Residues:
-        return self.ring.add(ciphertext[0], self.ring.multiply(ciphertext[1], secret))
+        return self.ring.multiply_add(ciphertext[1], secret, ciphertext[0])
 
     def _slots(self, ciphertexts: Residues, secret: Residues) -> list[npt.NDArray[np.object_]]:
         blocks, slots = self.parameters.blocks, []

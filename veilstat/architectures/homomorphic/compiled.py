@@ -13,7 +13,7 @@ from . import kernels
 from .ring import CyclotomicRing, Residues, Transform
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CompiledTransform(Transform):
     """Roots of unity and their inverses in the order in which the transforms take them, with their ratios."""
 
@@ -32,8 +32,12 @@ class CompiledTransform(Transform):
 
     def forward(self, coefficients: Residues) -> Residues:
         values = np.array(coefficients, dtype=np.uint64)
-        kernels.forward(values, self._roots, self._ratios, self.prime)
+        self.forward_in_place(values)
         return values
+
+    def forward_in_place(self, values: Residues) -> None:
+        """Of a contiguous row of residues."""
+        kernels.forward(values, self._roots, self._ratios, self.prime)
 
     def inverse(self, values: Residues) -> Residues:
         coefficients = np.array(values, dtype=np.uint64)
@@ -46,25 +50,49 @@ class CompiledTransform(Transform):
         return _words(kernels.scale(residues, *_words([factor, _ratio(factor, self.prime), self.prime])))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CompiledRing(CyclotomicRing):
-    """One pass over the residues for each operation."""
+    """One pass over the residues for each operation; ``_primes`` has one entry for each residue, so that passes are contiguous."""
+
+    transforms: tuple[CompiledTransform, ...] = field(repr=False)
+    _primes: Residues = field(repr=False)
+
+    @staticmethod
+    def of(degree: int, primes: tuple[int, ...]) -> CompiledRing:
+        """The ring modulo these primes of 48 bits, each 1 modulo 2 ``degree``."""
+        transforms = tuple(CompiledTransform.of(degree, prime) for prime in primes)
+        return CompiledRing(degree, transforms, np.repeat(_words(primes)[:, None], degree, axis=1))
 
     def add(self, first: Residues, second: Residues) -> Residues:
-        return _words(kernels.add(first, second, self._column))
+        return _words(kernels.add(first, second, self._primes))
 
     def multiply(self, first: Residues, second: Residues) -> Residues:
-        return _words(kernels.multiply(first, second, self._column))
+        return _words(kernels.multiply(first, second, self._primes))
+
+    def multiply_add(self, first: Residues, second: Residues, third: Residues) -> Residues:
+        return _words(kernels.multiply_add(first, second, third, self._primes))
 
     def reduce(self, coefficients: npt.NDArray[Any]) -> Residues:
         if coefficients.dtype == object:
             return CyclotomicRing.reduce(self, coefficients)
-        return _words(kernels.reduce(coefficients, self._column))
+        return _words(kernels.reduce(coefficients, self._primes))
+
+    def from_integers(self, coefficients: npt.NDArray[Any]) -> Residues:
+        return self._transformed(self.reduce(coefficients))
+
+    def transform(self, coefficients: Residues) -> Residues:
+        return self._transformed(np.array(coefficients, dtype=np.uint64, order="C"))
+
+    def _transformed(self, residues: Residues) -> Residues:
+        for polynomial in residues.reshape(-1, *residues.shape[-2:]):
+            for its, row in zip(self.transforms, polynomial, strict=True):
+                its.forward_in_place(row)
+        return residues
 
     def scale(self, residues: Residues, factor: int) -> Residues:
         factors = [factor % prime for prime in self.moduli]
         ratios = [_ratio(its, prime) for its, prime in zip(factors, self.moduli, strict=True)]
-        return _words(kernels.scale(residues, _words(factors)[:, None], _words(ratios)[:, None], self._column))
+        return _words(kernels.scale(residues, _words(factors)[:, None], _words(ratios)[:, None], self._primes))
 
     def quotients(self, element: Residues, plaintext: int) -> Residues:
         """By residues (Halevi, Polyakov, Shoup, ePrint 2018/117): exact where noise leaves t x / Q 2^-40 from a half."""

@@ -51,6 +51,14 @@ def _multiply(first: Any, second: Any, prime: Any) -> Any:
     return min(rest, rest - prime)
 
 
+def _multiply_add(first: Any, second: Any, third: Any, prime: Any) -> Any:
+    quotient = np.uint64(np.float64(first) * np.float64(second) / np.float64(prime))
+    rest = first * second - quotient * prime
+    rest = min(rest, rest + prime) + third
+    rest = min(rest, rest - prime)
+    return min(rest, rest - prime)
+
+
 def _scale(word: Any, factor: Any, ratio: Any, prime: Any) -> Any:
     rest = word * factor - _upper(word, ratio) * prime
     return min(rest, rest - prime)
@@ -77,6 +85,8 @@ add = _compiled(vectorize, _add, [_word(_word, _word, _word)])
 """Of residues."""
 multiply = _compiled(vectorize, _multiply, [_word(_word, _word, _word)])
 """Of residues modulo a prime of at most 50 bits, whose quotient a double estimates to within one."""
+multiply_add = _compiled(vectorize, _multiply_add, [_word(_word, _word, _word, _word)])
+"""A product of residues, and a third added."""
 scale = _compiled(vectorize, _scale, [_word(_word, _word, _word, _word)])
 """Of words by a constant and its ratio."""
 reduce = _compiled(vectorize, _reduce, [_word(types.int64, _word)])

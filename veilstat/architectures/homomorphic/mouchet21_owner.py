@@ -191,5 +191,5 @@ class AwaitCiphertexts(_FromServer):
         owner, scheme = self.owner, self.owner.scheme
         smudging = flooding(scheme.ring, scheme.parameters.flooding_bits, owner.random)
         share = scheme.encrypt(owner.recipient, smudging, owner.random)
-        share[0] = scheme.ring.add(share[0], scheme.ring.multiply(ciphertext[1], self.secret))
+        share[0] = scheme.ring.multiply_add(ciphertext[1], self.secret, share[0])
         return share

@@ -141,6 +141,10 @@ class CyclotomicRing:
         reduced: Residues = np.minimum(rest, rest - primes)
         return reduced
 
+    def multiply_add(self, first: Residues, second: Residues, third: Residues) -> Residues:
+        """The product of the first two plus the third; leading axes broadcast."""
+        return self.add(self.multiply(first, second), third)
+
     def negate(self, element: Residues) -> Residues:
         return np.where(element == 0, element, self._column - element)
 
@@ -153,8 +157,10 @@ class CyclotomicRing:
         return np.stack([np.mod(coefficients, prime).astype(np.uint64) for prime in self.moduli])
 
     def transform(self, coefficients: Residues) -> Residues:
-        """The element with these reduced coefficients."""
-        return np.stack([its.forward(row) for its, row in zip(self.transforms, coefficients, strict=True)])
+        """The elements with these reduced coefficients, of shape (..., primes, degree)."""
+        polynomials = coefficients.reshape(-1, len(self.transforms), self.degree)
+        rows = [its.forward(row) for polynomial in polynomials for its, row in zip(self.transforms, polynomial, strict=True)]
+        return np.stack(rows).reshape(coefficients.shape)
 
     def scale(self, residues: Residues, factor: int) -> Residues:
         """The residues times an integer modulo every prime; ``residues`` may be one row of numbers below 2^48."""
@@ -187,7 +193,8 @@ class CyclotomicRing:
 
     def to_bytes(self, elements: Residues) -> bytes:
         """Six bytes for every residue, little-endian."""
-        return np.ascontiguousarray(elements, dtype="<u8").view(np.uint8).reshape(-1, 8)[:, :RESIDUE_BYTES].tobytes()
+        words = np.ascontiguousarray(elements, dtype="<u8")
+        return np.ndarray(words.size, dtype=f"V{RESIDUE_BYTES}", buffer=words, strides=(words.itemsize,)).tobytes()
 
     def from_bytes(self, raw: bytes | memoryview) -> Residues:
         """Elements of shape (count, primes, degree); ValueError for a length that fits none, or a residue out of range."""
@@ -215,6 +222,8 @@ def words_of(raw: bytes | memoryview) -> Residues:
 @cache
 def cyclotomic_ring(degree: int, primes: int) -> CyclotomicRing:
     """The ring of that degree with the largest primes of 48 bits."""
-    transforms = tuple(Transform.of(degree, prime) for prime in batching_primes(degree, PRIME_BITS, primes))
-    compiled = machine_code()
-    return CyclotomicRing(degree, transforms) if compiled is None else compiled.CompiledRing(degree, transforms)
+    moduli, compiled = batching_primes(degree, PRIME_BITS, primes), machine_code()
+    if compiled is None:
+        return CyclotomicRing(degree, tuple(SealTransform.of(degree, prime) for prime in moduli))
+    ring: CyclotomicRing = compiled.CompiledRing.of(degree, moduli)
+    return ring
