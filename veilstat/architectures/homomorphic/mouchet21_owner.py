@@ -176,7 +176,7 @@ class AwaitCiphertexts(_FromServer):
         total = reduce(owner.scheme.ring.add, (self._verified(name, raw) for name, raw in parts.items()))
         members = tuple(sorted(parts))
         owner.authorise(members)
-        shares = np.stack([self._switch(ciphertext) for ciphertext in total])
+        shares = np.stack([switch_share(owner.scheme, its, self.secret, owner.recipient, owner.random) for its in total])
         return Turn((Message(paper.DECRYPT, owner.server, owner.scheme.ring.to_bytes(shares)),), None, members)
 
     def _verified(self, name: str, raw: memoryview) -> Residues:
@@ -186,10 +186,9 @@ class AwaitCiphertexts(_FromServer):
             raise self.refuse("bad_input", f"ciphertexts in the name of {name!r} are not signed by it for this key")
         return paper.read_ciphertexts(owner.scheme.ring, ciphertexts, owner.scheme.parameters.vector_bytes, owner.server)
 
-    def _switch(self, ciphertext: Residues) -> Residues:
-        """PubKeySwitch (PETS'21, Protocol 4): an encryption of c1 s_i + smudging under the analyst's key."""
-        owner, scheme = self.owner, self.owner.scheme
-        smudging = flooding(scheme.ring, scheme.parameters.flooding_bits, owner.random)
-        share = scheme.encrypt(owner.recipient, smudging, owner.random)
-        share[0] = scheme.ring.multiply_add(ciphertext[1], self.secret, share[0])
-        return share
+
+def switch_share(scheme: Scheme, ciphertext: Residues, secret: Residues, recipient: Residues, random: Random) -> Residues:
+    """PubKeySwitch (PETS'21, Protocol 4): an encryption of c1 s_i + smudging under the recipient's key (b, a)."""
+    share = scheme.encrypt(recipient, flooding(scheme.ring, scheme.parameters.flooding_bits, random), random)
+    share[0] = scheme.ring.multiply_add(ciphertext[1], secret, share[0])
+    return share
