@@ -66,10 +66,19 @@ class Scheme:
 
     def decrypt_vector(self, ciphertexts: Residues, secret: Residues, lower: Sequence[int]) -> npt.NDArray[np.object_]:
         """The integers from ``lower`` on that are encrypted, each in a range as wide as the plaintext primes' product."""
+        return self._combined(self._slots(ciphertexts, secret), lower)
+
+    def decrypt_total(self, ciphertexts: Residues, secret: Residues, lower: Sequence[int]) -> npt.NDArray[np.object_]:
+        """As ``decrypt_vector``; ValueError where slots that carry nothing are not zero: a wrong key, or a wrong share of it."""
         slots = self._slots(ciphertexts, secret)
+        if any(residues[self.parameters.size :].any() for residues in slots):
+            raise ValueError("ciphertexts that do not decrypt under this key")
+        return self._combined(slots, lower)
+
+    def _combined(self, slots: list[Residues], lower: Sequence[int]) -> npt.NDArray[np.object_]:
         product, total = 1, np.zeros(self.parameters.size, dtype=object)
         for transform, residues in zip(self.plaintexts, slots, strict=True):
-            step = (residues - total) * pow(product, -1, transform.prime) % transform.prime
+            step = (residues[: self.parameters.size].astype(object) - total) * pow(product, -1, transform.prime) % transform.prime
             total = total + step * product
             product *= transform.prime
         low = np.array(lower, dtype=object)
@@ -83,13 +92,13 @@ class Scheme:
     def _phase(self, ciphertext: Residues, secret: Residues) -> Residues:
         return self.ring.multiply_add(ciphertext[1], secret, ciphertext[0])
 
-    def _slots(self, ciphertexts: Residues, secret: Residues) -> list[npt.NDArray[np.object_]]:
+    def _slots(self, ciphertexts: Residues, secret: Residues) -> list[Residues]:
         blocks, slots = self.parameters.blocks, []
         for place, transform in enumerate(self.plaintexts):
             values = []
             for ciphertext in ciphertexts[place * blocks : (place + 1) * blocks]:
                 values.append(transform.forward(self.ring.quotients(self._phase(ciphertext, secret), transform.prime)))
-            slots.append(np.concatenate(values)[: self.parameters.size].astype(object))
+            slots.append(np.concatenate(values))
         return slots
 
 
