@@ -12,7 +12,6 @@ from veilstat.architectures.interface import (
     Custody,
     Random,
     Released,
-    RoundCost,
     StepBinding,
     StepCost,
     Trust,
@@ -24,13 +23,15 @@ from veilstat.architectures.totals import owner_totals
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.errors import CapabilityError
 from veilstat.protocol.faults import ProtocolError, violation
-from veilstat.protocol.identity import SIGNATURE_BYTES
 from veilstat.protocol.session import Binding, Session, Turn
 
 from . import mouchet21 as paper
+from . import mouchet22
 from .bfv import Scheme, scheme
 from .mouchet21_owner import Owner
 from .mouchet21_server import Server
+from .mouchet22_owner import DealingOwner
+from .mouchet22_server import DealingServer
 from .parameters import LEAST_SMUDGING, Parameters, choose_parameters
 from .ring import Residues
 
@@ -45,6 +46,8 @@ class Homomorphic:
         entry: "totals": what leaves an owner are encrypted totals over its rows.
         smudging_bits: lambda, 40 or more: what a decryption tells about the keys is hidden within 2^-smudging_bits.
         min_owners: the fewest owners whose total may be opened.
+        threshold: how many owners decrypt, and at least contribute: all who made the key by default; with t of n the shares
+            of the key are dealt among all, so that owners may be lost until the t are fixed.
         threat: "curious": everybody follows the protocol and tries to learn from what it sees.
     """
 
@@ -52,6 +55,7 @@ class Homomorphic:
     entry: Entry = Entry.TOTALS
     smudging_bits: int = 64
     min_owners: int | None = None
+    threshold: int | None = None
     threat: str = "curious"
 
     def __post_init__(self) -> None:
@@ -79,7 +83,7 @@ class Homomorphic:
 
     @property
     def rounds(self) -> tuple[str, ...]:
-        return paper.ROUNDS
+        return paper.ROUNDS if self.threshold is None else mouchet22.ROUNDS
 
     @property
     def input_round(self) -> str:
@@ -93,17 +97,32 @@ class Homomorphic:
         """The computed threshold; CapabilityError where it cannot be reached."""
         count = len(owners)
         colluding = default_colluding(count) if self.colluding is None else self.colluding
-        threshold = curious_threshold(count, colluding, self.min_owners)
-        lost = count - threshold
-        words = (
-            "one untrusted cloud adds ciphertexts; the secret key is made afresh for every opening, each owner holds a share, nobody holds it whole",
-            f"the cloud and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
-            f"threshold {threshold} = max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0}): "
-            + (f"up to {lost} owner{'s' * (lost != 1)} may drop out" if lost else "no owner may drop out")
-            + " until the shares of the key are revealed; from then on the loss of any owner ends the query",
-            "not defended: an owner that encrypts or decrypts otherwise than the protocol says, and owners that lie about their own data",
+        least = curious_threshold(count, colluding, self.min_owners)
+        formula = f"max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0})"
+        cloud = "one untrusted cloud adds ciphertexts; the secret key is made afresh for every opening, each owner holds a share, nobody holds it whole"
+        pooling = f"the cloud and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol"
+        undefended = (
+            "not defended: an owner that encrypts or decrypts otherwise than the protocol says, and owners that lie about their own data"
         )
-        return Trust(threshold, colluding, words, ("analyst",), all_needed_from=paper.INPUT)
+        if self.threshold is None:
+            lost = count - least
+            words = (
+                f"threshold {least} = {formula}: "
+                + (f"up to {lost} owner{'s' * (lost != 1)} may drop out" if lost else "no owner may drop out")
+                + " until the shares of the key are revealed; from then on the loss of any owner ends the query"
+            )
+            return Trust(least, colluding, (cloud, pooling, words, undefended), ("analyst",), all_needed_from=paper.INPUT)
+        if type(self.threshold) is not int or not least <= self.threshold <= count:
+            raise CapabilityError(
+                f"threshold={self.threshold!r} of {count} data owners is not possible: a whole number from {formula} = {least}, "
+                f"which keeps two honest owners in every decryption, to {count}",
+                code="threshold_unreachable",
+            )
+        words = (
+            f"any {self.threshold} of the {count} data owners together can decrypt (at least {least} = {formula}): others may drop out "
+            f"until the {self.threshold} who decrypt are fixed, and what they had encrypted stays in the sum; from then on the loss of one of these ends the query"
+        )
+        return Trust(self.threshold, colluding, (cloud, pooling, words, undefended), ("analyst",), all_needed_from=mouchet22.AGREE)
 
     def describe(self) -> Mapping[str, str | int]:
         return {
@@ -112,21 +131,19 @@ class Homomorphic:
             "entry": self.entry.value,
             "smudging_bits": self.smudging_bits,
             "min_owners": self.min_owners or 0,
+            "threshold": self.threshold or 0,
             "threat": self.threat,
         }
 
     def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
         parameters = self._parameters(cut, owners)
         share, vector = parameters.share_bytes, parameters.vector_bytes
-        rounds = (
-            RoundCost(paper.COMMIT_KEY, paper.COMMITMENT_BYTES, 0),
-            RoundCost(paper.REVEAL_KEY, share, paper.parts_size(owners, paper.COMMITMENT_BYTES)),
-            RoundCost(paper.INPUT, vector + SIGNATURE_BYTES, paper.parts_size(owners, share)),
-            RoundCost(paper.DECRYPT, vector, paper.parts_size(owners, vector + SIGNATURE_BYTES)),
-        )
-        return StepCost(
-            dict.fromkeys(owners, rounds), paper.SEED_BYTES + share, total_size(owners, vector), passage=lambda: parameters.words
-        )
+        if self.threshold is None:
+            by_owner = dict.fromkeys(owners, paper.round_costs(owners, share, vector))
+        else:
+            decrypting = sorted(owners)[: self.threshold]
+            by_owner = {owner: mouchet22.round_costs(owner, owners, decrypting, share, vector) for owner in owners}
+        return StepCost(by_owner, paper.SEED_BYTES + share, total_size(owners, vector), passage=lambda: parameters.words)
 
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         return ()
@@ -140,7 +157,8 @@ class Homomorphic:
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
         its = self._scheme(binding.cut, binding.owners)
-        party = Owner(
+        kind = Owner if self.threshold is None else DealingOwner
+        party = kind(
             identity=binding.identity,
             roster=binding.roster,
             server=binding.server,
@@ -153,10 +171,11 @@ class Homomorphic:
             random=random,
             authorise=contribution.authorise,
         )
-        return _session(binding, (binding.server,), party.start())
+        return self._session(binding, (binding.server,), party.start())
 
     def server(self, binding: StepBinding) -> Session:
-        party = Server(
+        kind = Server if self.threshold is None else DealingServer
+        party = kind(
             analyst=binding.analyst,
             roster=binding.roster,
             participants=binding.participants,
@@ -164,7 +183,7 @@ class Homomorphic:
             context=binding.step,
             scheme=self._scheme(binding.cut, binding.owners),
         )
-        return _session(binding, (*binding.participants, binding.analyst), party.start())
+        return self._session(binding, (*binding.participants, binding.analyst), party.start())
 
     def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
         raise no_compute_servers(self.name)
@@ -183,7 +202,10 @@ class Homomorphic:
             except ValueError:
                 raise undecryptable() from None
 
-        return _session(binding, (server,), Turn((), AwaitTotal(server, binding.participants, size, release)))
+        return self._session(binding, (server,), Turn((), AwaitTotal(server, binding.participants, size, release)))
+
+    def _session(self, binding: StepBinding, tell: tuple[str, ...], first: Turn) -> Session:
+        return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, (*self.rounds, RESULT), tell), first)
 
     def _parameters(self, cut: Cut, owners: tuple[str, ...]) -> Parameters:
         return choose_parameters(cut.bits, cut.size, len(owners), self.smudging_bits)
@@ -197,10 +219,6 @@ def _recipient(its: Scheme, binding: StepBinding) -> Residues:
     seed, raw = binding.key[: paper.SEED_BYTES], memoryview(binding.key)[paper.SEED_BYTES :]
     share = paper.read_share(its.ring, raw, binding.analyst)
     return np.stack([share, its.ring.uniform(paper.analyst_label(seed))])
-
-
-def _session(binding: StepBinding, tell: tuple[str, ...], first: Turn) -> Session:
-    return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, (*paper.ROUNDS, RESULT), tell), first)
 
 
 def undecryptable() -> ProtocolError:
