@@ -262,7 +262,9 @@ WORKLOADS = (
         vs.LogisticRegression(f"y ~ {TERMS} + x9", method="gradient_descent", max_iterations=10),
         10_000, "estimate", logistic_steps, gradient_products, "logistic", 10,
     ),
-    Workload("median and quartiles, 101 values", vs.Quantile("score", (0.25, 0.5, 0.75), form="selection"), 10_000, "estimate"),
+    Workload("median and quartiles, 101 values, selection", vs.Quantile("score", (0.25, 0.5, 0.75), form="selection"), 10_000, "estimate"),
+    Workload("median and quartiles, 101 values, search", vs.Quantile("score", (0.25, 0.5, 0.75), form="search"), 10_000, "estimate"),
+    Workload("median, 1,001 values, search", vs.Quantile("x0", 0.5, form="search"), 10_000, "estimate"),
 )  # fmt: skip
 
 
