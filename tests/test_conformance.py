@@ -27,7 +27,6 @@ PROTECTING = {
     "sharing_among_owners": lambda: Sharing(servers="owners", min_owners=4),
     "sharing_sealed": lambda: Sharing(open="estimate"),
     "homomorphic": lambda: Homomorphic(),
-    "homomorphic_three_decrypt": lambda: Homomorphic(threshold=3),
     "masking_none_colludes": lambda: Masking(colluding=0, min_owners=2),
 }
 ALL = {
