@@ -41,6 +41,12 @@ def commitment_statement(context: bytes, committed: bytes, channel: bytes) -> by
     return digest("veilstat/mouchet22/commit/1", context, committed, channel)
 
 
+def split_commitment(raw: memoryview) -> tuple[bytes, bytes, bytes]:
+    """The commitment, the key that shares are sealed to, and the signature over both."""
+    end = DIGEST_BYTES + agreement.PUBLIC_KEY_BYTES
+    return bytes(raw[:DIGEST_BYTES]), bytes(raw[DIGEST_BYTES:end]), bytes(raw[end:])
+
+
 def sum_statement(context: bytes, contributors: Iterable[str], total: bytes) -> bytes:
     """What is to be decrypted: a sum of ciphertexts, and whose they are."""
     return digest("veilstat/mouchet22/sum/1", context, digest_names(contributors), hashlib.sha256(total).digest())

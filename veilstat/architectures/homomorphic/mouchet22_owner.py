@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
-from veilstat.protocol.context import DIGEST_BYTES
+from veilstat.arithmetic.agreement import KeyPair
 from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES
 from veilstat.protocol.session import Message, Turn
@@ -17,8 +16,6 @@ from veilstat.protocol.session import Message, Turn
 from . import mouchet21, mouchet22
 from .mouchet21_owner import FromServer, Owner, decryption_shares, encrypted_input, verified_sum
 from .ring import Residues
-
-_SIGNED = DIGEST_BYTES + PUBLIC_KEY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +53,9 @@ class AwaitChannels(FromServer):
     def close(self) -> Turn:
         owner, me, commitments, channels = self.owner, self.owner.identity.name, {}, {}
         for name, raw in self.parts().items():
-            commitments[name], channels[name] = bytes(raw[:DIGEST_BYTES]), bytes(raw[DIGEST_BYTES:_SIGNED])
+            commitments[name], channels[name], signature = mouchet22.split_commitment(raw)
             statement = mouchet22.commitment_statement(owner.context, commitments[name], channels[name])
-            if name not in owner.participants or not owner.roster.verifies(name, statement, bytes(raw[_SIGNED:])):
+            if name not in owner.participants or not owner.roster.verifies(name, statement, signature):
                 raise self.refuse("bad_commitment", f"a commitment in the name of {name!r} is not signed by a participant")
         if len(commitments) < owner.threshold or (commitments.get(me), channels.get(me)) != (self.committed, self.pair.public):
             raise self.refuse(

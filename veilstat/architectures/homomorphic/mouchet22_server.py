@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES
 from veilstat.protocol.context import DIGEST_BYTES
 from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES
@@ -15,8 +14,6 @@ from veilstat.protocol.session import Message, Turn
 from . import mouchet21, mouchet22
 from .mouchet21_server import CollectDecryptions, CollectInputs, FromOwners, Server
 from .ring import Residues
-
-_SIGNED = DIGEST_BYTES + PUBLIC_KEY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +45,12 @@ class CollectChannels(_FromThreshold):
         return mouchet22.COMMITMENT_BYTES
 
     def check(self, sender: str, payload: memoryview) -> None:
-        statement = mouchet22.commitment_statement(self.server.context, bytes(payload[:DIGEST_BYTES]), bytes(payload[DIGEST_BYTES:_SIGNED]))
-        if not self.server.roster.verifies(sender, statement, bytes(payload[_SIGNED:])):
+        committed, channel, signature = mouchet22.split_commitment(payload)
+        if not self.server.roster.verifies(sender, mouchet22.commitment_statement(self.server.context, committed, channel), signature):
             raise violation("bad_commitment", f"{sender!r} sent a commitment without its signature", sender)
 
     def close(self) -> Turn:
-        commitments = {name: bytes(raw[:DIGEST_BYTES]) for name, raw in self.arrived.items()}
+        commitments = {name: mouchet22.split_commitment(raw)[0] for name, raw in self.arrived.items()}
         return Turn(self.forward(mouchet21.REVEAL_KEY), CollectDealings(self.server, frozenset(commitments), commitments))
 
 
