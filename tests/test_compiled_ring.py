@@ -12,7 +12,7 @@ from veilstat.architectures.homomorphic.bfv import Scheme
 from veilstat.architectures.homomorphic.parameters import choose_parameters
 from veilstat.architectures.homomorphic.ring import CyclotomicRing, SealTransform
 
-pytest.importorskip("numba")
+pytest.importorskip("numba", exc_type=ImportError)
 from veilstat.architectures.homomorphic import compiled, kernels
 
 
