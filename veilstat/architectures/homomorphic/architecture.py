@@ -35,6 +35,13 @@ from .mouchet22_server import DealingServer
 from .parameters import LEAST_SMUDGING, Parameters, choose_parameters
 from .ring import Residues
 
+_KEY_WORDS = (
+    "one untrusted cloud adds ciphertexts; the secret key is made afresh for every opening, each owner holds a share, nobody holds it whole"
+)
+_UNDEFENDED_WORDS = (
+    "not defended: an owner that encrypts or decrypts otherwise than the protocol says, and owners that lie about their own data"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Homomorphic:
@@ -97,32 +104,20 @@ class Homomorphic:
         """The computed threshold; CapabilityError where it cannot be reached."""
         count = len(owners)
         colluding = default_colluding(count) if self.colluding is None else self.colluding
-        least = curious_threshold(count, colluding, self.min_owners)
+        threshold = curious_threshold(count, colluding, self.min_owners)
         formula = f"max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0})"
-        cloud = "one untrusted cloud adds ciphertexts; the secret key is made afresh for every opening, each owner holds a share, nobody holds it whole"
-        pooling = f"the cloud and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol"
-        undefended = (
-            "not defended: an owner that encrypts or decrypts otherwise than the protocol says, and owners that lie about their own data"
-        )
-        if self.threshold is None:
-            lost = count - least
-            words = (
-                f"threshold {least} = {formula}: "
-                + (f"up to {lost} owner{'s' * (lost != 1)} may drop out" if lost else "no owner may drop out")
-                + " until the shares of the key are revealed; from then on the loss of any owner ends the query"
-            )
-            return Trust(least, colluding, (cloud, pooling, words, undefended), ("analyst",), all_needed_from=paper.INPUT)
-        if type(self.threshold) is not int or not least <= self.threshold <= count:
-            raise CapabilityError(
-                f"threshold={self.threshold!r} of {count} data owners is not possible: a whole number from {formula} = {least}, "
-                f"which keeps two honest owners in every decryption, to {count}",
-                code="threshold_unreachable",
-            )
+        if self.threshold is not None:
+            return _trust_in_some(self.threshold, threshold, count, colluding, formula)
+        lost = count - threshold
         words = (
-            f"any {self.threshold} of the {count} data owners together can decrypt (at least {least} = {formula}): others may drop out "
-            f"until the {self.threshold} who decrypt are fixed, and what they had encrypted stays in the sum; from then on the loss of one of these ends the query"
+            _KEY_WORDS,
+            _pooling_words(count, colluding),
+            f"threshold {threshold} = {formula}: "
+            + (f"up to {lost} owner{'s' * (lost != 1)} may drop out" if lost else "no owner may drop out")
+            + " until the shares of the key are revealed; from then on the loss of any owner ends the query",
+            _UNDEFENDED_WORDS,
         )
-        return Trust(self.threshold, colluding, (cloud, pooling, words, undefended), ("analyst",), all_needed_from=mouchet22.AGREE)
+        return Trust(threshold, colluding, words, ("analyst",), all_needed_from=paper.INPUT)
 
     def describe(self) -> Mapping[str, str | int]:
         return {
@@ -219,6 +214,28 @@ def _recipient(its: Scheme, binding: StepBinding) -> Residues:
     seed, raw = binding.key[: paper.SEED_BYTES], memoryview(binding.key)[paper.SEED_BYTES :]
     share = paper.read_share(its.ring, raw, binding.analyst)
     return np.stack([share, its.ring.uniform(paper.analyst_label(seed))])
+
+
+def _trust_in_some(decrypting: int, least: int, count: int, colluding: int, formula: str) -> Trust:
+    """Where any ``decrypting`` of ``count`` owners decrypt; CapabilityError for fewer than ``least``, or more than there are."""
+    if type(decrypting) is not int or not least <= decrypting <= count:
+        raise CapabilityError(
+            f"threshold={decrypting!r} of {count} data owners is not possible: a whole number from {formula} = {least}, "
+            f"which keeps two honest owners in every decryption, to {count}",
+            code="threshold_unreachable",
+        )
+    words = (
+        _KEY_WORDS,
+        _pooling_words(count, colluding),
+        f"any {decrypting} of the {count} data owners together can decrypt (at least {least} = {formula}): others may drop out "
+        f"until the {decrypting} who decrypt are fixed, and what they had encrypted stays in the sum; from then on the loss of one of these ends the query",
+        _UNDEFENDED_WORDS,
+    )
+    return Trust(decrypting, colluding, words, ("analyst",), all_needed_from=mouchet22.AGREE)
+
+
+def _pooling_words(count: int, colluding: int) -> str:
+    return f"the cloud and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol"
 
 
 def undecryptable() -> ProtocolError:
