@@ -134,6 +134,10 @@ class Circuit:
                     stack.extend(self.nodes[place].args)
         return frozenset(seen)
 
+    def contains(self, op: Op, roots: tuple[int, ...]) -> bool:
+        """Whether anything that ``roots`` depend on is such an operation."""
+        return any(self.nodes[place].op is op for place in self.needed(roots))
+
     def express(self, place: int, levels: Mapping[str, tuple[str, ...]]) -> str:
         """A node as a short formula, for people; ``levels`` names the codes of categorical columns."""
         phrase = _phrase(self, place, levels, {})

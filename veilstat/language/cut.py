@@ -100,8 +100,7 @@ class Cut:
         return self._needs(Op.ITERATE)
 
     def _needs(self, op: Op) -> bool:
-        needed = self.circuit.needed(tuple(opening.node for opening in self.openings))
-        return any(self.circuit.nodes[place].op is op for place in needed)
+        return self.circuit.contains(op, tuple(opening.node for opening in self.openings))
 
     def columns(self) -> tuple[str, ...]:
         """Columns that the owners must read."""

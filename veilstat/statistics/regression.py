@@ -76,8 +76,7 @@ class LinearRegression:
         try:
             opened = yield Request("moments")
         except SingularMatrix as error:
-            if error.column == 0 and not design.columns[0].sources:
-                require_rows(0, f"linear regression {self.formula!r}")
+            require_rows(int(error.answers["n"].reshape(-1)[0]), f"linear regression {self.formula!r}")
             raise collinear(design, error) from None
         return _from_moments(self.formula, design, opened)
 

@@ -28,6 +28,7 @@ from veilstat.architectures.interface import (
     no_compute_servers,
 )
 from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total_size
+from veilstat.language.circuit import Op
 from veilstat.language.columns import Codes
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.encoding import round_half_up
@@ -163,7 +164,11 @@ class _Pool:
             values = evaluate(cut.circuit, places, rows=self._rows(survivors), inputs=self.binding.public, known={}, solve=solve)
             solvable, integers = True, _rounded(cut, values)
         except SingularMatrix:
-            solvable, integers = False, [0] * cut.size
+            nodes = cut.circuit.nodes
+            plain = tuple(place for place in places if nodes[place].scale is not None and not cut.circuit.contains(Op.SOLVE, (place,)))
+            values = {place: np.zeros(nodes[place].shape, dtype=object) for place in places}
+            values |= evaluate(cut.circuit, plain, rows=self._rows(survivors), inputs=self.binding.public, known={})
+            solvable, integers = False, _rounded(cut, values)
         raw = bytes((solvable,)) + b"".join(value.to_bytes(_WIDTH, "little", signed=True) for value in integers)
         return Turn((Message(RESULT, self.binding.analyst, encode_total(survivors, raw)),), None, survivors)
 

@@ -35,7 +35,9 @@ from .solve import Solution, solve
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """A server's shares of the opened integers in the cut's order; of zeros where a system was not ``solvable``."""
+    """A server's shares of the opened integers in the cut's order; where a system was not ``solvable`` those that need no
+    solution and no rounding, such as counts, and zeros in place of the others.
+    """
 
     values: Shares = field(repr=False)
     solvable: bool
@@ -70,8 +72,7 @@ def execute(
     try:
         return Executed((yield from execution.opened()), True)
     except _SingularError:
-        size = sum(len(positions) for _, positions in known.openings)
-        return Executed(constant(party, known.field, np.zeros(size, dtype=object)), False)
+        return Executed((yield from _Execution(known, known.field, leaves, public, party, totals).unsolved()), False)
 
 
 class _SingularError(Exception):
@@ -97,13 +98,27 @@ class _Execution:
     def opened(self) -> Protocol[Shares]:
         """The integers of the cut."""
         results = yield from self.run([("opening", place) for place in range(len(self.known.openings))])
-        order = np.argsort(np.concatenate([positions for _, positions in self.known.openings]))
-        values = concatenated(results)[order]
+        values = concatenated(results)[self._order]
         if not self.in_bounds:
             return values
         valid = yield from product(self.party, concatenated(self.in_bounds))
         outside = constant(self.party, self.domain, 1) - valid
         return (yield from multiply(self.party, values, valid)) + outside.scaled(OUT_OF_RANGE)
+
+    def unsolved(self) -> Protocol[Shares]:
+        """The same where no system is solved: integers that depend on none, and zeros."""
+        circuit, results = self.known.circuit, []
+        for place, (rounding, positions) in enumerate(self.known.openings):
+            if rounding.exact and not circuit.contains(Op.SOLVE, tuple(part.place for part in rounding.parts)):
+                results += yield from self.run([("opening", place)])
+            else:
+                results.append(constant(self.party, self.domain, np.zeros(len(positions), dtype=object)))
+        return concatenated(results)[self._order]
+
+    @property
+    def _order(self) -> Places:
+        """From the order of openings to that of the cut."""
+        return np.argsort(np.concatenate([positions for _, positions in self.known.openings]))
 
     def run(self, keys: list[Hashable]) -> Protocol[list[Any]]:
         """Results of tasks."""
