@@ -1,5 +1,6 @@
 """Circuits of the real statistics on shares, against exact evaluation in the clear."""
 
+import math
 import os
 from fractions import Fraction
 
@@ -42,8 +43,9 @@ def clear(chosen, leaves, public):
             elif value != value:
                 result.append(UNDEFINED)
             else:
-                rounded = round_half_up(Fraction(value) / opening.resolution)
-                result.append(rounded if LOWEST <= rounded <= HIGHEST else OUT_OF_RANGE)
+                rounded = round_half_up(Fraction(value) / opening.resolution ** (2 if opening.rooted else 1))
+                kept = math.isqrt(abs(rounded)) * (1 if rounded >= 0 else -1) if opening.rooted else rounded
+                result.append(kept if LOWEST <= rounded <= HIGHEST else OUT_OF_RANGE)
     return result
 
 

@@ -166,7 +166,7 @@ def _normal_equations(design: Design) -> Any:
             "rows": totals["rows"],
             "n": n,
             "coefficients": Answer(solution * list(spans), SEALED),
-            "variances": Answer(_variances(design, inverse) * list(widths**2) * rss / (n - size), SEALED**2),
+            "variances": Answer(_variances(design, inverse) * list(widths**2) * rss / (n - size), SEALED, rooted=True),
             "inverse": Answer(inverse, determined=True),
             "residual squares": Answer(rss, SEALED),
             "total squares": Answer(centred if design.constant is not None else yy, SEALED),

@@ -31,7 +31,7 @@ from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total
 from veilstat.language.circuit import Op
 from veilstat.language.columns import Codes
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.encoding import round_half_up
+from veilstat.language.encoding import round_half_up, rounded_root
 from veilstat.language.evaluate import SingularMatrix, evaluate
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Message, Session, Turn
@@ -191,11 +191,11 @@ def _rounded(cut: Cut, values: dict[int, npt.NDArray[Any]]) -> list[int]:
         resolution = opening.resolution or Fraction(1)
         for element in opening.elements:
             value = flat[element]
-            integers.append(
-                _UNDEFINED
-                if value != value
-                else round_half_up(Fraction(int(value) if isinstance(value, np.integer) else value) / resolution)
-            )
+            if value != value:
+                integers.append(_UNDEFINED)
+                continue
+            exact = Fraction(int(value) if isinstance(value, np.integer) else value)
+            integers.append(rounded_root(exact, resolution) if opening.rooted else round_half_up(exact / resolution))
     return integers
 
 

@@ -7,7 +7,7 @@ chain. Nothing but a system's solvability and an iteration's end becomes known t
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import reduce
 from typing import Any, TypeAlias
@@ -29,6 +29,7 @@ from .mixed import Value, added, as_shares, joined, matrix_times, rearranged, sc
 from .prss import Party
 from .ranges import Ranges, Rounding
 from .rational import Atom, Places
+from .roots import signed_roots
 from .rounds import Protocol, gather
 from .solve import Solution, solve
 
@@ -65,7 +66,7 @@ def execute(
         party: this server, with keys that are used for nothing else.
         totals: computes what every round of an iteration needs of the rows.
 
-    Rationals are rounded half up to their resolution; they become ``division.UNDEFINED`` where a divisor is 0 and
+    Rationals are rounded half up to their resolution, roots towards zero; they become ``division.UNDEFINED`` where a divisor is 0 and
     ``division.OUT_OF_RANGE`` beyond 2^128. Where a ROUND left its bounds all results are ``OUT_OF_RANGE``.
     """
     execution = _Execution(known, known.field, leaves, public, party, totals)
@@ -319,8 +320,18 @@ class _Execution:
         return result.values.reshape(node.shape)
 
     def _opening(self, number: int) -> Task[Shares]:
-        result = yield from self._quotients(self.known.openings[number][0])
-        return result if isinstance(result, Shares) else result.marked(self.party)
+        rounding = self.known.openings[number][0]
+        result = yield from self._quotients(rounding)
+        if isinstance(result, Shares):
+            return result
+        if rounding.rooted.size:
+            values = concatenated(
+                [result.values, (yield from signed_roots(self.party, result.values[rounding.rooted], rounding.precision.limit))]
+            )
+            places = np.arange(len(rounding.which))
+            places[rounding.rooted] = np.arange(len(places), len(places) + len(rounding.rooted))
+            result = replace(result, values=values[places])
+        return result.marked(self.party)
 
     def _quotients(self, rounding: Rounding) -> Task[Shares | Quotients]:
         values = yield from need(*(("node", part.place) for part in rounding.parts))
