@@ -42,6 +42,7 @@ from veilstat.arithmetic.products import gram, inner, weighted_sums
 from veilstat.arithmetic.rings import Ring
 from veilstat.language.bounds import objects
 from veilstat.language.cut import Cut, Entry, cut
+from veilstat.language.encoding import rounded_root
 from veilstat.language.evaluate import evaluate
 from veilstat.language.step import Opened
 from veilstat.platform.table import Table
@@ -148,6 +149,8 @@ def deviation(chosen: Cut, rows: Any, public: Mapping[str, Any], answer: Any) ->
         unit = opening.resolution or chosen.circuit.nodes[opening.node].scale or Fraction(1)
         for element in opening.elements:
             value = Fraction(exact[element]) / (opening.resolution or 1)
+            if opening.rooted:
+                value = Fraction(rounded_root(Fraction(exact[element]), unit))
             if math.floor(value + Fraction(1, 2)) != answer[place]:
                 worst = max(worst, abs(value - int(answer[place])) * unit)
             place += 1

@@ -104,6 +104,10 @@ class Ring:
         else:
             self.say("analyst", b"round" + body)
 
+    @property
+    def awaited(self):
+        return frozenset((SERVERS[(SERVERS.index(self.identity.name) - 1) % 3],))
+
     def say(self, recipient, payload):
         self.said += [Send(recipient, frame) for frame in seal(self.identity, bytes(32), NO_STEP, "ring", recipient, payload)]
 

@@ -177,6 +177,29 @@ def test_a_query_ends_when_servers_are_killed_and_runs_once_they_are_back(deploy
     assert study.mean("bp").n == 93
 
 
+@pytest.mark.parametrize("victim", ["compute1", "compute3"])
+def test_a_stalled_server_is_named_and_nobody_who_waits_for_somebody_that_waits(deployment, victim):
+    """In the middle of a computation one server waits for the stalled one, the other for the first; both say whose fault it is."""
+    study, process = deployment.study, deployment.processes[victim]
+    query = vs.LinearRegression("bp ~ age", method="gradient_descent", tolerance=1e-300, max_iterations=1000)
+    others = [name for name in SERVERS if name != victim]
+    stall = threading.Timer(1.5, lambda: process.send_signal(signal.SIGSTOP))
+    stall.start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(vs.QuorumLost) as error:
+            study.run(query)
+        elapsed = time.monotonic() - began
+    finally:
+        stall.join()
+        process.send_signal(signal.SIGCONT)
+    assert error.value.culprits == (victim,)
+    assert "compute/" in error.value.message
+    assert elapsed < 1.5 + 5.0
+    assert study.mean("bp").n == 93
+    assert all(deployment.processes[name].poll() is None for name in others)
+
+
 def test_a_query_without_servers_says_whom_to_start(deployment, monkeypatch):
     monkeypatch.setattr("veilstat.platform.remote_servers._CONNECTED_WITHIN", 0.2)
     for process in deployment.processes.values():

@@ -86,13 +86,15 @@ class Node:
 class Output:
     """What a step gives back under a name.
 
-    ``resolution``: when a protocol still protects a non-integer value here, it opens this multiple of it.
+    ``resolution``: when a protocol still protects a non-integer value here, it opens the nearest multiple of this;
+    ``rooted``: or that of its signed square root, rounded towards zero, which tells less of the value than itself would.
     ``determined``: given only if it follows from what is opened anyway; never opened for its own sake.
     ``guarded``: nothing below it may be opened in its place.
     """
 
     node: int
     resolution: Fraction | None = None
+    rooted: bool = False
     determined: bool = False
     guarded: bool = False
 
@@ -133,6 +135,10 @@ class Circuit:
                 if place not in stop:
                     stack.extend(self.nodes[place].args)
         return frozenset(seen)
+
+    def contains(self, op: Op, roots: tuple[int, ...]) -> bool:
+        """Whether anything that ``roots`` depend on is such an operation."""
+        return any(self.nodes[place].op is op for place in self.needed(roots))
 
     def express(self, place: int, levels: Mapping[str, tuple[str, ...]]) -> str:
         """A node as a short formula, for people; ``levels`` names the codes of categorical columns."""

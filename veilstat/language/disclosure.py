@@ -52,6 +52,8 @@ def disclosures(
         stop = start + len(opening.elements)
         low, high = min(cut.lower[start:stop]), max(cut.upper[start:stop])
         formula = _named(cut, opening.node, cut.circuit.express(opening.node, levels))
+        if opening.rooted:
+            formula = f"signed root of {formula}"
         count = stop - start
         found.append(Disclosure(step, formula, count, (high - low).bit_length(), low, high, opening.resolution, recipients, at_most))
         start = stop

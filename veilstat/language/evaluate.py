@@ -30,11 +30,15 @@ _MOST_ELEMENTS = 1 << 22
 
 
 class SingularMatrix(ArithmeticError):
-    """A system has no unique solution; ``column`` is the first column that depends on those before it."""
+    """A system has no unique solution; ``column`` is the first column that depends on those before it, -1 where that is not known.
 
-    def __init__(self, column: int) -> None:
+    ``answers`` are those of the step that need no solution.
+    """
+
+    def __init__(self, column: int, answers: Mapping[str, Array] | None = None) -> None:
         super().__init__(column)
         self.column = column
+        self.answers = answers or {}
 
 
 class Rows(Protocol):

@@ -66,6 +66,7 @@ class Answer:
 
     value: Value
     resolution: Fraction | None = None
+    rooted: bool = False
     determined: bool = False
     guarded: bool = False
 
@@ -132,7 +133,7 @@ class Step:
         outputs = {}
         for name, answer in answers.items():
             plain = answer if isinstance(answer, Answer) else Answer(answer)
-            outputs[name] = Output(plain.value.index, plain.resolution, plain.determined, plain.guarded)
+            outputs[name] = Output(plain.value.index, plain.resolution, plain.rooted, plain.determined, plain.guarded)
         return trace.finish(outputs)
 
 

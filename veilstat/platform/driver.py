@@ -12,6 +12,7 @@ import numpy.typing as npt
 from veilstat.architectures.interface import Released
 from veilstat.language import errors
 from veilstat.language.bounds import objects
+from veilstat.language.circuit import Op
 from veilstat.language.errors import PolicyDenied, QuorumLost, VeilstatError
 from veilstat.language.evaluate import NoRows, SingularMatrix, Solver, evaluate
 from veilstat.language.step import Arrays, Opened, Request
@@ -119,7 +120,18 @@ class Driver:
         """Open the cut once and compute everything that follows from it."""
         index = self.openings.get(step.label, 0)
         released = self._exchange(step, index, public)
-        circuit, names = step.circuit, step.cut.answers
+        names = step.cut.answers
+        unsolved = tuple(name for name in names if not step.circuit.contains(Op.SOLVE, (step.circuit.outputs[name].node,)))
+        if not released.solvable:
+            raise SingularMatrix(-1, self._computed(step, released, public, unsolved))
+        try:
+            return self._computed(step, released, public, names)
+        except SingularMatrix as error:
+            raise SingularMatrix(error.column, self._computed(step, released, public, unsolved)) from None
+
+    def _computed(self, step: StepPlan, released: Released, public: Arrays, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
+        """Answers that follow from what was opened, as exact rationals."""
+        circuit = step.circuit
         places = tuple(circuit.outputs[name].node for name in names)
         known = step.cut.unflatten(released.values)
         computed = evaluate(circuit, places, rows=NoRows(), inputs=public, known=known, solve=self.solve)
@@ -155,8 +167,6 @@ class Driver:
         self.analyst.opened.append((step.label, released))
         self.contributors = released.survivors
         self.progress(step.label, index + 1, step.at_most)
-        if not released.solvable:
-            raise SingularMatrix(-1)
         return released
 
     def _raise_fault(self) -> None:

@@ -45,6 +45,11 @@ class Party:
         return self.session is not None and self.session.waiting_for is not None
 
     @property
+    def awaited(self) -> frozenset[str]:
+        """The parties that it waits for."""
+        return frozenset() if self.session is None else self.session.awaited
+
+    @property
     def stage(self) -> int:
         """How far it has come in what it waits for: of several that wait, the one in the earliest round gives up first."""
         return 0 if self.session is None else self.session.stage

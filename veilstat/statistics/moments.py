@@ -146,6 +146,13 @@ def _moments(totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[s
     return {"rows": totals["rows"], "n": n, "mean": Answer(mean, SEALED), "variance": Answer(variance, SEALED)}
 
 
+def _spread(totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
+    """The variance, whose root is opened where it is not the totals."""
+    n, total = totals["n"], totals["sum"]
+    variance = (n * totals["squares"] - total * total) / (n * (n - 1))
+    return {"rows": totals["rows"], "n": n, "variance": Answer(variance, SEALED, rooted=True)}
+
+
 @dataclass(frozen=True)
 class Mean(_OfColumns):
     """The mean of a numeric column, or of several, with standard errors and Student's t intervals."""
@@ -214,6 +221,9 @@ class Std(Variance):
 
     name: ClassVar[str] = "std"
 
+    def steps(self, schema: Schema) -> tuple[Step, ...]:
+        return (Step("moments", self._contribution, _spread),)
+
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("moments")
         return self._result(schema, opened, "standard deviation", root)
@@ -270,7 +280,8 @@ class Covariance:
 class Correlation(Covariance):
     """Pearson's correlation matrix of numeric columns over the rows where all are present.
 
-    Its arithmetic ends with the squares r |r|, which are rational; the root is taken of what was opened.
+    Its arithmetic ends with the squares r |r|, which are rational; servers open their roots, other architectures what
+    they follow from.
     """
 
     name: ClassVar[str] = "correlation"
@@ -287,7 +298,7 @@ class Correlation(Covariance):
         first, second = np.repeat(np.arange(size), size).reshape(size, size), np.tile(np.arange(size), (size, 1))
         magnitude = scatter.less(0).select(0 - scatter, scatter)
         signed = scatter * magnitude / (diagonal[first] * diagonal[second])
-        return {"rows": totals["rows"], "n": n, "signed_square": Answer(signed, SEALED**2)}
+        return {"rows": totals["rows"], "n": n, "signed_square": Answer(signed, SEALED, rooted=True)}
 
 
 __all__: Sequence[str] = ["Correlation", "Count", "Covariance", "Mean", "Std", "Sum", "Variance"]

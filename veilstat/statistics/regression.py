@@ -76,8 +76,7 @@ class LinearRegression:
         try:
             opened = yield Request("moments")
         except SingularMatrix as error:
-            if error.column == 0 and not design.columns[0].sources:
-                require_rows(0, f"linear regression {self.formula!r}")
+            require_rows(int(error.answers["n"].reshape(-1)[0]), f"linear regression {self.formula!r}")
             raise collinear(design, error) from None
         return _from_moments(self.formula, design, opened)
 
@@ -167,7 +166,7 @@ def _normal_equations(design: Design) -> Any:
             "rows": totals["rows"],
             "n": n,
             "coefficients": Answer(solution * list(spans), SEALED),
-            "variances": Answer(_variances(design, inverse) * list(widths**2) * rss / (n - size), SEALED**2),
+            "variances": Answer(_variances(design, inverse) * list(widths**2) * rss / (n - size), SEALED, rooted=True),
             "inverse": Answer(inverse, determined=True),
             "residual squares": Answer(rss, SEALED),
             "total squares": Answer(centred if design.constant is not None else yy, SEALED),

@@ -40,6 +40,11 @@ class Machine(Protocol):
 class Hosted(Machine, Protocol):
     """A party that can be told that others' processes are gone."""
 
+    @property
+    def awaited(self) -> frozenset[str]:
+        """Whom it waits for."""
+        ...
+
     def lost(self, fault: ReportedFault) -> bool:
         """The fault's culprits are gone, and with them what they knew of the running query; says whether that ends it."""
         ...

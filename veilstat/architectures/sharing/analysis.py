@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
 from typing import Any
@@ -18,6 +19,7 @@ from .division import HIGHEST, LOWEST, Precision
 from .floor import MASKING
 from .ranges import Comparison, Part, Ranges, Rounding, System
 from .rational import Atom, Denominators, Form, Integers, common_scale, larger
+from .roots import compared_bits
 from .solve import cramer_bounds
 
 Elements = npt.NDArray[np.int64]
@@ -93,7 +95,10 @@ class _Analysis:
         """How elements of the cut become integers: as they are where they have a scale, else rounded to their resolution."""
         elements, node = np.array(opening.elements, dtype=np.int64), self.circuit.nodes[opening.node]
         if node.scale is None:
-            return self._rounding(opening.node, elements, opening.resolution or Fraction(1), LOWEST, HIGHEST)
+            resolution = opening.resolution or Fraction(1)
+            if not opening.rooted:
+                return self._rounding(opening.node, elements, resolution, LOWEST, HIGHEST)
+            return replace(self._rounding(opening.node, elements, resolution**2, LOWEST, HIGHEST), rooted=np.arange(len(elements)))
         every = 1 << (self.forms[opening.node].bits + 2)
         return self._rounding(opening.node, elements, node.scale, -every, every)
 
@@ -113,6 +118,8 @@ class _Analysis:
 
     def _fit_rounding(self, rounding: Rounding) -> None:
         self._fit(rounding.precision.numerator if rounding.exact else rounding.precision.bits + MASKING)
+        if rounding.rooted.size:
+            self._fit(compared_bits(rounding.precision.limit) + MASKING)
 
     def _scaled(self, place: int, node: Node) -> Form:
         """An array of integers on a scale, whose bounds the circuit knows."""

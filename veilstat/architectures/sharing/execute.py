@@ -7,7 +7,7 @@ chain. Nothing but a system's solvability and an iteration's end becomes known t
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import reduce
 from typing import Any, TypeAlias
@@ -29,13 +29,16 @@ from .mixed import Value, added, as_shares, joined, matrix_times, rearranged, sc
 from .prss import Party
 from .ranges import Ranges, Rounding
 from .rational import Atom, Places
+from .roots import signed_roots
 from .rounds import Protocol, gather
 from .solve import Solution, solve
 
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """A server's shares of the opened integers in the cut's order; of zeros where a system was not ``solvable``."""
+    """A server's shares of the opened integers in the cut's order; where a system was not ``solvable`` those that need no
+    solution and no rounding, such as counts, and zeros in place of the others.
+    """
 
     values: Shares = field(repr=False)
     solvable: bool
@@ -63,15 +66,14 @@ def execute(
         party: this server, with keys that are used for nothing else.
         totals: computes what every round of an iteration needs of the rows.
 
-    Rationals are rounded half up to their resolution; they become ``division.UNDEFINED`` where a divisor is 0 and
+    Rationals are rounded half up to their resolution, roots towards zero; they become ``division.UNDEFINED`` where a divisor is 0 and
     ``division.OUT_OF_RANGE`` beyond 2^128. Where a ROUND left its bounds all results are ``OUT_OF_RANGE``.
     """
     execution = _Execution(known, known.field, leaves, public, party, totals)
     try:
         return Executed((yield from execution.opened()), True)
     except _SingularError:
-        size = sum(len(positions) for _, positions in known.openings)
-        return Executed(constant(party, known.field, np.zeros(size, dtype=object)), False)
+        return Executed((yield from _Execution(known, known.field, leaves, public, party, totals).unsolved()), False)
 
 
 class _SingularError(Exception):
@@ -97,13 +99,27 @@ class _Execution:
     def opened(self) -> Protocol[Shares]:
         """The integers of the cut."""
         results = yield from self.run([("opening", place) for place in range(len(self.known.openings))])
-        order = np.argsort(np.concatenate([positions for _, positions in self.known.openings]))
-        values = concatenated(results)[order]
+        values = concatenated(results)[self._order]
         if not self.in_bounds:
             return values
         valid = yield from product(self.party, concatenated(self.in_bounds))
         outside = constant(self.party, self.domain, 1) - valid
         return (yield from multiply(self.party, values, valid)) + outside.scaled(OUT_OF_RANGE)
+
+    def unsolved(self) -> Protocol[Shares]:
+        """The same where no system is solved: integers that depend on none, and zeros."""
+        circuit, results = self.known.circuit, []
+        for place, (rounding, positions) in enumerate(self.known.openings):
+            if rounding.exact and not circuit.contains(Op.SOLVE, tuple(part.place for part in rounding.parts)):
+                results += yield from self.run([("opening", place)])
+            else:
+                results.append(constant(self.party, self.domain, np.zeros(len(positions), dtype=object)))
+        return concatenated(results)[self._order]
+
+    @property
+    def _order(self) -> Places:
+        """From the order of openings to that of the cut."""
+        return np.argsort(np.concatenate([positions for _, positions in self.known.openings]))
 
     def run(self, keys: list[Hashable]) -> Protocol[list[Any]]:
         """Results of tasks."""
@@ -304,8 +320,18 @@ class _Execution:
         return result.values.reshape(node.shape)
 
     def _opening(self, number: int) -> Task[Shares]:
-        result = yield from self._quotients(self.known.openings[number][0])
-        return result if isinstance(result, Shares) else result.marked(self.party)
+        rounding = self.known.openings[number][0]
+        result = yield from self._quotients(rounding)
+        if isinstance(result, Shares):
+            return result
+        if rounding.rooted.size:
+            values = concatenated(
+                [result.values, (yield from signed_roots(self.party, result.values[rounding.rooted], rounding.precision.limit))]
+            )
+            places = np.arange(len(rounding.which))
+            places[rounding.rooted] = np.arange(len(places), len(places) + len(rounding.rooted))
+            result = replace(result, values=values[places])
+        return result.marked(self.party)
 
     def _quotients(self, rounding: Rounding) -> Task[Shares | Quotients]:
         values = yield from need(*(("node", part.place) for part in rounding.parts))

@@ -81,7 +81,10 @@ class Sealed:
         for part in parts:
             total = field.add(total, field.from_bytes(part[1:], shape))
         rounded = [opening.resolution is not None for opening in self.cut.openings for _ in opening.elements]
-        found = [_marked(int(value), kept) for value, kept in zip(field.decode(total), rounded, strict=True)]
+        opened = field.decode(total)
+        if OUT_OF_RANGE in opened:
+            raise _left_bounds(self.cut.iterates)
+        found = [_marked(int(value), kept) for value, kept in zip(opened, rounded, strict=True)]
         values = np.array([*found, None], dtype=object)[:-1]
         return Released(values, survivors, all(part[0] == 1 for part in parts))
 
@@ -112,11 +115,14 @@ class SealedRows(Sealed):
         return self._part(executed)
 
 
+def _left_bounds(iterates: bool) -> ProtocolError:
+    """Why all answers are marks: only what an iteration carries has bounds of its own."""
+    if iterates:
+        return ProtocolError(Fault("RangeError", "diverged", "a value left its declared range: the iteration diverges; use a smaller rate"))
+    return ProtocolError(Fault("RangeError", "out_of_range", "an answer exceeds 2^128 units of its resolution; use coarser columns"))
+
+
 def _marked(value: int, rounded: bool) -> Any:
-    if value == OUT_OF_RANGE:
-        raise ProtocolError(
-            Fault("RangeError", "out_of_range", "an answer exceeds 2^128 units of its resolution, or an iteration left its bounds")
-        )
     if value == UNDEFINED:
         return math.nan
     if rounded and not LOWEST <= value <= HIGHEST:

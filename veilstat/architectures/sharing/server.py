@@ -196,7 +196,9 @@ class AgreeOnUploads(_AwaitTallies):
         tally = self.server.read(sender, payload)
         if tally.uploads != self.headers:
             raise violation(
-                "uploads_differ", f"{sender!r} and {self.server.name!r} hold different uploads; let owners upload again", sender
+                "uploads_differ",
+                f"{sender!r} and {self.server.name!r} hold different uploads; ask again, and if that does not help let owners upload again",
+                sender,
             )
         self.tallies[sender] = tally
 
