@@ -15,7 +15,7 @@ import veilstat as vs
 from veilstat.dp.calibration import zcdp_rho
 from veilstat.dp.ledger import Ledger
 from veilstat.dp.ledger_file import open_ledger
-from veilstat.dp.mechanism import OwnerNoise, calibrate
+from veilstat.dp.mechanism import NoiseShare, calibrate
 from veilstat.dp.sensitivity import Block
 
 SCHEMA = vs.Schema(vs.Integer("age", lower=0, upper=120), max_rows=64)
@@ -91,13 +91,13 @@ def test_what_failed_after_noise_was_drawn_is_spent():
 
 def test_noise_is_paid_for_before_it_is_drawn(monkeypatch, tmp_path):
     """At the moment of every draw the file already holds the release."""
-    draw, seen = OwnerNoise.draw, []
+    draw, seen = NoiseShare.draw, []
 
     def watched(self, random):
         seen.append(sorted(len(file.read_bytes().splitlines()) for file in tmp_path.iterdir()))
         return draw(self, random)
 
-    monkeypatch.setattr(OwnerNoise, "draw", watched)
+    monkeypatch.setattr(NoiseShare, "draw", watched)
     asked = study(ledgers=tmp_path)
     asked.count(privacy=PROMISE)
     assert len(seen) == 3

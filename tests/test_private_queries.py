@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -175,7 +176,10 @@ def test_the_noise_survives_a_dropout(data, monkeypatch):
 @pytest.mark.parametrize(
     ("ask", "code"),
     [
-        (lambda data: vs.simulate(data, SCHEMA, "sharing").count(privacy=PROMISE), "no_noise_site"),
+        (
+            lambda data: vs.simulate(data, SCHEMA, vs.Sharing(entry="rows")).count(privacy=replace(PROMISE, placement="local")),
+            "no_local_noise",
+        ),
         (lambda data: vs.simulate(data, SCHEMA, "clear").count(privacy=PROMISE), "no_noise_site"),
         (lambda data: vs.simulate(data, SCHEMA).variance("age", privacy=PROMISE), "no_private_form"),
         (lambda data: vs.simulate(data, SCHEMA).linear_regression("bmi ~ age", privacy=PROMISE), "no_private_form"),

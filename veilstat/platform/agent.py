@@ -9,6 +9,7 @@ from veilstat.architectures.interface import Contribution, StepBinding
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
 from veilstat.dp.ledger import Ledger
 from veilstat.language.cut import Cut
+from veilstat.language.disclosure import NoiseSite
 from veilstat.language.errors import SchemaError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
@@ -145,10 +146,10 @@ class Agent(Approver):
     def consider(self, plan: Plan) -> None:
         self.survivors = None
         columns = plan.statistic.columns(self.definition.schema)
-        self.policy.check(plan.statistic.name, columns, plan.openings, private=plan.privacy is not None)
-        for step in plan.steps:
-            if step.noise is not None:
-                self.ledger.check(step.noise.rho)
+        self.policy.check(plan.statistic.name, columns, plan.openings, private=not plan.opens_exactly)
+        for noise in (step.noise_of(NoiseSite.OWNERS) for step in plan.steps):
+            if noise is not None:
+                self.ledger.check(noise.rho)
 
     def takes_part(self, participants: tuple[str, ...]) -> bool:
         return self.name in participants
@@ -160,7 +161,7 @@ class Agent(Approver):
 
     def _contribution(self, step: StepPlan, context: bytes, digest: bytes) -> Contribution:
         """Rows, who may see their total, and noise, which is paid for before it is drawn."""
-        rows, noise = self.table.rows(step.cut.columns()), step.noise
+        rows, noise = self.table.rows(step.cut.columns()), step.noise_of(NoiseSite.OWNERS)
         if noise is None:
             return Contribution(
                 rows, authorise=lambda survivors: self._authorise(survivors, step.cut, digest), fewest=self.policy.min_owners

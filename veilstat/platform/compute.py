@@ -1,17 +1,20 @@
 """A compute server's party: it holds shares and never a row, and lets nothing be opened that the plan does not list.
 
 Owners may be offline when their shares are opened, so each compute server checks for them: it recomputes the plan,
-asks the policies of owners that uploaded their rows, keeps the record of openings, and refuses totals over fewer
+asks the policies of owners that uploaded their rows, keeps their privacy ledgers and the record of openings, and refuses totals over fewer
 owners than any of them permits. One honest server is enough to refuse.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
-from veilstat.architectures.interface import Custody, StepBinding
+from veilstat.architectures.interface import Custody, StepBinding, no_objection
 from veilstat.architectures.sharing.uploads import Header, planes
+from veilstat.dp.ledger import Budget
+from veilstat.language.disclosure import NoiseSite
 from veilstat.language.errors import ProtocolViolation, VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
@@ -23,6 +26,7 @@ from . import messages, upload
 from .approver import Approver, Planner
 from .definition import Definition
 from .gate import OpeningRecord, denied
+from .ledgers import LedgersForOthers, OpenLedger, Promise, in_memory
 from .opening_file import OpeningFile
 from .plan import Plan, StepPlan
 from .policy import Policy
@@ -30,7 +34,9 @@ from .upload_store import UploadStore
 
 
 class ComputeServer(Approver):
-    """One compute server; ``store`` keeps uploaded rows where the architecture has any, ``openings`` what was opened."""
+    """One compute server; ``store`` keeps uploaded rows where the architecture has any, ``openings`` what was opened,
+    ``ledgers`` what was spent for owners who uploaded them.
+    """
 
     beginnings: ClassVar[frozenset[str]] = Approver.beginnings | {upload.ASK, upload.OFFER, upload.WITHDRAW}
 
@@ -44,9 +50,10 @@ class ComputeServer(Approver):
         random: Callable[[int], bytes],
         store: UploadStore | None = None,
         openings: OpeningFile | None = None,
+        ledgers: OpenLedger = in_memory,
     ) -> None:
         super().__init__(identity, roster, definition, registry, planner, random)
-        self.store = store
+        self.store, self.ledgers = store, LedgersForOthers(ledgers)
         fewest = definition.architecture.trust(definition.owners).colluding + 2
         self.record = OpeningRecord(fewest) if openings is None else OpeningRecord.on_disk(fewest, openings)
 
@@ -65,9 +72,16 @@ class ComputeServer(Approver):
         columns = plan.statistic.columns(self.definition.schema)
         for owner in self.holds():
             try:
-                self._policy(owner).check(plan.statistic.name, columns, plan.openings)
+                self._policy(owner).check(plan.statistic.name, columns, plan.openings, private=not plan.opens_exactly)
             except VeilstatError as error:
                 raise error.at(f"data owner {owner!r}") from None
+        for noise in (step.noise_of(NoiseSite.SERVERS) for step in plan.steps):
+            if noise is not None:
+                self.ledgers.check(self._promises(self.holds()), noise.rho)
+
+    def budget(self, owner: str) -> Budget:
+        """What is spent and left of the budget of an owner who uploaded its rows, as far as this server knows."""
+        return self.ledgers.budget(owner, self._policy(owner).budget)
 
     def holds(self) -> list[str]:
         if self.store is None:
@@ -81,11 +95,18 @@ class ComputeServer(Approver):
         def authorise(survivors: tuple[str, ...]) -> None:
             self.record.authorise(step.cut, digest, survivors if self.store is None else [self._version(owner) for owner in survivors])
 
-        custody = Custody(authorise)
+        custody = Custody(authorise if step.opens_exactly else no_objection)
         if self.store is not None:
             self._check_company(binding.participants)
-            custody = Custody(authorise, self._rows)
+            custody = replace(custody, uploads=self._rows)
+        noise = step.noise_of(NoiseSite.SERVERS)
+        if noise is not None:
+            self.ledgers.spend(self._promises(binding.participants), noise.rho, binding.step)
+            custody = replace(custody, noise=lambda size: noise.draw(self.random))
         return self.definition.architecture.compute(binding, custody, self.random)
+
+    def _promises(self, owners: Iterable[str]) -> dict[str, Promise]:
+        return {owner: self._policy(owner).budget for owner in owners}
 
     def _check_company(self, participants: tuple[str, ...]) -> None:
         """Owners that may be offline said with how many others they want to stand in one total."""

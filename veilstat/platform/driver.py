@@ -12,6 +12,7 @@ import numpy.typing as npt
 from veilstat.architectures.interface import Released
 from veilstat.language import errors
 from veilstat.language.bounds import objects
+from veilstat.language.disclosure import NoiseSite
 from veilstat.language.errors import PolicyDenied, QuorumLost, VeilstatError
 from veilstat.language.evaluate import NoRows, SingularMatrix, Solver, evaluate
 from veilstat.language.step import Arrays, Opened, Request
@@ -104,15 +105,16 @@ class Driver:
         return Opened(values, self.contributors, iterations, history, self._noise())
 
     def _noise(self) -> dict[str, npt.NDArray[np.object_]]:
-        """Variances of the noise in each answer: answers are opened numbers, moved about, each with the noise of all survivors."""
+        """Variances of the noise in each answer: answers are opened numbers, moved about, each with the noise of all who added theirs."""
         noisy = next((step for step in self.plan.steps if step.noise is not None), None)
-        if noisy is None or noisy.noise is None:
+        if noisy is None or noisy.noise is None or noisy.source is None:
             return {}
+        adding = noisy.source.adding(len(self.contributors))
         circuit, names = noisy.circuit, noisy.cut.answers
         nodes = tuple(circuit.outputs[name].node for name in names)
         places = noisy.cut.unflatten(np.arange(noisy.cut.size).astype(object))
         moved = evaluate(circuit, nodes, rows=NoRows(), inputs={}, known=places)
-        variances = np.array([share * len(self.contributors) for share in noisy.noise.variances], dtype=object)
+        variances = np.array([share * adding for share in noisy.noise.variances], dtype=object)
         return {name: variances[moved[node].astype(np.int64)] for name, node in zip(names, nodes, strict=True)}
 
     def _answers(self, step: StepPlan, public: Arrays) -> dict[str, npt.NDArray[Any]]:
@@ -121,7 +123,8 @@ class Driver:
         released = self._exchange(step, index, public)
         circuit, names = step.circuit, step.cut.answers
         places = tuple(circuit.outputs[name].node for name in names)
-        known = step.cut.unflatten(released.values)
+        noise = step.noise_of(NoiseSite.RECIPIENT)
+        known = step.cut.unflatten(released.values if noise is None else released.values + noise.draw(self.analyst.random))
         computed = evaluate(circuit, places, rows=NoRows(), inputs=public, known=known, solve=self.solve)
         values = {}
         for name, place in zip(names, places, strict=True):

@@ -22,6 +22,7 @@ from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
 from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.architectures.totals import owner_totals
 from veilstat.language.cut import Cut, Entry, Facts
+from veilstat.language.disclosure import NoiseSite, NoiseSource
 from veilstat.language.errors import CapabilityError
 from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES
@@ -103,7 +104,8 @@ class Homomorphic:
             + " until the shares of the key are revealed; from then on the loss of any owner ends the query",
             "not defended: an owner that encrypts or decrypts otherwise than the protocol says, and owners that lie about their own data",
         )
-        return Trust(threshold, colluding, words, ("analyst",), all_needed_from=paper.INPUT)
+        noise = NoiseSource(NoiseSite.OWNERS, count, threshold - colluding)
+        return Trust(threshold, colluding, words, ("analyst",), all_needed_from=paper.INPUT, noise=noise)
 
     def describe(self) -> Mapping[str, str | int]:
         return {
