@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
-from veilstat.dp.calibration import zcdp_rho
+from veilstat.dp.calibration import zcdp_delta, zcdp_rho
 from veilstat.dp.ledger import Ledger
 from veilstat.dp.ledger_file import open_ledger
 from veilstat.dp.mechanism import NoiseShare, calibrate
@@ -55,6 +55,21 @@ def test_a_budget_is_spent_and_then_refuses_with_what_would_fit():
 def test_what_is_said_to_fit_fits(epsilon, delta, blocks):
     ledger = Ledger((epsilon, delta))
     ledger.check(calibrate(vs.Gaussian(ledger.budget.fits, delta), blocks, 2).rho)
+
+
+@pytest.mark.parametrize("rho", [Fraction(1, 10**6), Fraction(1, 100), Fraction(3)])
+def test_a_budget_says_what_releases_so_far_promise_together(rho):
+    """By the formula's own inverse: a promise of epsilon_spent costs what was spent."""
+    ledger = Ledger((30.0, 1e-6))
+    assert ledger.budget.epsilon_spent == 0
+    ledger.spend(rho, b"one")
+    found = ledger.budget.epsilon_spent
+    assert zcdp_delta(float(rho), found) == pytest.approx(1e-6, rel=1e-6)
+    assert zcdp_delta(float(rho), 0.99 * found) > 1e-6
+    assert f"epsilon {found:.3g}" in str(ledger.budget)
+    assert f"below {ledger.budget.fits:.3g}" in str(ledger.budget)
+    assert Ledger().budget.epsilon_spent is None
+    assert str(Ledger().budget).startswith("no budget; 0 releases")
 
 
 def test_a_whole_budget_of_vectors_fits_once():

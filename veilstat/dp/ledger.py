@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from veilstat.language.errors import BudgetExhausted, VeilstatError
 
-from .calibration import analytic_epsilon, zcdp_rho
+from .calibration import analytic_epsilon, zcdp_epsilon, zcdp_rho
 
 _ROUNDING = 0.99
 START = hashlib.sha256(b"veilstat/ledger/1").hexdigest()
@@ -41,6 +41,13 @@ class Budget:
     releases: int
 
     @property
+    def epsilon_spent(self) -> float | None:
+        """The epsilon, at the budget's delta, that all releases so far promise together; None without a budget."""
+        if self.delta is None:
+            return None
+        return zcdp_epsilon(float(self.spent), self.delta) if self.spent else 0.0
+
+    @property
     def fits(self) -> float | None:
         """The epsilon, at the budget's delta, that one more release may promise whatever its calibration; None without a budget.
 
@@ -49,6 +56,15 @@ class Budget:
         if self.left is None or self.delta is None:
             return None
         return _ROUNDING * analytic_epsilon(math.sqrt(1 / (2 * self.left)), self.delta) if self.left > 0 else 0.0
+
+    def __str__(self) -> str:
+        paid = f"{self.releases} release{'s' * (self.releases != 1)} paid for, rho = {float(self.spent):.3g} in zCDP"
+        if self.epsilon is None or self.left is None:
+            return f"no budget; {paid}"
+        return (
+            f"budget of epsilon {self.epsilon:g} at delta {self.delta:g}: {paid}, epsilon {self.epsilon_spent:.3g}; "
+            f"rho = {float(self.left):.3g} left, so that one more release with epsilon below {self.fits:.3g} at this delta fits"
+        )
 
 
 class Ledger:

@@ -147,9 +147,8 @@ class Agent(Approver):
         self.survivors = None
         columns = plan.statistic.columns(self.definition.schema)
         self.policy.check(plan.statistic.name, columns, plan.openings, private=not plan.opens_exactly)
-        for noise in (step.noise_of(NoiseSite.OWNERS) for step in plan.steps):
-            if noise is not None:
-                self.ledger.check(noise.rho)
+        if plan.privacy is not None and not plan.opens_exactly:
+            self.ledger.check(plan.privacy.rho)
 
     def takes_part(self, participants: tuple[str, ...]) -> bool:
         return self.name in participants

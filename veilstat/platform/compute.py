@@ -75,9 +75,8 @@ class ComputeServer(Approver):
                 self._policy(owner).check(plan.statistic.name, columns, plan.openings, private=not plan.opens_exactly)
             except VeilstatError as error:
                 raise error.at(f"data owner {owner!r}") from None
-        for noise in (step.noise_of(NoiseSite.SERVERS) for step in plan.steps):
-            if noise is not None:
-                self.ledgers.check(self._promises(self.holds()), noise.rho)
+        if plan.privacy is not None and not plan.opens_exactly:
+            self.ledgers.check(self._promises(self.holds()), plan.privacy.rho)
 
     def budget(self, owner: str) -> Budget:
         """What is spent and left of the budget of an owner who uploaded its rows, as far as this server knows."""
