@@ -17,6 +17,7 @@ SCHEMA = vs.Schema(vs.Integer("age", lower=0, upper=120), max_rows=64)
 TABLES = {name: pd.DataFrame({"age": [20, 40, 60]}) for name in ("north", "south", "east")}
 PROMISE = vs.Gaussian(1.0, 1e-6)
 COST = Fraction(1, 100)
+KEPT = (1.0, 1e-6)
 SYSTEM = frozenset(("open", "fstat", "write", "fsync", "ftruncate", "close"))
 
 
@@ -73,7 +74,7 @@ def test_wherever_a_ledger_is_killed_no_less_is_spent_than_was_drawn(tmp_path):
     def work(say):
         ledger = open_ledger(path, None)
         for place in range(2):
-            ledger.spend(COST, bytes([place]))
+            ledger.spend(COST, KEPT, bytes([place]))
             say()  # where noise would be drawn
 
     for said in moments(work):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from veilstat.language.errors import CapabilityError, SchemaError
 
 from .calibration import MOST_TERMS, sum_distance, tail_delta, textbook_sigma, zcdp_rho
+from .composition import Moved, composed_delta
 from .discrete_gaussian import Random, discrete_gaussian, rounded_variance
 from .sensitivity import Block
 
@@ -24,6 +26,7 @@ TAIL = 12
 """A party's noise reaches this many standard deviations with probability below 2^-100."""
 _LEAST_SHARE = Fraction(4)
 _COST_STEP = Fraction(1, 1 << 50)
+_PARTS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class NoiseShare:
     Args:
         blocks: what is opened together. shares: the variance of one party's noise on each number of each block.
         honest: how many parties' shares keep the promise. rho: what it costs in zCDP. mechanism: how it was calibrated.
+        promise: the (epsilon, delta) that it keeps.
     """
 
     blocks: tuple[Block, ...]
@@ -84,6 +88,7 @@ class NoiseShare:
     honest: int
     rho: Fraction
     mechanism: str
+    promise: tuple[float, float]
 
     @property
     def variances(self) -> tuple[Fraction, ...]:
@@ -106,7 +111,7 @@ class NoiseShare:
 
 
 def calibrate(promise: Gaussian, blocks: Sequence[Block], honest: int) -> NoiseShare:
-    """The least noise, to 0.2 % of its variance, with which ``honest`` parties together keep a promise; blocks get equal parts of it.
+    """The least noise, to 0.4 % of its variance, with which ``honest`` parties together keep a promise; blocks get equal parts of it.
 
     Each share has at least two lattice steps, so that a sum of discrete Gaussians is all but one
     (Kairouz, Liu, Steinke, ICML 2021, Theorem 11); the rest counts against the promise.
@@ -114,6 +119,11 @@ def calibrate(promise: Gaussian, blocks: Sequence[Block], honest: int) -> NoiseS
     Raises:
         CapabilityError: so many numbers are opened that this rest alone would exceed the promise.
     """
+    return _calibrated(promise, tuple(blocks), honest)
+
+
+@lru_cache(maxsize=256)
+def _calibrated(promise: Gaussian, blocks: tuple[Block, ...], honest: int) -> NoiseShare:
     rho = zcdp_rho(promise.epsilon, promise.delta)
     if promise.calibration == "textbook":
         rho = min(rho, 1 / (2 * Fraction(textbook_sigma(promise.epsilon, promise.delta)) ** 2))
@@ -131,11 +141,42 @@ def calibrate(promise: Gaussian, blocks: Sequence[Block], honest: int) -> NoiseS
         exact = _by_exact_tail(promise, honest, shares[0])
         if exact < shares[0]:
             shares, mechanism = [exact], "discrete Gaussian, calibrated by its exact tail"
+    elif None not in (distances := [_distance(block) for block in blocks]):
+        smaller = _by_losses(promise, honest, shares, [distance for distance in distances if distance is not None])
+        if smaller != shares:
+            shares, mechanism = smaller, "discrete Gaussian, calibrated by the privacy losses of all numbers together"
     spent = sum(
         (block.squared_sensitivity / (2 * honest * share) + distance * block.size / 4 for block, share in zip(blocks, shares, strict=True)),
         Fraction(0),
     )
-    return NoiseShare(tuple(blocks), tuple(shares), honest, math.ceil(spent / _COST_STEP) * _COST_STEP, mechanism)
+    return NoiseShare(
+        blocks, tuple(shares), honest, math.ceil(spent / _COST_STEP) * _COST_STEP, mechanism, (promise.epsilon, promise.delta)
+    )
+
+
+def _distance(block: Block) -> int | None:
+    """How far a unit moves the only number of a block that it moves; None where it may move several."""
+    if block.size == 1 or block.squared_sensitivity == 1:
+        return math.isqrt(block.squared_sensitivity)
+    return None
+
+
+def _by_losses(promise: Gaussian, honest: int, enough: list[Fraction], distances: list[int]) -> list[Fraction]:
+    """Smaller shares of which a unit moves one number each, where some are found; ``enough`` are known to do."""
+
+    def scaled(part: int) -> list[Fraction]:
+        return [max(_LEAST_SHARE, rounded_variance(share * (1 - Fraction(part, _PARTS)))) for share in enough]
+
+    def keep(shares: list[Fraction]) -> bool:
+        apart = sum(sum_distance(share, honest) for share in shares)
+        moved = [Moved(distance, float(share * honest)) for distance, share in zip(distances, shares, strict=True)]
+        return math.exp(apart) * composed_delta(moved, promise.epsilon - 2 * apart) <= promise.delta
+
+    low, high = 0, _PARTS // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if keep(scaled(middle)) else (low, middle)
+    return scaled(low) if low else enough
 
 
 def _by_exact_tail(promise: Gaussian, honest: int, enough: Fraction) -> Fraction:

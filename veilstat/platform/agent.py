@@ -148,7 +148,7 @@ class Agent(Approver):
         columns = plan.statistic.columns(self.definition.schema)
         self.policy.check(plan.statistic.name, columns, plan.openings, private=not plan.opens_exactly)
         if plan.privacy is not None and not plan.opens_exactly:
-            self.ledger.check(plan.privacy.rho)
+            self.ledger.check(plan.privacy.rho, plan.privacy.promise)
 
     def takes_part(self, participants: tuple[str, ...]) -> bool:
         return self.name in participants
@@ -165,7 +165,7 @@ class Agent(Approver):
             return Contribution(
                 rows, authorise=lambda survivors: self._authorise(survivors, step.cut, digest), fewest=self.policy.min_owners
             )
-        self.ledger.spend(noise.rho, context)
+        self.ledger.spend(noise.rho, noise.promise, context)
         return Contribution(rows, authorise=self._require_owners, fewest=self.policy.min_owners, noise=lambda size: noise.draw(self.random))
 
     def on_finished(self, result: object) -> None:

@@ -76,7 +76,7 @@ class ComputeServer(Approver):
             except VeilstatError as error:
                 raise error.at(f"data owner {owner!r}") from None
         if plan.privacy is not None and not plan.opens_exactly:
-            self.ledgers.check(self._promises(self.holds()), plan.privacy.rho)
+            self.ledgers.check(self._budgets(self.holds()), plan.privacy.rho, plan.privacy.promise)
 
     def budget(self, owner: str) -> Budget:
         """What is spent and left of the budget of an owner who uploaded its rows, as far as this server knows."""
@@ -100,11 +100,11 @@ class ComputeServer(Approver):
             custody = replace(custody, uploads=self._rows)
         noise = step.noise_of(NoiseSite.SERVERS)
         if noise is not None:
-            self.ledgers.spend(self._promises(binding.participants), noise.rho, binding.step)
+            self.ledgers.spend(self._budgets(binding.participants), noise.rho, noise.promise, binding.step)
             custody = replace(custody, noise=lambda size: noise.draw(self.random))
         return self.definition.architecture.compute(binding, custody, self.random)
 
-    def _promises(self, owners: Iterable[str]) -> dict[str, Promise]:
+    def _budgets(self, owners: Iterable[str]) -> dict[str, Promise]:
         return {owner: self._policy(owner).budget for owner in owners}
 
     def _check_company(self, participants: tuple[str, ...]) -> None:

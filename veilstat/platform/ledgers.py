@@ -34,25 +34,25 @@ class LedgersForOthers:
     open: OpenLedger
     opened: dict[str, Ledger] = field(default_factory=dict)
 
-    def budget(self, owner: str, promise: Promise) -> Budget:
+    def budget(self, owner: str, whole: Promise) -> Budget:
         """What is spent and left of an owner's budget, as far as this server knows."""
-        return self._of(owner, promise).budget
+        return self._of(owner, whole).budget
 
-    def check(self, promises: Mapping[str, Promise], rho: Fraction) -> None:
+    def check(self, budgets: Mapping[str, Promise], rho: Fraction, promise: tuple[float, float]) -> None:
         """Refuse what no longer fits one owner's budget; BudgetExhausted names it."""
-        for owner, promise in promises.items():
+        for owner, budget in budgets.items():
             try:
-                self._of(owner, promise).check(rho)
+                self._of(owner, budget).check(rho, promise)
             except VeilstatError as error:
                 raise error.at(f"data owner {owner!r}") from None
 
-    def spend(self, promises: Mapping[str, Promise], rho: Fraction, context: bytes) -> None:
+    def spend(self, budgets: Mapping[str, Promise], rho: Fraction, promise: tuple[float, float], context: bytes) -> None:
         """Count a release in every owner's ledger, durably, or in none where it does not fit one of them."""
-        self.check(promises, rho)
-        for owner, promise in promises.items():
-            self._of(owner, promise).spend(rho, context)
+        self.check(budgets, rho, promise)
+        for owner, budget in budgets.items():
+            self._of(owner, budget).spend(rho, promise, context)
 
-    def _of(self, owner: str, promise: Promise) -> Ledger:
+    def _of(self, owner: str, whole: Promise) -> Ledger:
         if owner not in self.opened:
-            self.opened[owner] = self.open(owner, promise)
+            self.opened[owner] = self.open(owner, whole)
         return self.opened[owner]

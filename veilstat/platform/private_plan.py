@@ -41,6 +41,11 @@ class Privacy:
     margins: Mapping[str, float]
     placement: str = BEFORE_OPENING
 
+    @property
+    def promise(self) -> tuple[float, float]:
+        """(epsilon, delta)."""
+        return self.epsilon, self.delta
+
 
 def private_form(statistic: Statistic[Any], schema: Schema) -> Form[Any]:
     """The form of a statistic that is run with noise.
