@@ -2,13 +2,14 @@
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import veilstat as vs
-from veilstat.dp.calibration import zcdp_rho
+from veilstat.dp.calibration import analytic_delta
 from veilstat.platform import simulation
 from veilstat.platform.query import decode_privacy, encode_query
 from veilstat.statistics.private import noisy_mean
@@ -111,8 +112,7 @@ def test_the_plan_says_what_is_promised_before_anything_is_opened(study):
     plan = study.plan(vs.Mean("age"), privacy=PROMISE)
     privacy = plan.privacy
     assert (privacy.epsilon, privacy.delta, privacy.unit) == (1.0, 1e-6, "row")
-    assert privacy.sigma == pytest.approx(4.53, abs=0.01)
-    assert privacy.rho <= zcdp_rho(1.0, 1e-6)
+    assert privacy.sigma == pytest.approx(4.23, abs=0.01)
     text = str(plan)
     assert "differential privacy" in text
     assert "no differential privacy" not in text
@@ -139,10 +139,11 @@ def test_what_is_left_without_the_colluders_noise_is_enough(owners, colluding, m
     if max(colluding + 2, min_owners or 0) > owners:
         pytest.skip("this configuration cannot hold")
     architecture = vs.Masking(colluding=colluding, min_owners=min_owners)
-    plan = vs.simulate(tables(owners, 10), SCHEMA, architecture).plan(vs.Count(["age", "bmi"]), privacy=PROMISE)
+    plan = vs.simulate(tables(owners, 10), SCHEMA, architecture).plan(vs.Mean(["age", "bmi"]), privacy=PROMISE)
     noise, fewest = plan.steps[0].noise, max(colluding + 2, min_owners or 0)
-    left = [share * (fewest - colluding) for share in noise.shares]
-    assert sum(1 / variance for variance in left) / 2 <= zcdp_rho(1.0, 1e-6)
+    moved = sum(block.squared_sensitivity / (share * (fewest - colluding)) for block, share in zip(noise.blocks, noise.shares, strict=True))
+    assert analytic_delta(1 / math.sqrt(moved), 1.0) <= 1e-6
+    assert analytic_delta(1 / math.sqrt(moved), 0.99) > 1e-6
 
 
 def test_noise_fits_into_the_ring(study):
@@ -175,7 +176,10 @@ def test_the_noise_survives_a_dropout(data, monkeypatch):
 @pytest.mark.parametrize(
     ("ask", "code"),
     [
-        (lambda data: vs.simulate(data, SCHEMA, "sharing").count(privacy=PROMISE), "no_noise_site"),
+        (
+            lambda data: vs.simulate(data, SCHEMA, vs.Sharing(entry="rows")).count(privacy=replace(PROMISE, placement="local")),
+            "no_local_noise",
+        ),
         (lambda data: vs.simulate(data, SCHEMA, "clear").count(privacy=PROMISE), "no_noise_site"),
         (lambda data: vs.simulate(data, SCHEMA).variance("age", privacy=PROMISE), "no_private_form"),
         (lambda data: vs.simulate(data, SCHEMA).linear_regression("bmi ~ age", privacy=PROMISE), "no_private_form"),

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.disclosure import NoiseSite
+from veilstat.language.disclosure import NoiseSource
 from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.evaluate import Rows
 from veilstat.language.step import Arrays
@@ -23,6 +23,8 @@ from veilstat.protocol.session import Session
 
 Random = Callable[[int], bytes]
 Authorise = Callable[[tuple[str, ...]], None]
+Noise: TypeAlias = "Callable[[int], npt.NDArray[Any]]"
+"""Draws so many integers, one for each number that is opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Trust:
 
     From the round ``all_needed_from`` on, where there is one, the loss of any owner ends a query; before it, and elsewhere
     always, owners may drop out down to the threshold.
-    ``noise`` says where noise can be added before anything is opened.
+    ``noise`` says who can add noise before anything is opened.
     """
 
     threshold: int
@@ -68,7 +70,7 @@ class Trust:
     recipients: tuple[str, ...]
     computing: tuple[str, ...] = ()
     all_needed_from: str | None = None
-    noise: NoiseSite = NoiseSite.NONE
+    noise: NoiseSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +106,9 @@ def no_objection(survivors: tuple[str, ...]) -> None:
     """For owners that keep no record of earlier openings."""
 
 
-def no_noise(size: int) -> npt.NDArray[np.object_]:
-    """For releases without differential privacy."""
-    return np.zeros(size, dtype=object)
+def no_noise(size: int) -> npt.NDArray[np.int64]:
+    """For releases to which somebody else adds noise, or nobody."""
+    return np.zeros(size, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class Contribution:
     locals: Arrays = field(default_factory=dict)
     authorise: Authorise = no_objection
     fewest: int = 0
-    noise: Callable[[int], npt.NDArray[np.object_]] = no_noise
+    noise: Noise = no_noise
 
 
 def no_uploads(owner: str) -> Any:
@@ -132,10 +134,13 @@ def no_uploads(owner: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Custody:
-    """What a compute server brings to one step: a last check on whose data are opened, and the rows that owners uploaded."""
+    """What a compute server brings to one step: a last check on whose data are opened, the rows that owners uploaded, and
+    what it adds to the numbers that are opened, one integer for each.
+    """
 
     authorise: Authorise = no_objection
     uploads: Callable[[str], Any] = no_uploads
+    noise: Noise = no_noise
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,10 +163,12 @@ def cut(circuit: Circuit, entry: Entry, supports: Supports) -> Cut:
 
 def entering(chosen: Cut) -> Cut:
     """What owners send for a cut that stands behind products, comparisons or iterations of totals: the frontier of
-    what is linear in their rows. It is protected from entry on and never opened.
+    what is linear in their rows. It is protected from entry on and opened only where it is the cut itself, whose bounds
+    leave room for noise.
     """
     cutter = _Entering(chosen.circuit, Entry.TOTALS, lambda facts: facts.is_linear and facts.scale is not None)
-    return cutter.below(chosen.openings)
+    below = cutter.below(chosen.openings)
+    return chosen if below.openings == chosen.openings else below
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,7 +299,13 @@ def _scale(body: Circuit, name: str) -> Fraction:
 
 
 def _fit(value: Array, node: Node) -> Array:
-    return value.astype(np.int64) if value.dtype == object and node.bits is not None and node.bits <= 62 else value
+    """In words where the node's bounds say that they do; what was opened with noise may lie beyond its bounds."""
+    if value.dtype != object or node.bits is None or node.bits > 62:
+        return value
+    try:
+        return value.astype(np.int64)
+    except OverflowError:
+        return value
 
 
 def _matrix(value: Array) -> Array:

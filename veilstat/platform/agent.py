@@ -9,6 +9,7 @@ from veilstat.architectures.interface import Contribution, StepBinding
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
 from veilstat.dp.ledger import Ledger
 from veilstat.language.cut import Cut
+from veilstat.language.disclosure import NoiseSite
 from veilstat.language.errors import SchemaError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
@@ -145,10 +146,9 @@ class Agent(Approver):
     def consider(self, plan: Plan) -> None:
         self.survivors = None
         columns = plan.statistic.columns(self.definition.schema)
-        self.policy.check(plan.statistic.name, columns, plan.openings, private=plan.privacy is not None)
-        for step in plan.steps:
-            if step.noise is not None:
-                self.ledger.check(step.noise.rho)
+        self.policy.check(plan.statistic.name, columns, plan.openings, private=not plan.opens_exactly)
+        if plan.privacy is not None and not plan.opens_exactly:
+            self.ledger.check(plan.privacy.rho, plan.privacy.promise)
 
     def takes_part(self, participants: tuple[str, ...]) -> bool:
         return self.name in participants
@@ -160,12 +160,12 @@ class Agent(Approver):
 
     def _contribution(self, step: StepPlan, context: bytes, digest: bytes) -> Contribution:
         """Rows, who may see their total, and noise, which is paid for before it is drawn."""
-        rows, noise = self.table.rows(step.cut.columns()), step.noise
+        rows, noise = self.table.rows(step.cut.columns()), step.noise_of(NoiseSite.OWNERS)
         if noise is None:
             return Contribution(
                 rows, authorise=lambda survivors: self._authorise(survivors, step.cut, digest), fewest=self.policy.min_owners
             )
-        self.ledger.spend(noise.rho, context)
+        self.ledger.spend(noise.rho, noise.promise, context)
         return Contribution(rows, authorise=self._require_owners, fewest=self.policy.min_owners, noise=lambda size: noise.draw(self.random))
 
     def on_finished(self, result: object) -> None:

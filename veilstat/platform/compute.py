@@ -1,7 +1,7 @@
 """A compute server's party: it holds shares and never a row, and lets nothing be opened that the plan does not list.
 
 Owners may be offline when their shares are opened, so each compute server checks for them: it recomputes the plan,
-asks the policies of owners that uploaded their rows, keeps the record of openings, and refuses totals over fewer
+asks the policies of owners that uploaded their rows, keeps their privacy ledgers and the record of openings, and refuses totals over fewer
 owners than any of them permits. One honest server is enough to refuse.
 
 A query runs on the uploads that were there when it began: an owner that replaces its rows meanwhile replaces them for
@@ -10,11 +10,14 @@ later queries; one that withdraws them ends it before its next step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from veilstat.architectures.interface import Custody, StepBinding
+from veilstat.architectures.interface import Custody, StepBinding, no_objection
 from veilstat.architectures.sharing.uploads import UploadedRows
+from veilstat.dp.ledger import Budget
+from veilstat.language.disclosure import NoiseSite
 from veilstat.language.errors import VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.identity import Identity, Roster
@@ -23,6 +26,7 @@ from veilstat.protocol.session import Send, Session
 from .approver import Approver, Planner
 from .definition import Definition
 from .gate import OpeningRecord, denied, isolated_owners
+from .ledgers import LedgersForOthers, OpenLedger, Promise, in_memory
 from .opening_file import OpeningFile
 from .plan import Plan, StepPlan
 from .policy import Policy
@@ -33,7 +37,9 @@ _UPLOAD = ", upload "
 
 
 class ComputeServer(Approver):
-    """One compute server; ``store`` keeps uploaded rows where the architecture has any, ``openings`` what was opened."""
+    """One compute server; ``store`` keeps uploaded rows where the architecture has any, ``openings`` what was opened,
+    ``ledgers`` what was spent for owners who uploaded them.
+    """
 
     def __init__(
         self,
@@ -45,9 +51,10 @@ class ComputeServer(Approver):
         random: Callable[[int], bytes],
         store: UploadStore | None = None,
         openings: OpeningFile | None = None,
+        ledgers: OpenLedger = in_memory,
     ) -> None:
         super().__init__(identity, roster, definition, registry, planner, random)
-        self.store = store
+        self.store, self.ledgers = store, LedgersForOthers(ledgers)
         self.desk = None if store is None else UploadDesk(identity, roster, definition, store, self._forget)
         self.pinned: dict[str, UploadedRows] = {}
         """The uploads that the query runs on, by owner."""
@@ -88,9 +95,17 @@ class ComputeServer(Approver):
         self.pinned = self._current_uploads()
         for owner in self.pinned:
             try:
-                self._policy(owner).check(plan.statistic.name, columns, plan.openings)
+                _policy(self.pinned[owner]).check(plan.statistic.name, columns, plan.openings, private=not plan.opens_exactly)
             except VeilstatError as error:
                 raise error.at(f"data owner {owner!r}") from None
+        if plan.privacy is not None and not plan.opens_exactly:
+            self.ledgers.check(self._budgets(self.holds()), plan.privacy.rho, plan.privacy.promise)
+
+    def budget(self, owner: str) -> Budget:
+        """What is spent and left of the budget of an owner who uploaded its rows, as far as this server knows."""
+        uploads = self._current_uploads()
+        policy = _policy(uploads[owner]) if owner in uploads else Policy()
+        return self.ledgers.budget(owner, policy.budget)
 
     def holds(self) -> list[str]:
         return list(self.pinned)
@@ -106,12 +121,21 @@ class ComputeServer(Approver):
                 self._require_uploads(survivors)
                 self.record.authorise(step.cut, digest, [_version(self.pinned[owner]) for owner in survivors], self._isolated)
 
+        custody = Custody(authorise if step.opens_exactly else no_objection)
         if self.store is not None:
             self._require_uploads(binding.participants)
-        return self.definition.architecture.compute(binding, Custody(authorise, self.pinned.__getitem__), self.random)
+            custody = replace(custody, uploads=self.pinned.__getitem__)
+        noise = step.noise_of(NoiseSite.SERVERS)
+        if noise is not None:
+            self.ledgers.spend(self._budgets(binding.participants), noise.rho, noise.promise, binding.step)
+            custody = replace(custody, noise=lambda size: noise.draw(self.random))
+        return self.definition.architecture.compute(binding, custody, self.random)
 
     def on_finished(self, result: object) -> None:
         """The shares of the result are on their way to the analyst."""
+
+    def _budgets(self, owners: Iterable[str]) -> dict[str, Promise]:
+        return {owner: _policy(self.pinned[owner]).budget for owner in owners}
 
     def _current_uploads(self) -> dict[str, UploadedRows]:
         """What every owner has uploaded and not withdrawn; files that are replaced stay readable for who has opened them."""
@@ -132,7 +156,7 @@ class ComputeServer(Approver):
                 "upload_withdrawn", f"{', '.join(gone)} withdrew its rows while the query ran; nothing more is opened, start it again"
             )
         for owner in participants:
-            fewest = self._policy(owner).min_owners
+            fewest = _policy(self.pinned[owner]).min_owners
             if len(participants) < fewest:
                 raise denied("too_few_survivors", f"data owner {owner!r} takes part in totals over at least {fewest} owners")
 
@@ -147,8 +171,10 @@ class ComputeServer(Approver):
             f"Ask for what opens none of the same sums, or ask again once {self.record.fewest} owners have replaced theirs"
         )
 
-    def _policy(self, owner: str) -> Policy:
-        return Policy.from_json(self.pinned[owner].header.terms)
+
+def _policy(rows: UploadedRows) -> Policy:
+    """The policy that came with an upload, for when its owner is offline."""
+    return Policy.from_json(rows.header.terms)
 
 
 def _version(rows: UploadedRows) -> str:

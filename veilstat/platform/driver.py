@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from veilstat.architectures.interface import Released
 from veilstat.language import errors
 from veilstat.language.bounds import objects
 from veilstat.language.circuit import Op
+from veilstat.language.disclosure import NoiseSite
 from veilstat.language.errors import PolicyDenied, QuorumLost, VeilstatError
 from veilstat.language.evaluate import NoRows, SingularMatrix, Solver, evaluate
 from veilstat.language.step import Arrays, Opened, Request
@@ -105,21 +106,25 @@ class Driver:
         return Opened(values, self.contributors, iterations, history, self._noise())
 
     def _noise(self) -> dict[str, npt.NDArray[np.object_]]:
-        """Variances of the noise in each answer: answers are opened numbers, moved about, each with the noise of all survivors."""
+        """Variances of the noise in each answer: answers are opened numbers, moved about, each with the noise of all who added theirs."""
         noisy = next((step for step in self.plan.steps if step.noise is not None), None)
-        if noisy is None or noisy.noise is None:
+        if noisy is None or noisy.noise is None or noisy.source is None:
             return {}
+        adding = noisy.source.adding(len(self.contributors))
         circuit, names = noisy.circuit, noisy.cut.answers
         nodes = tuple(circuit.outputs[name].node for name in names)
         places = noisy.cut.unflatten(np.arange(noisy.cut.size).astype(object))
         moved = evaluate(circuit, nodes, rows=NoRows(), inputs={}, known=places)
-        variances = np.array([share * len(self.contributors) for share in noisy.noise.variances], dtype=object)
+        variances = np.array([share * adding for share in noisy.noise.variances], dtype=object)
         return {name: variances[moved[node].astype(np.int64)] for name, node in zip(names, nodes, strict=True)}
 
     def _answers(self, step: StepPlan, public: Arrays) -> dict[str, npt.NDArray[Any]]:
         """Open the cut once and compute everything that follows from it."""
         index = self.openings.get(step.label, 0)
         released = self._exchange(step, index, public)
+        noise = step.noise_of(NoiseSite.RECIPIENT)
+        if noise is not None:
+            released = replace(released, values=released.values + noise.draw(self.analyst.random))
         names = step.cut.answers
         unsolved = tuple(name for name in names if not step.circuit.contains(Op.SOLVE, (step.circuit.outputs[name].node,)))
         if not released.solvable:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from veilstat.architectures.interface import Trust
-from veilstat.dp.mechanism import Gaussian, OwnerNoise, calibrate
+from veilstat.dp.mechanism import BEFORE_OPENING, Gaussian, NoiseShare, calibrate
 from veilstat.dp.sensitivity import owner_blocks, row_blocks
 from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut
-from veilstat.language.disclosure import NoiseSite
+from veilstat.language.disclosure import NoiseSource
 from veilstat.language.errors import CapabilityError
 from veilstat.language.schema import Schema
 from veilstat.language.step import Form, HasPrivateForm, Statistic
@@ -27,9 +26,10 @@ class Privacy:
 
     Args:
         epsilon, delta, unit: the promise. mechanism: how it is kept.
-        sigma: the noise's standard deviation for each unit of joint sensitivity, from as few honest owners as may contribute.
+        sigma: the noise's standard deviation for each unit of joint sensitivity, from as few honest parties as may add theirs.
         rho: what the release costs in zCDP, which ledgers add up.
-        margins: for each opened number, in its own units (codes of columns): the noise's 95 % margin when all owners contribute.
+        margins: for each opened number, in its own units (codes of columns): the noise's 95 % margin when all add theirs.
+        placement: where noise enters.
     """
 
     epsilon: float
@@ -39,16 +39,20 @@ class Privacy:
     sigma: float
     rho: Fraction
     margins: Mapping[str, float]
+    placement: str = BEFORE_OPENING
+
+    @property
+    def promise(self) -> tuple[float, float]:
+        """(epsilon, delta)."""
+        return self.epsilon, self.delta
 
 
-def private_form(statistic: Statistic[Any], schema: Schema, architecture: str, trust: Trust) -> Form[Any]:
+def private_form(statistic: Statistic[Any], schema: Schema) -> Form[Any]:
     """The form of a statistic that is run with noise.
 
     Raises:
-        CapabilityError: the statistic or the architecture cannot be private yet.
+        CapabilityError: the statistic cannot be private yet.
     """
-    if trust.noise is NoiseSite.NONE:
-        raise CapabilityError(f"the architecture {architecture!r} cannot add noise before opening yet; masking can", code="no_noise_site")
     if not isinstance(statistic, HasPrivateForm):
         raise CapabilityError(
             f"{statistic.name} has no form yet whose errors account for noise; with privacy= there are count, sum, mean, histogram and crosstab",
@@ -57,19 +61,26 @@ def private_form(statistic: Statistic[Any], schema: Schema, architecture: str, t
     return statistic.private(schema)
 
 
-def calibrate_noise(cut: Cut, promise: Gaussian, trust: Trust, schema: Schema) -> OwnerNoise:
-    """Noise such that the fewest honest owners who may contribute keep the promise without the others' shares."""
+def calibrate_noise(cut: Cut, promise: Gaussian, source: NoiseSource, schema: Schema) -> NoiseShare:
+    """Noise such that the honest parties who surely add theirs keep the promise without the others' shares."""
     _require_plain(cut.circuit, cut)
     blocks = row_blocks(cut) if promise.privacy_unit == "row" else owner_blocks(cut, schema.max_rows)
-    return calibrate(promise, blocks, trust.threshold - trust.colluding)
+    return calibrate(promise, blocks, source.honest)
 
 
-def describe_privacy(cut: Cut, promise: Gaussian, noise: OwnerNoise, schema: Schema, owners: int) -> Privacy:
+def describe_privacy(cut: Cut, promise: Gaussian, noise: NoiseShare, schema: Schema, source: NoiseSource) -> Privacy:
     """What a plan and a result say about a release."""
     names = [cut.circuit.express(opening.node, schema.level_names()) for opening in cut.openings]
-    margins = {name: _NORMAL_95 * math.sqrt(share * owners) for name, share in zip(names, noise.shares, strict=True)}
+    margins = {name: _NORMAL_95 * math.sqrt(share * source.count) for name, share in zip(names, noise.shares, strict=True)}
     return Privacy(
-        promise.epsilon, promise.delta, promise.privacy_unit, noise.mechanism, math.sqrt(1 / (2 * noise.rho)), noise.rho, margins
+        promise.epsilon,
+        promise.delta,
+        promise.privacy_unit,
+        noise.mechanism,
+        math.sqrt(1 / (2 * noise.rho)),
+        noise.rho,
+        margins,
+        promise.placement,
     )
 
 

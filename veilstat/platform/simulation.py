@@ -21,8 +21,7 @@ from veilstat.architectures.homomorphic import Homomorphic
 from veilstat.architectures.interface import Architecture, Released
 from veilstat.architectures.masking import Masking
 from veilstat.architectures.sharing import Sharing
-from veilstat.dp.ledger import Budget, Ledger
-from veilstat.dp.ledger_file import open_ledger
+from veilstat.dp.ledger import Budget
 from veilstat.language.errors import CapabilityError, ConvergenceError, SchemaError
 from veilstat.language.schema import Schema
 from veilstat.protocol.envelope import Envelope
@@ -39,6 +38,7 @@ from .compute_hosts import ComputeHosts, LocalServers
 from .coordinator import Coordinator
 from .definition import ANALYST, PARTIES, SERVER, Definition
 from .driver import Driver, Progress, as_error, no_progress
+from .ledgers import OpenLedger, in_directory, in_memory
 from .plan import Plan, make_plan
 from .policy import Policy
 from .table import Table
@@ -87,17 +87,17 @@ class Simulation:
         faults: Iterable[Fault],
         random: Callable[[int], bytes],
         hosts: ComputeHosts,
-        ledgers: str | Path | None = None,
+        ledgers: OpenLedger = in_memory,
     ) -> None:
         identities, roster = hosts.identities, hosts.roster
         statistics = registry()
         planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
         self.definition, self.hosts = definition, hosts
-        paid = _ledgers(definition, policies, ledgers)
         self.analyst = Analyst(identities[ANALYST], roster, definition, random)
         self.agents = {
             name: Agent(
-                identities[name], roster, definition, Table(name, tables[name], definition.schema), policies.get(name, Policy()), statistics, planner, random, paid[name]
+                identities[name], roster, definition, Table(name, tables[name], definition.schema), policies.get(name, Policy()), statistics, planner, random,
+                ledgers(name, policies.get(name, Policy()).budget),
             )
             for name in definition.owners
         }  # fmt: skip
@@ -168,7 +168,9 @@ class Simulation:
         return Receipt(plan, driver.contributors, plan.privacy, cost)
 
     def budget(self) -> dict[str, Budget]:
-        """What is spent and left of every owner's privacy budget."""
+        """What is spent and left of every owner's privacy budget, kept by whoever adds noise: owners, or servers while these are offline."""
+        if self.definition.keeps_rows:
+            return {name: self.hosts.budget(name) for name in self.agents}
         return {name: agent.ledger.budget for name, agent in self.agents.items()}
 
     @property
@@ -208,7 +210,8 @@ def simulate(
         faults: what goes wrong, for tests (``vs.testing``).
         certificates: the directory that `veilstat certificates` made, if the compute servers run as processes of their own
             (`veilstat server`); by default they run in this one.
-        ledgers: a directory in which owners keep what they spent of their privacy budgets; in memory, by default.
+        ledgers: a directory in which owners, and compute servers for owners who uploaded their rows, keep what was spent of
+            privacy budgets; in memory, by default. Servers that run as processes of their own keep them where their file says.
 
     Raises:
         SchemaError: tables or schema are of the wrong kind. CapabilityError: the architecture cannot serve these owners.
@@ -236,20 +239,17 @@ def simulate(
     ]
     if absent:
         raise SchemaError(f"a fault names {absent[0]!r}, who is no party of the study", code="bad_fault")
-    hosts = _hosts(definition, certificates)
-    return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes, hosts, ledgers))
+    folder = None if ledgers is None else Path(ledgers)
+    kept = in_memory if folder is None else in_directory(folder)
+    hosts = _hosts(definition, certificates, folder)
+    return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes, hosts, kept))
 
 
-def _ledgers(definition: Definition, rules: Mapping[str, Policy], directory: str | Path | None) -> dict[str, Ledger]:
-    promises = {name: rules[name].budget if name in rules else None for name in definition.owners}
-    if directory is None:
-        return {name: Ledger(promise) for name, promise in promises.items()}
-    return {name: open_ledger(Path(directory) / f"{name.encode().hex()}.ledger", promise) for name, promise in promises.items()}
-
-
-def _hosts(definition: Definition, certificates: str | Path | None) -> ComputeHosts:
+def _hosts(definition: Definition, certificates: str | Path | None, ledgers: Path | None) -> ComputeHosts:
     if certificates is None:
-        return LocalServers(definition, secrets.token_bytes)
+        if ledgers is None:
+            return LocalServers(definition, secrets.token_bytes)
+        return LocalServers(definition, secrets.token_bytes, lambda server: in_directory(ledgers / server.encode().hex()))
     from .remote_servers import RemoteServers
 
     return RemoteServers(definition, Path(certificates))

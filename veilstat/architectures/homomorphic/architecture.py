@@ -21,6 +21,7 @@ from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
 from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.architectures.totals import owner_totals
 from veilstat.language.cut import Cut, Entry, Facts
+from veilstat.language.disclosure import NoiseSite, NoiseSource
 from veilstat.language.errors import CapabilityError
 from veilstat.protocol.faults import ProtocolError, violation
 from veilstat.protocol.session import Binding, Session, Turn
@@ -117,7 +118,8 @@ class Homomorphic:
             + " until the shares of the key are revealed; from then on the loss of any owner ends the query",
             _UNDEFENDED_WORDS,
         )
-        return Trust(threshold, colluding, words, ("analyst",), all_needed_from=paper.INPUT)
+        noise = NoiseSource(NoiseSite.OWNERS, count, threshold - colluding)
+        return Trust(threshold, colluding, words, ("analyst",), all_needed_from=paper.INPUT, noise=noise)
 
     def describe(self) -> Mapping[str, str | int]:
         return {

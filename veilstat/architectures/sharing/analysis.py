@@ -55,6 +55,7 @@ def ranges(cut: Cut) -> Ranges:
             other, before = openings[key]
             rounding, positions = other.joined(rounding), np.concatenate([before, positions])
         openings[key] = (rounding, positions)
+    analysis.leave_room(cut)
     return analysis.finish(tuple(openings.values()))
 
 
@@ -77,6 +78,10 @@ class _Analysis:
         return Ranges(
             self.circuit, self.denominators, self.forms, self.comparisons, self.roundings, systems, self.bodies, openings, self.bits
         )
+
+    def leave_room(self, cut: Cut) -> None:
+        """Noise may take what is opened beyond what totals can be."""
+        self._fit(max((max(-low, high) for low, high in zip(cut.lower, cut.upper, strict=True)), default=0).bit_length())
 
     def visit(self, roots: tuple[int, ...]) -> None:
         """Find the forms of all nodes that ``roots`` depend on."""

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from veilstat.architectures.interface import Released
+from veilstat.architectures.interface import Noise, Released
 from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut, entering
 from veilstat.language.step import Arrays
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 
 from .analysis import ranges
-from .araki16 import Shares
+from .araki16 import Shares, random_shares
 from .dealing import Dealing, replicated
 from .division import HIGHEST, LOWEST, OUT_OF_RANGE, UNDEFINED
 from .execute import Executed, execute
@@ -65,15 +65,21 @@ class Sealed:
             f"each server sends at most {between.rounds:,} messages to the next, {between.payload:,} bytes",
         )
 
-    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
+    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays, noise: Noise) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))
         own, previous = (self.inward.unflatten(component) for component in inputs)
         leaves = {node: Shares(self.field, own[node], previous[node]) for node in own}
         executed = yield from execute(_ranges(self.cut), leaves, public, party)
-        return self._part(executed)
+        return self._part(executed, party, noise)
 
-    def _part(self, executed: Executed) -> bytes:
-        return bytes((executed.solvable,)) + self.field.to_bytes(executed.values.own)
+    def _part(self, executed: Executed, party: Party, noise: Noise) -> bytes:
+        """The next server knows this one's component. Under a fresh mask from both keys, an analyst who pools with one server
+        learns no more of the other two than their sum, and so neither one's noise.
+        """
+        its, size = self.field, self.cut.size
+        mask = random_shares(party, its, (size,))
+        noisy = its.add(executed.values.own, its.encode(noise(size)))
+        return bytes((executed.solvable,)) + its.to_bytes(its.subtract(its.add(noisy, mask.own), mask.previous))
 
     def combine(self, survivors: tuple[str, ...], parts: list[bytes]) -> Released:
         field, shape = self.field, (self.cut.size,)
@@ -109,10 +115,10 @@ class SealedRows(Sealed):
         error = f"2^-{(1 / ERROR).numerator.bit_length() - 1}"
         return (f"on shares {' and '.join(names)} are computed by polynomials, with an error of at most {error} per row",) if names else ()
 
-    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
+    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays, noise: Noise) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))
         executed = yield from execute_rows(_ranges(self.cut), inputs, public, party)
-        return self._part(executed)
+        return self._part(executed, party, noise)
 
 
 def _left_bounds(iterates: bool) -> ProtocolError:

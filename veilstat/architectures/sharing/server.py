@@ -91,7 +91,7 @@ class Server:
     def begin(self, place: Place, survivors: tuple[str, ...], inputs: tuple[Any, ...]) -> Turn:
         """Compute, once it is known whose data are opened."""
         self.custody.authorise(survivors)
-        return Compute(self, survivors, self.scheme.program(place, inputs, self.binding.public)).advance(None)
+        return Compute(self, survivors, self.scheme.program(place, inputs, self.binding.public, self.custody.noise)).advance(None)
 
 
 @dataclass(frozen=True, slots=True)
