@@ -14,7 +14,7 @@ from veilstat.language.errors import CapabilityError, SchemaError
 
 from .calibration import MOST_TERMS, sum_distance, tail_delta, textbook_sigma, zcdp_rho
 from .discrete_gaussian import Random, discrete_gaussian, rounded_variance
-from .sensitivity import Block
+from .sensitivity import ADD_REMOVE, NEIGHBOURS, Block
 
 UNITS = ("row", "owner")
 CALIBRATIONS = ("discrete", "textbook")
@@ -31,7 +31,9 @@ class Gaussian:
 
     Args:
         epsilon: above 0, at most 50. delta: above 0, below 1; well below one over the number of rows.
-        privacy_unit: what is protected: "row", one row added or removed; "owner", all rows of one data owner.
+        privacy_unit: what is protected: "row", one row; "owner", all rows of one data owner.
+        neighbours: which tables must look alike: "add_remove", with the unit and without it; "replace_one", with other data
+            in its place, which needs up to twice the noise.
         calibration: "discrete": what the discrete Gaussian is proven to need; "textbook": the formula of Dwork, Roth (2014),
             for epsilon < 1, where that is more.
     """
@@ -40,6 +42,7 @@ class Gaussian:
     delta: float
     privacy_unit: str = "row"
     calibration: str = "discrete"
+    neighbours: str = ADD_REMOVE
 
     def __post_init__(self) -> None:
         check_promise(self.epsilon, self.delta)
@@ -47,6 +50,8 @@ class Gaussian:
         object.__setattr__(self, "delta", float(self.delta))
         if self.privacy_unit not in UNITS:
             raise SchemaError(f"privacy_unit is one of {', '.join(UNITS)}, not {self.privacy_unit!r}", code="bad_privacy")
+        if self.neighbours not in NEIGHBOURS:
+            raise SchemaError(f"neighbours is one of {', '.join(NEIGHBOURS)}, not {self.neighbours!r}", code="bad_privacy")
         if self.calibration not in CALIBRATIONS:
             raise SchemaError(f"calibration is one of {', '.join(CALIBRATIONS)}, not {self.calibration!r}", code="bad_privacy")
         if self.calibration == "textbook" and self.epsilon >= 1:

@@ -146,9 +146,8 @@ class Agent(Approver):
         self.survivors = None
         columns = plan.statistic.columns(self.definition.schema)
         self.policy.check(plan.statistic.name, columns, plan.openings, private=plan.privacy is not None)
-        for step in plan.steps:
-            if step.noise is not None:
-                self.ledger.check(step.noise.rho)
+        if plan.privacy is not None:
+            self.ledger.check(plan.privacy.rho)
 
     def takes_part(self, participants: tuple[str, ...]) -> bool:
         return self.name in participants

@@ -179,14 +179,17 @@ def _plan_form(statistic: Statistic[Any], definition: Definition, trust: Trust) 
 def _plan_private(statistic: Statistic[Any], definition: Definition, trust: Trust, promise: Gaussian) -> Plan:
     schema = definition.schema
     form = private_form(statistic, schema, definition.architecture.name, trust)
-    (step,) = form.steps(schema)
-    circuit, exact, held = _chosen(step, definition)
-    noise = calibrate_noise(exact, promise, trust, schema)
-    widened = exact.widened([len(definition.owners) * tail for tail in noise.tails])
-    planned = replace(_plan_step(step, circuit, widened, held, definition, trust), noise=noise)
-    privacy = describe_privacy(exact, promise, noise, schema, len(definition.owners))
+    steps = form.steps(schema)
+    chosen = [_chosen(step, definition) for step in steps]
+    cuts = [exact for _, exact, _ in chosen]
+    noises, rho = calibrate_noise(cuts, [step.at_most for step in steps], promise, trust, schema)
+    planned = []
+    for step, (circuit, exact, held), noise in zip(steps, chosen, noises, strict=True):
+        widened = exact.widened([len(definition.owners) * tail for tail in noise.tails])
+        planned.append(replace(_plan_step(step, circuit, widened, held, definition, trust), noise=noise))
+    privacy = describe_privacy(form, cuts, noises, rho, promise, schema, len(definition.owners))
     query = encode_query(statistic, promise)
-    return Plan(statistic, form, definition, query, (planned,), trust, form.inferences(schema), privacy)
+    return Plan(statistic, form, definition, query, tuple(planned), trust, form.inferences(schema), privacy)
 
 
 def _chosen(step: Step, definition: Definition) -> tuple[Circuit, Cut, bool]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from veilstat.architectures.interface import Trust
 from veilstat.dp.mechanism import Gaussian, OwnerNoise, calibrate
@@ -15,8 +18,9 @@ from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut
 from veilstat.language.disclosure import NoiseSite
 from veilstat.language.errors import CapabilityError
+from veilstat.language.evaluate import NoRows, evaluate
 from veilstat.language.schema import Schema
-from veilstat.language.step import Form, HasPrivateForm, Statistic
+from veilstat.language.step import Form, HasExpectedErrors, HasPrivateForm, Statistic
 
 _NORMAL_95 = 1.959964
 
@@ -26,19 +30,31 @@ class Privacy:
     """What a release promises and what that costs in accuracy.
 
     Args:
-        epsilon, delta, unit: the promise. mechanism: how it is kept.
+        epsilon, delta, unit, neighbours: the promise. mechanism: how it is kept.
         sigma: the noise's standard deviation for each unit of joint sensitivity, from as few honest owners as may contribute.
-        rho: what the release costs in zCDP, which ledgers add up.
+        rho: what all openings of the release cost in zCDP, which ledgers add up.
         margins: for each opened number, in its own units (codes of columns): the noise's 95 % margin when all owners contribute.
+        expected: for each released number in its units: the 95 % margin that noise gives it then, at most; empty where that
+            depends on the data in more ways than by the number of rows.
     """
 
     epsilon: float
     delta: float
     unit: str
+    neighbours: str
     mechanism: str
     sigma: float
     rho: Fraction
     margins: Mapping[str, float]
+    expected: Mapping[str, Margin]
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """How far noise moves a released number in 95 of 100 releases; ``over_rows``: divided by the number of rows that enter."""
+
+    value: float
+    over_rows: bool
 
 
 def private_form(statistic: Statistic[Any], schema: Schema, architecture: str, trust: Trust) -> Form[Any]:
@@ -57,20 +73,68 @@ def private_form(statistic: Statistic[Any], schema: Schema, architecture: str, t
     return statistic.private(schema)
 
 
-def calibrate_noise(cut: Cut, promise: Gaussian, trust: Trust, schema: Schema) -> OwnerNoise:
-    """Noise such that the fewest honest owners who may contribute keep the promise without the others' shares."""
-    _require_plain(cut.circuit, cut)
-    blocks = row_blocks(cut) if promise.privacy_unit == "row" else owner_blocks(cut, schema.max_rows)
-    return calibrate(promise, blocks, trust.threshold - trust.colluding)
+def calibrate_noise(
+    cuts: Sequence[Cut], times: Sequence[int], promise: Gaussian, trust: Trust, schema: Schema
+) -> tuple[tuple[OwnerNoise, ...], Fraction]:
+    """Noise such that the fewest honest owners who may contribute keep the promise without the others' shares.
+
+    Args:
+        cuts: what each step opens. times: how often each is opened; all openings together keep the promise, as they
+            compose in zCDP even where a later one depends on an earlier one.
+
+    Returns:
+        The noise of one opening of each step, and what all of them cost.
+    """
+    blocks = []
+    for cut in cuts:
+        _require_plain(cut.circuit, cut)
+        by_row = promise.privacy_unit == "row"
+        blocks.append(row_blocks(cut, promise.neighbours) if by_row else owner_blocks(cut, schema.max_rows, promise.neighbours))
+    whole = [block for part, count in zip(blocks, times, strict=True) for _ in range(count) for block in part]
+    noise = calibrate(promise, whole, trust.threshold - trust.colluding)
+    rest = noise.rho - sum(_rho(noise, place) for place in range(len(whole)))
+    found, start = [], 0
+    for part, count in zip(blocks, times, strict=True):
+        places = range(start, start + len(part))
+        share = Fraction(sum(block.size for block in part), sum(block.size for block in whole))
+        cost = sum((_rho(noise, place) for place in places), rest * share)
+        found.append(replace(noise, blocks=part, shares=noise.shares[places.start : places.stop], rho=cost))
+        start += count * len(part)
+    return tuple(found), noise.rho
 
 
-def describe_privacy(cut: Cut, promise: Gaussian, noise: OwnerNoise, schema: Schema, owners: int) -> Privacy:
+def _rho(noise: OwnerNoise, place: int) -> Fraction:
+    """What one block costs in zCDP, but for the distance of a sum of discrete Gaussians from one."""
+    return noise.blocks[place].squared_sensitivity / (2 * noise.honest * noise.shares[place])
+
+
+def answer_noise(cut: Cut, noise: OwnerNoise | None, owners: int) -> dict[str, npt.NDArray[np.object_]]:
+    """Variances of the noise in each answer: answers are opened numbers, moved about, each with the noise of all owners."""
+    if noise is None:
+        return {}
+    nodes = {name: cut.circuit.outputs[name].node for name in cut.answers}
+    places = cut.unflatten(np.arange(cut.size).astype(object))
+    moved = evaluate(cut.circuit, tuple(nodes.values()), rows=NoRows(), inputs={}, known=places)
+    variances = np.array([share * owners for share in noise.variances], dtype=object)
+    return {name: variances[moved[node].reshape(-1).astype(np.int64)].reshape(moved[node].shape) for name, node in nodes.items()}
+
+
+def describe_privacy(
+    form: Form[Any], cuts: Sequence[Cut], noises: Sequence[OwnerNoise], rho: Fraction, promise: Gaussian, schema: Schema, owners: int
+) -> Privacy:
     """What a plan and a result say about a release."""
-    names = [cut.circuit.express(opening.node, schema.level_names()) for opening in cut.openings]
-    margins = {name: _NORMAL_95 * math.sqrt(share * owners) for name, share in zip(names, noise.shares, strict=True)}
+    margins: dict[str, float] = {}
+    variances: dict[str, npt.NDArray[np.object_]] = {}
+    for cut, noise in zip(cuts, noises, strict=True):
+        names = [cut.circuit.express(opening.node, schema.level_names()) for opening in cut.openings]
+        margins |= {name: _NORMAL_95 * math.sqrt(share * owners) for name, share in zip(names, noise.shares, strict=True)}
+        variances |= answer_noise(cut, noise, owners)
+    errors = form.expected(schema, variances) if isinstance(form, HasExpectedErrors) else {}
+    expected = {name: Margin(_NORMAL_95 * noise.error, noise.over_rows) for name, noise in errors.items()}
+    sigma, mechanism = math.sqrt(1 / (2 * rho)), noises[0].mechanism
     return Privacy(
-        promise.epsilon, promise.delta, promise.privacy_unit, noise.mechanism, math.sqrt(1 / (2 * noise.rho)), noise.rho, margins
-    )
+        promise.epsilon, promise.delta, promise.privacy_unit, promise.neighbours, mechanism, sigma, rho, margins, expected
+    )  # fmt: skip
 
 
 def _require_plain(circuit: Circuit, cut: Cut) -> None:

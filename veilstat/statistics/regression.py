@@ -17,17 +17,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from veilstat.language.errors import SchemaError
+from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.evaluate import SingularMatrix
 from veilstat.language.schema import Schema
-from veilstat.language.step import Answer, Opened, Request, Step
+from veilstat.language.step import Answer, Form, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 
+from .clipping import Clip, as_clip, refuse_clip
 from .columns import check_option, require_rows
 from .descent import Descent, Fit, Settings
 from .design import Design, make_design
 from .formula import parse_formula
 from .inference import LinearResult
+from .perturbed import ADASSP, ESTIMATORS
+from .private_regression import PrivateRegression
 
 NORMAL_EQUATIONS, GRADIENT_DESCENT = "normal_equations", "gradient_descent"
 SEALED = Fraction(1, 2**40)
@@ -41,6 +44,8 @@ class LinearRegression:
         formula: such as "bp ~ age + bmi + C(sex)".
         method: "normal_equations" opens all moments once; "gradient_descent" opens one gradient per iteration.
         standardise, rate, acceleration, tolerance, max_iterations: of gradient descent, see ``Settings``.
+        clip: with privacy only: {column: (lower, upper)} to which values are moved.
+        estimator: with privacy only: how normal equations with noise are solved, see ``PrivateRegression``.
     """
 
     name: ClassVar[str] = "linear_regression"
@@ -51,9 +56,13 @@ class LinearRegression:
     acceleration: str | None = "nesterov"
     tolerance: float = 1e-8
     max_iterations: int = 1000
+    clip: Clip | None = None
+    estimator: str | None = None
 
     def __post_init__(self) -> None:
         check_option("method", self.method, (NORMAL_EQUATIONS, GRADIENT_DESCENT))
+        check_option("estimator", self.estimator, (None, *ESTIMATORS))
+        object.__setattr__(self, "clip", as_clip(self.clip, ()))
         self._settings()
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
@@ -61,6 +70,7 @@ class LinearRegression:
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
         design = self._design(schema)
+        self._refuse_private_options()
         if self.method == GRADIENT_DESCENT:
             return self._descent(design).steps()
         return (Step("moments", _contribution(design), _normal_equations(design)),)
@@ -89,6 +99,14 @@ class LinearRegression:
             f"means, variances, correlations and every regression among {', '.join((design.response.name, *design.names))} over all owners together",
             *_indicator_inference(design),
         )
+
+    def private(self, schema: Schema) -> Form[Any]:
+        return PrivateRegression(self.formula, self.clip, self.estimator or ADASSP)
+
+    def _refuse_private_options(self) -> None:
+        refuse_clip(self.clip)
+        if self.estimator is not None:
+            raise CapabilityError("estimator= says how noise is met; ask with privacy=, or without it", code="estimator_without_privacy")
 
     def _design(self, schema: Schema) -> Design:
         return make_design(parse_formula(self.formula, schema), schema)
