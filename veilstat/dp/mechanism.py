@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ CALIBRATIONS = ("discrete", "textbook")
 LARGEST_EPSILON = 50
 TAIL = 12
 """An owner's noise reaches this many standard deviations with probability below 2^-100."""
+_LEAST_EPSILON, _NEAR = 1e-4, 1.001
 _LEAST_SHARE = Fraction(4)
 _COST_STEP = Fraction(1, 1 << 50)
 
@@ -59,6 +61,48 @@ class Gaussian:
                 "the textbook formula sqrt(2 ln(1.25/delta))/epsilon is proven for epsilon < 1 only; use calibration='discrete'",
                 code="textbook_epsilon",
             )
+
+    @staticmethod
+    def for_error(q: Planned, margin: float, delta: float, *, rows: int | None = None, **options: str) -> Gaussian:
+        """The promise with the least epsilon at which noise moves no released number further than a margin in 95 of 100 releases.
+
+        Args:
+            q: the query's plan, ``study.plan(vs.Sum("age"))``, private or not. margin: in the units of what is released.
+            rows: how many are thought to enter, for answers that are divided by them. options: ``privacy_unit=`` and so on.
+
+        Raises:
+            SchemaError: no plan, margin, or number of rows. CapabilityError: no promise reaches the margin.
+        """
+        if not isinstance(q, Planned):
+            raise SchemaError("for_error takes the plan of a query, such as study.plan(vs.Sum('age'))", code="bad_query")
+        if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not 0 < margin < math.inf:
+            raise SchemaError("a margin is a number above 0", code="bad_privacy")
+        if rows is not None and (type(rows) is not int or rows < 1):
+            raise SchemaError("rows= is a whole number, 1 or more", code="bad_privacy")
+        low, high = _LEAST_EPSILON, float(LARGEST_EPSILON)
+        if q.with_privacy(Gaussian(high, delta, **options)).privacy.margin(rows) > margin:
+            raise CapabilityError(
+                f"even epsilon {LARGEST_EPSILON} moves the answer further; ask for a larger margin", code="margin_too_small"
+            )
+        while high > low * _NEAR:
+            middle = math.sqrt(low * high)
+            near = q.with_privacy(Gaussian(middle, delta, **options)).privacy.margin(rows) <= margin
+            low, high = (low, middle) if near else (middle, high)
+        return Gaussian(high, delta, **options)
+
+
+@runtime_checkable
+class Planned(Protocol):
+    """The plan of a query."""
+
+    def with_privacy(self, promise: Gaussian) -> Planned:
+        """The same query under a promise."""
+        ...
+
+    @property
+    def privacy(self) -> Any:
+        """What is known of the release beforehand: ``margin(rows)``; None without a promise."""
+        ...
 
 
 def check_promise(epsilon: object, delta: object) -> None:

@@ -293,7 +293,8 @@ class Trace:
         """``bound`` where a value lies beyond it; the interval moves as the value does."""
         assert value.node.bounds is not None
         bounds = value.node.bounds.combine(Interval.of(bound, bound), nearer)
-        return self.add_node(Op.SELECT, (beyond, self.value(bound), value), {}, value.shape, value.node.rows, Fraction(1), bounds)
+        attributes = {"bound": "lower" if nearer is np.maximum else "upper"}
+        return self.add_node(Op.SELECT, (beyond, self.value(bound), value), attributes, value.shape, value.node.rows, Fraction(1), bounds)
 
     def rational(self, op: Op, *args: Value) -> Value:
         """An operation whose result is a general rational."""

@@ -139,6 +139,10 @@ class Plan:
 
         return plan_html(self)
 
+    def with_privacy(self, promise: Gaussian) -> Plan:
+        """The plan of the same query under a promise."""
+        return make_plan(self.statistic, self.definition, promise)
+
     @property
     def title(self) -> str:
         """The query as a person would write it."""

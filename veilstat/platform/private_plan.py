@@ -17,7 +17,7 @@ from veilstat.dp.sensitivity import owner_blocks, row_blocks
 from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut
 from veilstat.language.disclosure import NoiseSite
-from veilstat.language.errors import CapabilityError
+from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.evaluate import NoRows, evaluate
 from veilstat.language.schema import Schema
 from veilstat.language.step import Form, HasExpectedErrors, HasPrivateForm, Statistic
@@ -48,6 +48,20 @@ class Privacy:
     margins: Mapping[str, float]
     expected: Mapping[str, Margin]
 
+    def margin(self, rows: int | None = None) -> float:
+        """The largest expected margin; ``rows``: how many are thought to enter, where margins are divided by them.
+
+        Raises:
+            CapabilityError: it depends on the data in more ways. SchemaError: it depends on ``rows``.
+        """
+        if not self.expected:
+            raise CapabilityError("how far noise moves this answer depends on the data, and is not known before release", code="no_margin")
+        if rows is None and any(margin.over_rows for margin in self.expected.values()):
+            raise SchemaError(
+                "noise in this answer is divided by the number of rows; say how many you expect: rows=1000", code="needs_rows"
+            )
+        return max(margin.value / (rows or 1) if margin.over_rows else margin.value for margin in self.expected.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Margin:
@@ -67,7 +81,7 @@ def private_form(statistic: Statistic[Any], schema: Schema, architecture: str, t
         raise CapabilityError(f"the architecture {architecture!r} cannot add noise before opening yet; masking can", code="no_noise_site")
     if not isinstance(statistic, HasPrivateForm):
         raise CapabilityError(
-            f"{statistic.name} has no form yet whose errors account for noise; with privacy= there are count, sum, mean, histogram and crosstab",
+            f"{statistic.name} has no form yet whose errors account for noise; privacy= is not for quantiles and logistic regression",
             code="no_private_form",
         )
     return statistic.private(schema)

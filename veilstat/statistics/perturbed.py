@@ -8,7 +8,7 @@ X'X: where its smallest eigenvalue exceeds ten times t.
 AdaSSP (Wang, UAI 2018, Algorithm 2) adds a ridge just large enough that X'X + ridge is well above the noise. There the
 smallest eigenvalue is released with a third of the promise. Owners cannot add up eigenvalues, so here it is read off the
 released X'X, for nothing: by Weyl's inequality it moves by at most the noise's operator norm, which exceeds
-t sqrt(d log(2 d^2 / 0.05)) once in twenty times.
+t sqrt(d log(2 d^2 / 0.05)) about once in twenty times for d = 1 and more rarely for more columns.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from .private import LEAST_RATIO
 SSP, ADASSP = "ssp", "adassp"
 ESTIMATORS = (ADASSP, SSP)
 _MISSED = 0.05
+_LEAST_SPREAD = 4
+"""The residuals' share of a coefficient's variance is at most a quarter off where it matters most: an eighth of its error."""
 
 Matrix = npt.NDArray[np.float64]
 
@@ -57,14 +59,14 @@ class PerturbedProducts:
         size = len(self.xy)
         smallest = float(np.linalg.eigvalsh(self.xx)[0])
         ridge = self._ridge(smallest) if estimator == ADASSP else 0.0
-        if smallest + ridge <= 0 or self.rows <= size:
+        if smallest + ridge <= 0:
             return PerturbedFit(np.full(size, math.nan), None, math.nan, ridge, "noise has left X'X without a unique solution")
         inverse = np.linalg.inv(self.xx + ridge * np.eye(size))
         coefficients: Matrix = inverse @ self.xy
         equations = self._equations_noise(coefficients)
         squares = self.yy - 2 * float(coefficients @ self.xy) + float(coefficients @ self.xx @ coefficients)
         residual = squares + float(np.sum(inverse * equations))
-        variance = max(0.0, residual / (self.rows - size))
+        variance = max(0.0, residual / max(1.0, self.rows - size))
         reason = self._reason(smallest, ridge, variance, 1 + float(coefficients @ coefficients))
         covariance = None if reason else inverse @ (variance * self.xx + equations) @ inverse
         return PerturbedFit(coefficients, covariance, variance, ridge, reason)
@@ -82,11 +84,11 @@ class PerturbedProducts:
         return off
 
     def _reason(self, smallest: float, ridge: float, variance: float, scale: float) -> str | None:
-        """Why there are no errors: noise in X'X, bias, or noise in the residuals' variance of more than a tenth of the whole."""
+        """Why there are no errors: noise in X'X, bias, or noise in the residuals' variance of more than a quarter of the whole."""
         if not smallest > LEAST_RATIO * self.noise:
             return f"the smallest eigenvalue of X'X does not exceed {LEAST_RATIO} times its noise"
         if ridge > 0:
             return "the ridge that the noise needs shrinks the coefficients"
-        if LEAST_RATIO * self.noise * scale > variance * self.rows + self.noise**2 * scale:
+        if _LEAST_SPREAD * self.noise * scale > variance * self.rows + self.noise**2 * scale:
             return "noise hides how much the response varies about the fit"
         return None

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from veilstat.language.schema import Schema
-from veilstat.language.step import Opened, Request, Step
+from veilstat.language.step import NoiseError, Noises, Opened, Request, Step
 from veilstat.language.trace import Trace, Value
 
 from .clipping import Clip, Clipped, clip_codes, clipped_reason
@@ -152,6 +152,15 @@ class PrivateCovariance(PrivateForm):
             projected=projected,
         )
 
+    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
+        """At most, wherever means and covariances lie within their bounds: |2 m_i m_k - E x_i x_k| is at most 1 there."""
+        units, single = self._units(schema), math.sqrt(noise["products"][0, 0]) / self._scaling(schema).size ** 2
+        return {
+            f"covariance of {first} and {second}": NoiseError(math.sqrt(6 if i == k else 4) * single * units[i] * units[k], over_rows=True)
+            for i, first in enumerate(self.column)
+            for k, second in enumerate(self.column[i:], start=i)
+        }
+
     @property
     def word(self) -> str:
         """What the matrix is."""
@@ -178,6 +187,10 @@ class PrivateCorrelation(PrivateCovariance):
     @property
     def word(self) -> str:
         return "correlation"
+
+    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
+        """Nothing: it depends on the variances."""
+        return {}
 
     def _estimate(self, schema: Schema, spread: Spread, covariance: Matrix, reason: str | None, projected: bool) -> NoisyCovariance:
         variances = np.diag(covariance)

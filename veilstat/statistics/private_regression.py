@@ -34,6 +34,10 @@ class NoisyLinearResult(LinearResult):
     reason: str | None
     ridge: float
 
+    def _facts(self) -> list[tuple[str, str]]:
+        """A fixed number of iterations says nothing of convergence."""
+        return [fact for fact in super()._facts() if fact[0] != "Converged"]
+
     def notes(self) -> tuple[str, ...]:
         lines = tuple(line for line in super().notes() if not line.startswith("no standard errors"))
         ridge = () if self.ridge == 0 else (f"ridge {self.ridge:.4g} rows, towards the middle of the columns' bounds",)
