@@ -124,7 +124,12 @@ def test_the_plan_says_what_is_promised_before_anything_is_opened(study):
 
 
 def test_a_promise_travels_exactly():
-    for promise in (None, PROMISE, vs.Gaussian(0.1 + 0.2, 1e-300, privacy_unit="owner"), vs.Gaussian(0.5, 1e-5, calibration="textbook")):
+    for promise in (
+        None,
+        PROMISE,
+        vs.Gaussian(0.1 + 0.2, 1e-300, privacy_unit="owner"),
+        vs.Gaussian(0.5, 1e-5, calibration="textbook", neighbours="replace_one"),
+    ):
         assert decode_privacy(encode_query(vs.Mean("age"), promise)) == promise
     for text in (b"[]", b'{"privacy": 1}', b'{"privacy": {"epsilon": 1}}', b'{"privacy": {"epsilon": 1, "delta": 0.1, "x": 1}}'):
         with pytest.raises(vs.SchemaError):

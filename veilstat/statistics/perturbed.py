@@ -19,13 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .private import LEAST_RATIO
+from .private import LEAST_RATIO, LEAST_SPREAD
 
 SSP, ADASSP = "ssp", "adassp"
 ESTIMATORS = (ADASSP, SSP)
 _MISSED = 0.05
-_LEAST_SPREAD = 4
-"""The residuals' share of a coefficient's variance is at most a quarter off where it matters most: an eighth of its error."""
 
 Matrix = npt.NDArray[np.float64]
 
@@ -89,6 +87,6 @@ class PerturbedProducts:
             return f"the smallest eigenvalue of X'X does not exceed {LEAST_RATIO} times its noise"
         if ridge > 0:
             return "the ridge that the noise needs shrinks the coefficients"
-        if _LEAST_SPREAD * self.noise * scale > variance * self.rows + self.noise**2 * scale:
+        if LEAST_SPREAD * self.noise * scale > variance * self.rows + self.noise**2 * scale:
             return "noise hides how much the response varies about the fit"
         return None

@@ -24,7 +24,9 @@ from .distributions import t_quantile
 from .results import EstimateWithError
 
 LEAST_RATIO = 10
-"""Rows by which a total is divided are at least this many times their noise; an error's own error at most one part in as many."""
+"""Whatever is divided by is at least this many times its noise, so that linearisation holds."""
+LEAST_SPREAD = 4
+"""Where an error's square rests on a noisy variance, noise makes it at most a quarter larger or smaller, the error an eighth."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

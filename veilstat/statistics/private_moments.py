@@ -21,6 +21,7 @@ from .clipping import Clip, Clipped, clip_codes, clipped_reason
 from .columns import as_names, flags, number_or_series
 from .private import (
     LEAST_RATIO,
+    LEAST_SPREAD,
     Centred,
     NoisyEstimate,
     PrivateForm,
@@ -80,7 +81,7 @@ class NoisyMoments:
             return math.nan, TOO_FEW_ROWS
         n = self.totals[0]
         whole = max(self.variance, Fraction(0)) / n + self.noise_in_mean
-        if self.noise_in_variance * LEAST_RATIO**2 > (whole * n) ** 2:
+        if self.noise_in_variance * LEAST_SPREAD**2 > (whole * n) ** 2:
             return math.nan, "noise hides how much the values vary"
         return math.sqrt(whole), None
 
@@ -244,3 +245,7 @@ class PrivateStd(PrivateVariance):
         if reason is None and variance < LEAST_RATIO * error:
             reason = f"the variance is less than {LEAST_RATIO} times its noise"
         return value, error / (2 * value) if reason is None else math.nan, reason
+
+    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
+        """Nothing: it depends on the variance."""
+        return {}
