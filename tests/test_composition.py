@@ -10,7 +10,7 @@ from dp_accounting.pld import privacy_loss_distribution
 from veilstat.dp.calibration import analytic_delta, tail_delta, zcdp_delta, zcdp_rho
 from veilstat.dp.composition import Moved, composed_delta
 from veilstat.dp.ledger import Ledger
-from veilstat.dp.mechanism import Gaussian, calibrate
+from veilstat.dp.mechanism import Gaussian, calibrate, calibrate_openings
 from veilstat.dp.sensitivity import Block
 from veilstat.language.errors import BudgetExhausted
 
@@ -138,3 +138,17 @@ def test_the_first_release_may_take_a_whole_budget_and_nothing_more():
     begun.spend(Fraction(1, 10**9), (1e-4, 1e-6), b"first")
     with pytest.raises(BudgetExhausted):
         begun.spend(noise.rho, noise.promise, b"second")
+
+
+def test_repeated_and_unmoved_numbers_count_as_often_as_they_are():
+    two = Moved(1, 40.0)
+    assert composed_delta([two] * 5, 1.0) == pytest.approx(composed_delta([two] * 4 + [Moved(1, 40.0 + 1e-9)], 1.0), rel=1e-2)
+    assert composed_delta([two, two, Moved(0, 4.0)], 1.0) == pytest.approx(composed_delta([two, two], 1.0), rel=1e-4)
+    assert composed_delta([Moved(0, 4.0)], 1.0) == 0.0
+
+
+def test_openings_that_may_depend_on_each_other_are_calibrated_by_zcdp():
+    blocks = [Block(1, 1)] * 6
+    together, apart = calibrate(Gaussian(1.0, 1e-6), blocks, 2), calibrate_openings(Gaussian(1.0, 1e-6), blocks, 2)
+    assert zcdp_delta(float(apart.rho), 1.0) <= 1e-6
+    assert max(together.shares) < min(apart.shares)

@@ -10,6 +10,7 @@ before the Fourier transform, so that its rounding is small beside the result an
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,25 +42,35 @@ class Moved:
 
 def composed_delta(numbers: Sequence[Moved], epsilon: float) -> float:
     """An upper bound, tight to a few parts in a thousand of epsilon, of the delta that numbers opened together keep at ``epsilon``."""
-    whole = sum(number.sensitivity**2 for number in numbers)
-    step = max(epsilon, sum(number.sensitivity for number in numbers)) * _GRID
-    tilt = max(epsilon / whole - 0.5, 0.0)
-    logarithm, lowest, losses = 0.0, 0, []
-    for number in numbers:
-        start, weights, normaliser = _tilted(number, step, tilt)
-        lowest, logarithm = lowest + start, logarithm + normaliser
-        losses.append(weights)
-    size = 1 << (sum(len(weights) for weights in losses)).bit_length()
-    transform = np.prod([np.fft.rfft(weights, size) for weights in losses], axis=0)
+    moving = Counter(number for number in numbers if number.distance)
+    widths = [count * number.sensitivity for number, count in moving.items()]
+    whole = sum(count * number.sensitivity**2 for number, count in moving.items())
+    if not moving:
+        return 0.0
+    step, tilt = max(epsilon, sum(widths)) * _GRID, max(epsilon / whole - 0.5, 0.0)
+    losses = {number: _tilted(number, step, tilt) for number in moving}
+    size = 1 << sum(count * len(losses[number].weights) for number, count in moving.items()).bit_length()
+    transform = np.prod([np.fft.rfft(losses[number].weights, size) ** count for number, count in moving.items()], axis=0)
     together = np.maximum(np.fft.irfft(transform, size), 0.0)
+    lowest = sum(count * losses[number].lowest for number, count in moving.items())
+    logarithm = sum(count * losses[number].logarithm for number, count in moving.items())
     gains = (lowest + np.arange(size)) * step - epsilon
     above = gains > 0
     exceeding = together[above] * np.exp(logarithm - tilt * (gains[above] + epsilon)) * -np.expm1(-gains[above])
     return float(exceeding.sum()) * (1 + _MARGIN) ** len(numbers) + len(numbers) * _BEYOND
 
 
-def _tilted(number: Moved, step: float, tilt: float) -> tuple[int, Floats, float]:
-    """Weights P[loss] exp(tilt loss) over the grid, divided by their sum: (first place, weights, logarithm of the sum).
+@dataclass(frozen=True, slots=True, eq=False)
+class _Losses:
+    """Weights P[loss] exp(tilt loss) over the grid from place ``lowest`` on, divided by their sum; the sum's logarithm."""
+
+    lowest: int
+    weights: Floats
+    logarithm: float
+
+
+def _tilted(number: Moved, step: float, tilt: float) -> _Losses:
+    """The privacy losses of one number.
 
     Wide noise is looked at in runs of consecutive integers, as the middle one's weight and the last one's loss: a run of
     g weights differs from g times the middle one's by less than 6 g^2 / s^2 of it, 6e-6 here.
@@ -77,4 +88,4 @@ def _tilted(number: Moved, step: float, tilt: float) -> tuple[int, Floats, float
     weights = np.exp(exponents - highest)
     total = float(weights.sum())
     shared: Floats = np.bincount(places - places[0], weights=weights / total).astype(np.float64)
-    return int(places[0]), shared, highest + math.log(total)
+    return _Losses(int(places[0]), shared, highest + math.log(total))

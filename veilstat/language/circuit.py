@@ -41,7 +41,7 @@ class Op(StrEnum):
     INNER = "inner"  # sum over all rows of the outer product of two row values: the totals
     EQUAL = "equal"  # 1 or 0
     LESS = "less"  # 1 or 0
-    SELECT = "select"  # condition, if 1, if 0
+    SELECT = "select"  # condition, if 1, if 0; bound: where this clips, which bound, for people
     FUNCTION = "function"  # name: logistic or softplus, rounded per element to the node's scale
     DIVIDE = "divide"  # exact; undefined (nan) where the divisor is 0
     SOLVE = "solve"  # A x = B, exact
@@ -202,6 +202,12 @@ def _composed(circuit: Circuit, place: int, levels: Mapping[str, tuple[str, ...]
             factors = [text for source, text in zip(sources, texts, strict=True) if text != "1" and source.op is not Op.CONSTANT]
             bracketed = [f"({text})" if len(factors) > 1 and " " in text and text[0] != "(" else text for text in factors]
             return _Phrase("·".join(bracketed) or "1", present)
+        case Op.SELECT if "bound" in node.attributes:
+            return _Phrase(f"{'max' if node.attributes['bound'] == 'lower' else 'min'}({texts[1]}, {texts[2]})", present)
+        case Op.ADD if node.args[0] == node.args[1]:
+            return _Phrase(f"2·{texts[0]}", present)
+        case Op.SUBTRACT if texts == ["1", "1"]:
+            return _Phrase("missing", present)
         case Op.ITERATE:
             return _Phrase(f"last iterate of ({', '.join(texts)})")
         case Op.SUM:

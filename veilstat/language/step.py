@@ -180,6 +180,30 @@ class HasForms(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class NoiseError:
+    """How much noise moves a released number, before anything is released: a standard deviation in the number's units.
+
+    ``over_rows``: it is divided by the number of rows that enter, which is not known beforehand.
+    """
+
+    error: float
+    over_rows: bool = False
+
+
+Noises: TypeAlias = Arrays
+"""The variance of the noise in each answer."""
+
+
+@runtime_checkable
+class HasExpectedErrors(Protocol):
+    """A private form that knows how far off its results will be."""
+
+    def expected(self, schema: Schema, noise: Noises) -> Mapping[str, NoiseError]:
+        """For each released number by name, what noise adds to it, at most."""
+        ...
+
+
 @runtime_checkable
 class HasPrivateForm(Protocol):
     """A statistic that can be answered from totals with noise, with errors that say so."""

@@ -21,6 +21,7 @@ from veilstat.protocol.faults import Fault, ProtocolError
 
 from .analyst import Analyst
 from .plan import Plan, StepPlan
+from .private_plan import answer_noise
 
 Progress = Callable[[str, int, int], None]
 
@@ -85,10 +86,10 @@ class Driver:
         if missing:
             raise PolicyDenied(f"step {step.label!r} was asked for without {sorted(missing)[0]!r}", code="missing_public")
         if not step.step.state:
-            return self._opened(self._answers(step, public), ())
+            return self._opened(step, self._answers(step, public))
         if step.held:
             values = self._answers(step, {**public, **state})
-            return self._opened(values, (), int(values["iterations"].reshape(-1)[0]))
+            return self._opened(step, values, iterations=int(values["iterations"].reshape(-1)[0]))
         return self._iterate(step, public, state)
 
     def _iterate(self, step: StepPlan, public: Arrays, state: Arrays) -> Opened:
@@ -100,23 +101,11 @@ class Driver:
             state = {name: wire.integers(name, values[name]) for name, wire in step.step.state.items()}
             if values["done"].reshape(-1)[0]:
                 break
-        return self._opened(values, tuple(history), len(history))
+        return self._opened(step, values, tuple(history), len(history))
 
-    def _opened(self, values: Arrays, history: tuple[Arrays, ...], iterations: int = 1) -> Opened:
-        return Opened(values, self.contributors, iterations, history, self._noise())
-
-    def _noise(self) -> dict[str, npt.NDArray[np.object_]]:
-        """Variances of the noise in each answer: answers are opened numbers, moved about, each with the noise of all who added theirs."""
-        noisy = next((step for step in self.plan.steps if step.noise is not None), None)
-        if noisy is None or noisy.noise is None or noisy.source is None:
-            return {}
-        adding = noisy.source.adding(len(self.contributors))
-        circuit, names = noisy.circuit, noisy.cut.answers
-        nodes = tuple(circuit.outputs[name].node for name in names)
-        places = noisy.cut.unflatten(np.arange(noisy.cut.size).astype(object))
-        moved = evaluate(circuit, nodes, rows=NoRows(), inputs={}, known=places)
-        variances = np.array([share * adding for share in noisy.noise.variances], dtype=object)
-        return {name: variances[moved[node].astype(np.int64)] for name, node in zip(names, nodes, strict=True)}
+    def _opened(self, step: StepPlan, values: Arrays, history: tuple[Arrays, ...] = (), iterations: int = 1) -> Opened:
+        shares = 0 if step.source is None else step.source.adding(len(self.contributors))
+        return Opened(values, self.contributors, iterations, history, answer_noise(step.cut, step.noise, shares))
 
     def _answers(self, step: StepPlan, public: Arrays) -> dict[str, npt.NDArray[Any]]:
         """Open the cut once and compute everything that follows from it."""

@@ -162,6 +162,10 @@ class Plan:
 
         return plan_html(self)
 
+    def with_privacy(self, promise: Gaussian) -> Plan:
+        """The plan of the same query under a promise."""
+        return make_plan(self.statistic, self.definition, promise)
+
     @property
     def title(self) -> str:
         """The query as a person would write it."""
@@ -203,14 +207,17 @@ def _plan_private(statistic: Statistic[Any], definition: Definition, trust: Trus
     schema = definition.schema
     source = noise_source(promise, definition.architecture, definition.owners)
     form = private_form(statistic, schema)
-    (step,) = form.steps(schema)
-    circuit, exact, held = _chosen(step, definition)
-    noise = calibrate_noise(exact, promise, source, schema)
-    opened = exact if source.site is NoiseSite.RECIPIENT else exact.widened([source.count * tail for tail in noise.tails])
-    planned = replace(_plan_step(step, circuit, opened, held, definition, trust), noise=noise, source=source).labelled()
-    privacy = describe_privacy(exact, promise, noise, schema, source)
+    steps = form.steps(schema)
+    chosen = [_chosen(step, definition) for step in steps]
+    cuts = [exact for _, exact, _ in chosen]
+    noises, rho = calibrate_noise(cuts, [step.at_most for step in steps], promise, source, schema)
+    planned = []
+    for step, (circuit, exact, held), noise in zip(steps, chosen, noises, strict=True):
+        opened = exact if source.site is NoiseSite.RECIPIENT else exact.widened([source.count * tail for tail in noise.tails])
+        planned.append(replace(_plan_step(step, circuit, opened, held, definition, trust), noise=noise, source=source).labelled())
+    privacy = describe_privacy(form, cuts, noises, rho, promise, schema, source)
     query = encode_query(statistic, promise)
-    return Plan(statistic, form, definition, query, (planned,), trust, form.inferences(schema), privacy)
+    return Plan(statistic, form, definition, query, tuple(planned), trust, form.inferences(schema), privacy)
 
 
 def _chosen(step: Step, definition: Definition) -> tuple[Circuit, Cut, bool]:

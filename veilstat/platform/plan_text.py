@@ -6,6 +6,7 @@ import math
 import textwrap
 from fractions import Fraction
 
+from veilstat.dp.sensitivity import ADD_REMOVE
 from veilstat.language.disclosure import Disclosure
 from veilstat.statistics.table import Table
 
@@ -80,10 +81,16 @@ def _opens(plan: Plan) -> list[str]:
 
 
 def _promise(plan: Plan, privacy: Privacy) -> list[str]:
-    (source,) = (step.source for step in plan.steps if step.source is not None)
+    source = next(step.source for step in plan.steps if step.source is not None)
     margins = [f"{name}: noise within {margin:,.4g} in 95 of 100 releases" for name, margin in privacy.margins.items()]
+    for name, expected in privacy.expected.items():
+        over = " / (number of rows)" if expected.over_rows else ""
+        margins.append(f"so {name} is moved by at most {expected.value:,.4g}{over} in 95 of 100 releases")
+    if any(step.at_most > 1 for step in plan.steps):
+        margins.append(f"all {sum(step.at_most for step in plan.steps):,} openings together cost that, and keep the promise together")
+    change = "more or less" if privacy.neighbours == ADD_REMOVE else "in place of another"
     return [
-        f"(epsilon {privacy.epsilon:g}, delta {privacy.delta:g})-differential privacy: one {privacy.unit} more or less hardly changes what is opened",
+        f"(epsilon {privacy.epsilon:g}, delta {privacy.delta:g})-differential privacy: one {privacy.unit} {change} hardly changes what is opened",
         placement_words(privacy.placement, source),
         privacy.mechanism,
         f"it costs {float(privacy.rho):.4g} of each owner's budget (zCDP); sigma {privacy.sigma:.4g} for each unit of sensitivity",
