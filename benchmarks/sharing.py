@@ -36,7 +36,6 @@ from veilstat.architectures.sharing.rounds import SERVERS
 from veilstat.architectures.sharing.schemes import Place
 from veilstat.architectures.sharing.sealed import SealedRows
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, UploadedRows, deal, expand, planes
-from veilstat.architectures.sharing.words import to_arithmetic
 from veilstat.arithmetic.products import gram, inner, weighted_sums
 from veilstat.arithmetic.rings import Ring
 from veilstat.language.bounds import objects
@@ -168,7 +167,7 @@ def comparisons(count: int) -> tuple[Measured, str]:
 
     def program(place: Place) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))
-        negative = yield from to_arithmetic(party, NARROW, (yield from signs(party, parts[place.index], 31)))
+        negative = yield from signs(party, parts[place.index], 31, NARROW)
         return NARROW.to_bytes(negative.total().own)
 
     found = measure(program, RUNS)

@@ -31,7 +31,6 @@ from .rounds import Protocol, gather
 from .rows import Columns, summand, summand_of_sums
 from .symbolic import Function, Polynomials, Sign, Symbols, Weighted, row_values
 from .uploads import COUNTED, PRESENT, UploadedRows
-from .words import to_arithmetic
 
 MOST_ROWS = 1 << 18
 _COUNTED = Polynomial({Term((), REAL): 1})
@@ -227,8 +226,7 @@ def _compute(party: Party, symbols: Symbols, place: int, columns: Columns, ring:
     match definition:
         case Sign(operand, bits):
             yield from columns.prepare(operand.terms, NARROW)
-            negative = yield from signs(party, columns.combined(operand, NARROW), bits)
-            return (yield from to_arithmetic(party, ring, negative))
+            return (yield from signs(party, columns.combined(operand, NARROW), bits, ring))
         case Weighted(operands, weights):
             yield from columns.prepare([term for operand in operands for term in operand.terms], WIDE)
             parts = [columns.combined(operand, WIDE) for operand in operands]

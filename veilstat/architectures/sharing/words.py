@@ -21,18 +21,20 @@ WORD = 64
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Vectors of 64 bits as unsigned integers; ``encode`` takes them as masks."""
+    """Vectors of 8 or 64 bits as unsigned integers; ``encode`` takes them as masks."""
+
+    bits: int
 
     @property
     def order(self) -> int:
-        return 1 << WORD
+        return 1 << self.bits
 
     @property
     def element_bytes(self) -> int:
-        return WORD // 8
+        return self.bits // 8
 
     def encode(self, integers: Any) -> Elements:
-        return np.asarray(integers, dtype=np.uint64)
+        return np.asarray(integers, dtype=f"<u{self.element_bytes}")
 
     def add(self, a: Elements, b: Elements) -> Elements:
         return a ^ b
@@ -50,13 +52,13 @@ class Words:
         return np.asarray(np.bitwise_xor.reduce(a, axis=axis))
 
     def to_bytes(self, elements: Elements) -> bytes:
-        return elements.astype("<u8", copy=False).tobytes()
+        return elements.tobytes()
 
     def from_bytes(self, buffer: bytes, shape: tuple[int, ...]) -> Elements:
-        return np.frombuffer(buffer, dtype="<u8").astype(np.uint64, copy=False).reshape(shape)
+        return np.frombuffer(buffer, dtype=f"<u{self.element_bytes}").reshape(shape)
 
 
-WORDS = Words()
+WORDS, OCTETS = Words(WORD), Words(8)
 
 
 def pack(integers: Any, width: int) -> Elements:
