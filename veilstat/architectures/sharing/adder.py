@@ -14,7 +14,7 @@ import numpy as np
 from .araki16 import Elements, Shares, multiply, reshare
 from .prss import Party
 from .rounds import Protocol
-from .turns import Held, deal, whole
+from .turns import Held, deal, held, part_size, whole
 from .words import OCTETS
 
 GROUP = 4
@@ -29,9 +29,21 @@ def sliced(words: Elements, width: int) -> Elements:
     return packed.reshape(-1, *packed.shape[2:])[:width]
 
 
-def unsliced(slices: Elements) -> Elements:
-    """Slices as words that are 0 or 1: shape (..., numbers / 8) to (..., numbers)."""
-    return np.unpackbits(slices, axis=-1, bitorder="little").astype(np.int64)
+def unsliced(slices: Elements, count: int) -> Elements:
+    """Slices of ``count`` numbers as integers that are 0 or 1: shape (..., octets) to (..., count)."""
+    return np.unpackbits(slices, axis=-1, count=count, bitorder="little").astype(np.int64)
+
+
+def bits_held(party: Party, slices: Shares, count: int) -> Held:
+    """The two addends, modulo 2, of shared bits of ``count`` numbers in slices, as integers that are 0 or 1."""
+    return held(party, slices.own, slices.previous, OCTETS.add).each(lambda part: unsliced(part, part_size(count)))
+
+
+def top_bit(party: Party, slices: Held, count: int) -> Protocol[Held]:
+    """The highest bit of sums of ``count`` numbers in slices; 2 + ceil(log2(groups)) rounds."""
+    last = len(slices.mine) - 1
+    carried = yield from carries(party, slices, (last,))
+    return bits_held(party, carried, count) ^ slices.each(lambda part: unsliced(part[last:], part_size(count)))
 
 
 def carries(party: Party, slices: Held, ends: Sequence[int]) -> Protocol[Shares]:

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .adder import carries, sliced, unsliced
+from .adder import bits_held, carries, sliced, top_bit
 from .araki16 import Domain, Elements, Shares, constant, reshare
 from .prss import Party
 from .ring import RingDomain, narrowed
 from .rounds import Protocol, gather
-from .turns import Held, either, held, once, parted, to_arithmetic, whole
-from .words import OCTETS, WORD
-
-_OCTET = 8
+from .turns import Held, either, held, once, to_arithmetic, whole
+from .words import WORD
 
 
 def everywhere(party: Party, domain: Domain, integer: int, shape: tuple[int, ...]) -> Shares:
@@ -66,7 +64,7 @@ def rounded(
     theirs = once(theirs)
     counts: list[tuple[Held, int, Elements]] = []
     if below is not None:
-        counts.append((bits_held(party, below), 2, target.encode(np.array([[[1]]]))))
+        counts.append((bits_held(party, below, count), 2, target.encode(np.array([[[1]]]))))
     if any(lost):
         top = addends.each(lambda words: (words[..., -1] >> np.uint64(WORD - 1)).astype(np.int64))
         counts.append((top, 1, target.encode(-np.array(lost, dtype=object)[:, None, None])))
@@ -79,21 +77,14 @@ def rounded(
 
 def signs(party: Party, shares: Shares, bits: int, target: Domain) -> Protocol[Shares]:
     """1 where x < 0, else 0, in another domain, for a vector of |x| < 2^bits, bits < 64; 4 + ceil(log2(bits / 4)) rounds."""
-    addends = halves(party, narrowed(shares)).each(lambda words: sliced(words, bits + 1))
-    carried = yield from carries(party, addends, (bits,))
-    negative = bits_held(party, carried) ^ addends.each(lambda slices: unsliced(slices[bits:]))
-    return (yield from to_arithmetic(party, target, negative, len(shares.own)))[0]
+    count = len(shares.own)
+    slices = halves(party, narrowed(shares)).each(lambda words: sliced(words, bits + 1))
+    return (yield from to_arithmetic(party, target, (yield from top_bit(party, slices, count)), count))[0]
 
 
 def halves(party: Party, shares: Shares) -> Held:
     """The two addends of a vector of elements of a ring, as integers in words on a last axis."""
-    found = held(party, shares.domain, *(parted(part, _OCTET) for part in (shares.own, shares.previous)))
-    return found.each(_words)
-
-
-def bits_held(party: Party, slices: Shares) -> Held:
-    """The two addends, modulo 2, of shared bits in slices, as words that are 0 or 1."""
-    return held(party, OCTETS, *(parted(part) for part in (slices.own, slices.previous))).each(unsliced)
+    return held(party, shares.own, shares.previous, shares.domain.add).each(_words)
 
 
 def _words(elements: Elements) -> Elements:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import chebyshev
 
+from .adder import bits_held
 from .araki16 import Elements, Shares, multiply, reshare, stacked
-from .conversion import bits_held, everywhere
+from .conversion import everywhere
 from .prss import Party
 from .ring import NARROW
 from .rounds import Protocol
@@ -61,7 +62,7 @@ def tabulated(party: Party, table: Elements, number: Shares, count: int) -> Prot
 
     A server sends 32 elements for three intervals, and one per column and interval.
     """
-    index = bits_held(party, number).each(lambda bits: np.tensordot(1 << np.arange(_INDEX_BITS), bits, axes=1))
+    index = bits_held(party, number, count).each(lambda bits: np.tensordot(1 << np.arange(_INDEX_BITS), bits, axes=1))
     unit = np.zeros((COUNT, len(index.mine)), dtype=np.uint64)
     unit[index.mine, np.arange(len(index.mine))] = 1
     dealt = yield from deal(party, NARROW, unit)
@@ -72,9 +73,20 @@ def tabulated(party: Party, table: Elements, number: Shares, count: int) -> Prot
     return (yield from reshare(party, NARROW, whole(party, nothing, theirs)))[:, :count]
 
 
-def interpolated(function: Callable[[Any], Any], number: int) -> list[float]:
-    """Coefficients of the polynomial on one interval, of the distance from its middle: at Chebyshev's nodes."""
+def interpolated(function: Callable[[Any], Any], number: int, fraction: int) -> list[float]:
+    """Coefficients of the polynomial on one interval, of the distance from its middle: at Chebyshev's nodes.
+
+    Those of degree 3 and 4 are rounded to ``fraction`` bits, and what they lose is interpolated by the others.
+    """
     half = length(number) / 2
     middle = start(number) + half
-    series: Any = chebyshev.chebinterpolate(lambda place: function(middle + half * place), DEGREE)
+    *low, third, fourth = _powers_of(lambda place: function(middle + half * place), DEGREE, half)
+    high = [round(value * 2.0**fraction) / 2.0**fraction for value in (third, fourth)]
+    lost = _powers_of(lambda place: (third - high[0]) * (half * place) ** 3 + (fourth - high[1]) * (half * place) ** 4, 2, half)
+    return [*(a + b for a, b in zip(low, lost, strict=True)), *high]
+
+
+def _powers_of(function: Callable[[Any], Any], degree: int, half: float) -> list[float]:
+    """Coefficients of a polynomial that interpolates a function on [-1, 1], for powers of ``half`` times its argument."""
+    series: Any = chebyshev.chebinterpolate(function, degree)
     return [float(value) / half**power for power, value in enumerate(chebyshev.cheb2poly(series))]

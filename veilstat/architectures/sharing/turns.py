@@ -54,19 +54,26 @@ class Dealt:
     theirs: Elements = field(repr=False)
 
 
-def parted(elements: Elements, multiple: int = 1) -> Elements:
-    """The last axis in three equal parts, filled up with zeros to a length that is a multiple: shape (..., 3, elements)."""
-    count = elements.shape[-1]
-    padded = np.zeros((*elements.shape[:-1], -(-count // (SERVERS * multiple)) * SERVERS * multiple), dtype=elements.dtype)
-    padded[..., :count] = elements
-    return padded.reshape(*elements.shape[:-1], SERVERS, -1)
+def part_size(count: int) -> int:
+    """How many of ``count`` elements a part has; the last ones are filled up with zeros."""
+    return -(-count // SERVERS)
 
 
-def held(party: Party, domain: Domain, own: Elements, previous: Elements) -> Held:
-    """What a server knows of a sharing in parts."""
+def held(party: Party, own: Elements, previous: Elements, add: Callable[[Elements, Elements], Elements]) -> Held:
+    """What a server knows of a sharing, whose last axis is cut into parts."""
     following, before = (party.index + 1) % SERVERS, (party.index - 1) % SERVERS
-    mine = domain.add(own[..., party.index, :], previous[..., party.index, :])
+    own, previous = parted(own), parted(previous)
+    mine = add(own[..., party.index, :], previous[..., party.index, :])
     return Held(mine, np.stack([previous[..., following, :], own[..., before, :]], axis=-2))
+
+
+def parted(elements: Elements) -> Elements:
+    """The last axis in three parts: shape (..., 3, part_size(elements))."""
+    count = elements.shape[-1]
+    size = part_size(count)
+    padded = np.zeros((*elements.shape[:-1], SERVERS * size), dtype=elements.dtype)
+    padded[..., :count] = elements
+    return padded.reshape(*elements.shape[:-1], SERVERS, size)
 
 
 def whole(party: Party, mine: Elements, theirs: Elements) -> Elements:
