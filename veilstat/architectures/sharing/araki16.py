@@ -47,7 +47,7 @@ class Domain(Protocol):
 
     def to_bytes(self, elements: Elements) -> bytes: ...
 
-    def from_bytes(self, buffer: bytes, shape: tuple[int, ...]) -> Elements:
+    def from_bytes(self, buffer: bytes | memoryview, shape: tuple[int, ...]) -> Elements:
         """Elements from any buffer of ``element_bytes`` each; uniform ones from uniform bytes."""
         ...
 
@@ -75,7 +75,8 @@ class Shares:
         return Shares(self.domain, self.domain.subtract(self.own, other.own), self.domain.subtract(self.previous, other.previous))
 
     def __getitem__(self, key: Any) -> Shares:
-        return self.rearranged(lambda part: part[key])
+        dtype = self.own.dtype
+        return Shares(self.domain, np.asarray(self.own[key], dtype=dtype), np.asarray(self.previous[key], dtype=dtype))
 
     def scaled(self, factors: Any) -> Shares:
         """Times public integers, elementwise with broadcasting."""
@@ -84,7 +85,8 @@ class Shares:
 
     def rearranged(self, function: Callable[[Elements], Elements]) -> Shares:
         """The same rearrangement (reshape, transpose, choice) of both components."""
-        return Shares(self.domain, *(np.asarray(function(part), dtype=part.dtype) for part in (self.own, self.previous)))
+        dtype = self.own.dtype
+        return Shares(self.domain, np.asarray(function(self.own), dtype=dtype), np.asarray(function(self.previous), dtype=dtype))
 
     def reshape(self, shape: tuple[int, ...]) -> Shares:
         return self.rearranged(lambda part: part.reshape(shape))

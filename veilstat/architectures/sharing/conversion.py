@@ -95,10 +95,13 @@ def _words(elements: Elements) -> Elements:
 
 def from_place(words: Elements, place: int) -> Elements:
     """A word of the bits of integers in words that begins at a place."""
-    padded = np.concatenate([words, np.zeros((*words.shape[:-1], 2), dtype=np.uint64)], axis=-1)
     whole_words, within = divmod(place, WORD)
-    low, high = padded[..., whole_words], padded[..., whole_words + 1]
-    return np.asarray(low if within == 0 else (low >> np.uint64(within)) | (high << np.uint64(WORD - within)))
+    if whole_words >= words.shape[-1]:
+        return np.zeros(words.shape[:-1], dtype=np.uint64)
+    low = words[..., whole_words] >> np.uint64(within)
+    if not within or whole_words + 1 == words.shape[-1]:
+        return np.asarray(low)
+    return np.asarray(low | words[..., whole_words + 1] << np.uint64(WORD - within))
 
 
 def _shifted(words: Elements, places: int, target: Domain) -> Elements:
@@ -106,7 +109,7 @@ def _shifted(words: Elements, places: int, target: Domain) -> Elements:
     low = from_place(words, places)
     if isinstance(target, RingDomain) and target.bits == WORD:
         return low
-    high = from_place(words, places + WORD) if places + WORD < WORD * words.shape[-1] else np.zeros_like(low)
+    high = from_place(words, places + WORD)
     if isinstance(target, RingDomain):
         return target.from_words(low, high)
     return target.encode(low.astype(object) + (high.astype(object) << WORD))

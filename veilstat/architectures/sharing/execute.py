@@ -213,10 +213,11 @@ class _Execution:
 
     def _denominators(self, numbers: Places) -> Task[Value]:
         """Values of denominators, one for each element, or one for all where all are the same."""
-        distinct, inverse = np.unique(numbers, return_inverse=True)
-        values: list[Value] = yield from need(*(("denominator", int(number)) for number in distinct))
+        distinct = {number: place for place, number in enumerate(dict.fromkeys(numbers.reshape(-1).tolist()))}
+        values: list[Value] = yield from need(*(("denominator", number) for number in distinct))
         if len(distinct) == 1:
             return values[0]
+        inverse = np.array([distinct[number] for number in numbers.reshape(-1).tolist()])
         return rearranged(joined(self.party, self.domain, values), lambda part: part[inverse].reshape(numbers.shape))
 
     def _denominator(self, number: int) -> Task[Value]:

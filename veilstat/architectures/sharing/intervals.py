@@ -29,6 +29,8 @@ DIGITS = 6
 """Bits of a number that decide its interval, from the one worth 2^-FINEST."""
 _INDEX_BITS = 5
 COUNT = 1 << _INDEX_BITS
+_PLACES = 1 << np.arange(_INDEX_BITS)
+_BLOCK = 1 << 10
 
 
 def interval(party: Party, digits: Shares) -> Protocol[Shares]:
@@ -62,15 +64,24 @@ def tabulated(party: Party, table: Elements, number: Shares, count: int) -> Prot
 
     A server sends 32 elements for three intervals, and one per column and interval.
     """
-    index = bits_held(party, number, count).each(lambda bits: np.tensordot(1 << np.arange(_INDEX_BITS), bits, axes=1))
-    unit = np.zeros((COUNT, len(index.mine)), dtype=np.uint64)
-    unit[index.mine, np.arange(len(index.mine))] = 1
+    index = bits_held(party, number, count).each(lambda bits: np.tensordot(_PLACES, bits, axes=1))
+    size = len(index.mine)
+    unit = np.zeros(size * COUNT, dtype=np.uint64)
+    unit[np.arange(size) * COUNT + index.mine] = 1
     dealt = yield from deal(party, NARROW, unit)
-    rows = np.arange(COUNT)[:, None, None] ^ index.theirs
-    permuted = np.take_along_axis(dealt.theirs, rows, axis=0)
-    theirs = (table @ permuted.reshape(COUNT, -1)).reshape(len(table), *index.theirs.shape)
-    nothing = np.zeros((len(table), len(index.mine)), dtype=np.uint64)
-    return (yield from reshare(party, NARROW, whole(party, nothing, theirs)))[:, :count]
+    columns = _chosen(table, dealt.theirs.reshape(-1, COUNT), index.theirs.reshape(-1)).reshape(len(table), 2, size)
+    nothing = np.zeros((len(table), size), dtype=np.uint64)
+    return (yield from reshare(party, NARROW, whole(party, nothing, columns)))[:, :count]
+
+
+def _chosen(table: Elements, units: Elements, index: Elements) -> Elements:
+    """The products of a table with rows of ``units`` permuted by XOR with an index each: shape (columns, rows)."""
+    result = np.empty((len(table), len(units)), dtype=np.uint64)
+    for start_row in range(0, len(units), _BLOCK):
+        block = units[start_row : start_row + _BLOCK]
+        places = np.arange(len(block))[:, None] * COUNT + (index[start_row : start_row + _BLOCK, None] ^ np.arange(COUNT))
+        np.einsum("ru,cu->cr", block.reshape(-1).take(places), table, out=result[:, start_row : start_row + _BLOCK])
+    return result
 
 
 def interpolated(function: Callable[[Any], Any], number: int, fraction: int) -> list[float]:

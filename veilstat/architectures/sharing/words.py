@@ -54,7 +54,7 @@ class Words:
     def to_bytes(self, elements: Elements) -> bytes:
         return elements.tobytes()
 
-    def from_bytes(self, buffer: bytes, shape: tuple[int, ...]) -> Elements:
+    def from_bytes(self, buffer: bytes | memoryview, shape: tuple[int, ...]) -> Elements:
         return np.frombuffer(buffer, dtype=f"<u{self.element_bytes}").reshape(shape)
 
 
@@ -98,28 +98,16 @@ def add(party: Party, a: Shares, b: Shares, width: int) -> rounds.Protocol[Share
 
 
 def carries(party: Party, a: Shares, b: Shares, width: int) -> rounds.Protocol[Shares]:
-    """The carry out of each bit of a + b below ``width``; 1 + ceil(log2(width)) rounds.
-
-    For a width of at most half a word the words may hold several integers side by side, ``width`` bits each.
-    """
+    """The carry out of each bit of a + b below ``width``; 1 + ceil(log2(width)) rounds."""
     generate = yield from multiply(party, a, b)
     through, distance = a + b, 1
     while 2 * distance < width:
-        below = shifted_left(stacked([generate, through]), distance).scaled(above(width, distance))
-        products = yield from multiply(party, through, below)
+        products = yield from multiply(party, through, shifted_left(stacked([generate, through]), distance))
         generate, through = generate + products[0], products[1]
         distance *= 2
     if distance < width:
-        generate += yield from multiply(party, through, shifted_left(generate, distance).scaled(above(width, distance)))
+        generate += yield from multiply(party, through, shifted_left(generate, distance))
     return generate
-
-
-def above(width: int, distance: int) -> int:
-    """A mask of the bits that lie at least ``distance`` above the lowest of their integer."""
-    if width > WORD // 2:
-        return (1 << WORD) - 1
-    kept = (1 << width) - (1 << distance)
-    return sum(kept << start for start in range(0, WORD - width + 1, width))
 
 
 def difference(party: Party, minuend: Any, subtrahend: Shares, width: int) -> rounds.Protocol[Shares]:
