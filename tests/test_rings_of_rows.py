@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.sharing import compute, integers, opened, parties, run
-from veilstat.architectures.sharing.araki16 import Shares, matmul, multiply
-from veilstat.architectures.sharing.conversion import divided, signs
+from veilstat.architectures.sharing.araki16 import Shares, matmul, multiply, reconstruct
+from veilstat.architectures.sharing.conversion import divided, negative, signs
 from veilstat.architectures.sharing.field import Field
 from veilstat.architectures.sharing.ring import NARROW, WIDE, RingDomain, narrowed
 from veilstat.architectures.sharing.rounds import run_three
@@ -120,6 +120,9 @@ def test_signs_of_values_up_to_every_width(bits, ring, target):
     largest = (1 << bits) - 1
     rng = random.Random(bits)
     values = [0, 1, -1, largest, -largest, *(rng.randint(-largest, largest) for _ in range(300)), -1]
-    ended = run(lambda party, x: signs(party, x, bits, target), ring, values)
+    ended = run(lambda party, x: negative(party, x, bits, target), ring, values)
     assert opened(target, ended.results).tolist() == [int(value < 0) for value in values]
     assert ended.rounds == 4 + (-(-bits // 4) - 1).bit_length()
+    ended = run(lambda party, x: signs(party, x, bits), ring, values)
+    assert reconstruct(ended.results).tolist() == [int(value < 0) for value in values]
+    assert ended.rounds == 2 + (-(-bits // 4) - 1).bit_length()

@@ -11,8 +11,8 @@ from tests.sharing import parties, run
 from tests.test_sharing_views import joined, two_samples
 from veilstat.architectures.sharing import intervals
 from veilstat.architectures.sharing.adder import bits_held, carries, sliced, unsliced
-from veilstat.architectures.sharing.araki16 import reconstruct, share
-from veilstat.architectures.sharing.conversion import divided, halves, quotients, signs
+from veilstat.architectures.sharing.araki16 import open_masked, reconstruct, share
+from veilstat.architectures.sharing.conversion import divided, halves, negative, quotients, signs
 from veilstat.architectures.sharing.field import Field
 from veilstat.architectures.sharing.intervals import COUNT, DIGITS, FINEST, interval, length, start, tabulated
 from veilstat.architectures.sharing.piecewise import LOGISTIC, piecewise
@@ -150,8 +150,14 @@ def both_quotients(party, x):
     return fine.reshape((1, -1)).joined(coarse.reshape((1, -1)))
 
 
+def opened_signs(party, x):
+    """Opening shared bits shows the bits and nothing else: here of a value whose sign is known."""
+    yield from open_masked((yield from signs(party, x + x.scaled(-1), 62)))
+
+
 PROTOCOLS = {
-    "signs": (lambda party, x: signs(party, x, 62, NARROW), 1 << 61),
+    "negative": (lambda party, x: negative(party, x, 62, NARROW), 1 << 61),
+    "signs": (lambda party, x: opened_signs(party, x), 1 << 61),
     "quotient": (lambda party, x: divided(party, x, 33, NARROW), 1 << 61),
     "wider": (lambda party, x: divided(party, x, 0, WIDE), 1 << 61),
     "logistic": (lambda party, x: piecewise(party, LOGISTIC, x, Fraction(1, 2**50), 62, NARROW), 1 << 61),

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .adder import bits_held, carries, sliced, top_bit
+from .adder import bits_held, carries, sliced, top_bit, unsliced
 from .araki16 import Domain, Elements, Shares, constant, reshare
 from .prss import Party
 from .ring import RingDomain, narrowed
-from .rounds import Protocol, gather
-from .turns import Held, either, held, once, to_arithmetic, whole
-from .words import WORD
+from .rounds import SERVERS, Protocol, gather
+from .turns import Held, either, held, once, part_size, shared, to_arithmetic, whole
+from .words import OCTETS, WORD
 
 
 def everywhere(party: Party, domain: Domain, integer: int, shape: tuple[int, ...]) -> Shares:
@@ -75,11 +75,24 @@ def rounded(
     return [together[number] - everywhere(party, target, 1 << width - 2 - place, (count,)) for number, place in enumerate(places)]
 
 
-def signs(party: Party, shares: Shares, bits: int, target: Domain) -> Protocol[Shares]:
+def negative(party: Party, shares: Shares, bits: int, target: Domain) -> Protocol[Shares]:
     """1 where x < 0, else 0, in another domain, for a vector of |x| < 2^bits, bits < 64; 4 + ceil(log2(bits / 4)) rounds."""
     count = len(shares.own)
-    slices = halves(party, narrowed(shares)).each(lambda words: sliced(words, bits + 1))
+    slices = _slices(party, shares, bits)
     return (yield from to_arithmetic(party, target, (yield from top_bit(party, slices, count)), count))[0]
+
+
+def signs(party: Party, shares: Shares, bits: int) -> Protocol[Shares]:
+    """The same as shared bits, an octet that is 0 or 1 for each element; 2 + ceil(log2(bits / 4)) rounds."""
+    slices = _slices(party, shares, bits)
+    carried, top = yield from gather((carries(party, slices, (bits,)), shared(party, OCTETS, slices.each(lambda part: part[bits:]))))
+    count = len(shares.own)
+    both = (carried + top)[0].reshape((SERVERS, -1))
+    return both.rearranged(lambda part: unsliced(part, part_size(count)).reshape(-1)[:count])
+
+
+def _slices(party: Party, shares: Shares, bits: int) -> Held:
+    return halves(party, narrowed(shares)).each(lambda words: sliced(words, bits + 1))
 
 
 def halves(party: Party, shares: Shares) -> Held:

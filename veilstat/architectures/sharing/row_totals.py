@@ -21,7 +21,7 @@ from veilstat.language.errors import CapabilityError
 from veilstat.language.evaluate import NoRows, evaluate
 
 from .araki16 import Domain, Elements, Shares, constant, reshare, split
-from .conversion import divided, signs
+from .conversion import divided, negative
 from .floor import open_under_mask
 from .piecewise import piecewise
 from .polynomials import REAL, Polynomial, Term, as_polynomial
@@ -227,7 +227,7 @@ def _compute(party: Party, symbols: Symbols, place: int, columns: Columns, ring:
     match definition:
         case Sign(operand, bits):
             yield from columns.prepare(operand.terms, NARROW)
-            return (yield from signs(party, columns.combined(operand, NARROW), bits, ring))
+            return (yield from negative(party, columns.combined(operand, NARROW), bits, ring))
         case Weighted(operands, weights):
             yield from columns.prepare([term for operand in operands for term in operand.terms], WIDE)
             pieces = (columns.between(start, start + _PIECE) for start in range(0, columns.rows, _PIECE))
