@@ -29,7 +29,7 @@ import pandas as pd
 import veilstat as vs
 from benchmarks.three_servers import Measured, measure
 from veilstat.architectures.sharing.araki16 import share
-from veilstat.architectures.sharing.conversion import signs
+from veilstat.architectures.sharing.conversion import negative
 from veilstat.architectures.sharing.prss import Party, Prss
 from veilstat.architectures.sharing.ring import NARROW
 from veilstat.architectures.sharing.rounds import SERVERS
@@ -37,7 +37,6 @@ from veilstat.architectures.sharing.schemes import Place
 from veilstat.architectures.sharing.sealed import SealedRows
 from veilstat.architectures.sharing.sorting import sort
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, UploadedRows, deal, expand, planes
-from veilstat.architectures.sharing.words import to_arithmetic
 from veilstat.arithmetic.products import gram, inner, weighted_sums
 from veilstat.arithmetic.rings import Ring
 from veilstat.language.bounds import objects
@@ -173,8 +172,8 @@ def comparisons(count: int) -> tuple[Measured, str]:
 
     def program(place: Place) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))
-        negative = yield from to_arithmetic(party, NARROW, (yield from signs(party, parts[place.index], 31)))
-        return NARROW.to_bytes(negative.total().own)
+        below = yield from negative(party, parts[place.index], 31, NARROW)
+        return NARROW.to_bytes(below.total().own)
 
     found = measure(program, RUNS)
     total = sum(int.from_bytes(part, "little") for part in found.parts) % NARROW.order

@@ -139,6 +139,8 @@ class _Execution:
                 return self._system(name)
             case ("chosen", place):
                 return self._chosen_denominators(place)
+            case ("flag", place):
+                return self._flag(place)
         return self._opening(key[1])
 
     def _node(self, place: int) -> Task[Value]:
@@ -227,10 +229,11 @@ class _Execution:
 
     def _denominators(self, numbers: Places) -> Task[Value]:
         """Values of denominators, one for each element, or one for all where all are the same."""
-        distinct, inverse = np.unique(numbers, return_inverse=True)
-        values: list[Value] = yield from need(*(("denominator", int(number)) for number in distinct))
+        distinct = {number: place for place, number in enumerate(dict.fromkeys(numbers.reshape(-1).tolist()))}
+        values: list[Value] = yield from need(*(("denominator", number) for number in distinct))
         if len(distinct) == 1:
             return values[0]
+        inverse = np.array([distinct[number] for number in numbers.reshape(-1).tolist()])
         return rearranged(joined(self.party, self.domain, values), lambda part: part[inverse].reshape(numbers.shape))
 
     def _denominator(self, number: int) -> Task[Value]:
@@ -273,6 +276,11 @@ class _Execution:
         condition, a, b = yield from need(("node", node.args[0]), *sides)
         chosen = yield from select(self.party, *(as_shares(self.party, self.domain, value) for value in (condition, a, b)))
         return rearranged(chosen, lambda part: np.broadcast_to(part, node.shape))
+
+    def _flag(self, place: int) -> Task[int]:
+        """Whether an iteration ends, which all servers learn as soon as it is computed."""
+        (value,) = yield from need(("node", place))
+        return int((yield from open_masked(as_shares(self.party, self.domain, value))))
 
     def _system(self, name: int) -> Task[Solution]:
         system = self.known.systems[name]
@@ -358,16 +366,16 @@ class _Execution:
         carried = [name for name in names if name in body.outputs]
         values = yield from need(*(("node", arg) for arg in node.args))
         state = {name: as_shares(self.party, self.domain, value) for name, value in zip(names, values, strict=True)}
-        wanted: list[Hashable] = [("node", body.outputs[name].node) for name in (*carried, "done")]
+        wanted: list[Hashable] = [*(("node", body.outputs[name].node) for name in carried), ("flag", body.outputs["done"].node)]
         done, count = 0, 0
         while not done and count < times_at_most:
             leaves = {at: state[str(inside.attributes["name"])] for at, inside in enumerate(body.nodes) if inside.op is Op.STATE}
             leaves |= yield from self.totals(body, leaves)
             execution = _Execution(self.known.bodies[place], self.domain, leaves, self.public, self.party, self.totals)
-            *results, flag = yield from execution.run(wanted)
+            *results, done = yield from execution.run(wanted)
             state |= {name: as_shares(self.party, self.domain, value) for name, value in zip(carried, results, strict=True)}
             self.in_bounds += execution.in_bounds
-            done, count = int((yield from open_masked(as_shares(self.party, self.domain, flag)))), count + 1
+            count += 1
         form, forms = self.known.forms[place], self.known.bodies[place].forms
         flat = [scaled(state[name], int(forms[body.outputs[name].node].scale / form.scale)) for name in carried]
         flags = np.array([done, count], dtype=object) * int(1 / form.scale)
