@@ -70,8 +70,8 @@ def test_messages_of_very_different_tables_look_alike(query):
     assert excess(first, second) < 6
 
 
-@pytest.mark.parametrize("query", ["logistic step", "histogram"])
-def test_the_comparison_finds_products_that_travel_without_a_mask(query, monkeypatch):
+def test_the_comparison_finds_products_that_travel_without_a_mask(monkeypatch):
+    """Bits of shares multiplied and sent as they are; products of elements are hidden by the randomness of these."""
     monkeypatch.setattr(araki16, "_drawn", lambda party, domain, shape: (domain.encode(np.zeros(shape, dtype=np.int64)),) * 2)
-    first, second = (counted(QUERIES[query], tables) for tables in (BUSY, STILL))
+    first, second = (counted(QUERIES["histogram"], tables) for tables in (BUSY, STILL))
     assert excess(first, second) > 6
