@@ -142,6 +142,13 @@ def start(folder, name):
         return subprocess.Popen([sys.executable, "-c", code], stderr=log, env=environment, cwd=ROOT)
 
 
+def start_veilstat(folder, name):
+    """A real server process."""
+    with open(folder / f"{name}.log", "a") as log:
+        command = [sys.executable, "-m", "veilstat", "server", "--config", str(folder / f"{name}.toml")]
+        return subprocess.Popen(command, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=folder)
+
+
 def log_of(folder, name):
     return (folder / f"{name}.log").read_text()
 

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -12,7 +10,7 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
-from tests.servers import ROOT, SERVERS, Caller, Proxy, log_of, make_study, running, start, wait_for
+from tests.servers import SERVERS, Caller, Proxy, log_of, make_study, running, start, start_veilstat, wait_for
 from veilstat.platform.remote_servers import RemoteServers
 from veilstat.platform.roster_file import read_roster
 from veilstat.platform.simulation import Simulation
@@ -129,12 +127,6 @@ class Deployment:
         self.study = Study(definition, Simulation(definition, TABLES, {}, (), os.urandom, hosts))
         self.endpoint = hosts.endpoint
         self.embedded = vs.simulate(TABLES, definition.schema, definition.architecture)
-
-
-def start_veilstat(folder, name):
-    with open(folder / f"{name}.log", "a") as log:
-        command = [sys.executable, "-m", "veilstat", "server", "--config", str(folder / f"{name}.toml")]
-        return subprocess.Popen(command, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=folder)
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from .mixed import Value, added, as_shares, joined, matrix_times, rearranged, sc
 from .prss import Party
 from .ranges import Ranges, Rounding
 from .rational import Atom, Places
-from .roots import signed_roots
+from .roots import with_roots
 from .rounds import Protocol, gather
 from .solve import Solution, solve
 
@@ -333,12 +333,7 @@ class _Execution:
         if isinstance(result, Shares):
             return result
         if rounding.rooted.size:
-            values = concatenated(
-                [result.values, (yield from signed_roots(self.party, result.values[rounding.rooted], rounding.precision.limit))]
-            )
-            places = np.arange(len(rounding.which))
-            places[rounding.rooted] = np.arange(len(places), len(places) + len(rounding.rooted))
-            result = replace(result, values=values[places])
+            result = replace(result, values=(yield from with_roots(self.party, result.values, rounding.rooted, rounding.precision.limit)))
         return result.marked(self.party)
 
     def _quotients(self, rounding: Rounding) -> Task[Shares | Quotients]:

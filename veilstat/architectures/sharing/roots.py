@@ -41,6 +41,14 @@ def signed_roots(party: Party, x: Shares, bits: int) -> Protocol[Shares]:
     return (yield from multiply(party, nearest - above, sign))
 
 
+def with_roots(party: Party, x: Shares, places: npt.NDArray[np.int64], bits: int) -> Protocol[Shares]:
+    """The vector with signed roots in place of the elements at ``places``."""
+    roots = yield from signed_roots(party, x[places], bits)
+    order = np.arange(len(x.own))
+    order[places] = len(order) + np.arange(len(places))
+    return x.joined(roots)[order]
+
+
 def _nearest(party: Party, x: Shares, bits: int) -> Protocol[Shares]:
     """An integer less than 1 from sqrt(x), for 0 <= x <= 2^bits."""
     domain, pairs, fraction = x.domain, bits // 2 + 1, _fraction(bits)
