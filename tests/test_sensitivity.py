@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
+from veilstat.dp import sensitivity
 from veilstat.dp.sensitivity import owner_blocks, row_blocks
 from veilstat.language.cut import Entry, cut
 from veilstat.language.evaluate import evaluate
@@ -184,3 +185,27 @@ def test_a_peak_at_a_single_code_is_found():
     step = Step("peak", contribution, lambda totals, public: totals)
     chosen = cut(step.trace(SCHEMA, 4), Entry.TOTALS, definition().architecture.supports)
     assert [block.squared_sensitivity for block in row_blocks(chosen)] == [1 + 1 + 4 + 1]
+
+
+def test_missing_and_present_rows_of_many_columns_cost_what_one_count_does():
+    """Too many columns to try every combination of missing values: a flag and its complement are 1 together."""
+    names = [f"x{place}" for place in range(30)]
+    schema = vs.Schema(*(vs.Binary(name) for name in names))
+    study = vs.simulate(dict.fromkeys("abc", pd.DataFrame({name: [1] for name in names})), schema)
+    plan = study.plan(vs.Count(names, missing="listwise"), privacy=PROMISE)
+    assert [block.squared_sensitivity for block in row_blocks(plan.steps[0].cut)] == [1]
+    assert [block.squared_sensitivity for block in row_blocks(plan.steps[0].cut, "replace_one")] == [2]
+
+
+def test_a_flag_beside_its_complement_and_itself_is_counted_again(monkeypatch):
+    monkeypatch.setattr(sensitivity, "_MOST_COMBINATIONS", 1)
+
+    def flags(rows, public):
+        flag = rows.present("age") * rows.present("dose") * rows.present("smoker")
+        return {"total": stack(1 - flag, flag, flag, flag).total()}
+
+    step = Step("flags", flags, lambda totals, public: totals)
+    chosen = cut(step.trace(SCHEMA, 4), Entry.TOTALS, definition().architecture.supports)
+    (block,) = row_blocks(chosen)
+    rows = [np.concatenate(contribution(chosen, frame)) for frame in all_rows(["age", "dose", "smoker"])]
+    assert 1 < max(int((row**2).sum()) for row in rows) <= block.squared_sensitivity

@@ -24,6 +24,8 @@ ADD_REMOVE, REPLACE_ONE = "add_remove", "replace_one"
 NEIGHBOURS = (ADD_REMOVE, REPLACE_ONE)
 _COMPARISONS = (Op.EQUAL, Op.LESS)
 _MOST_VALUES = 1 << 24
+_MOST_COMBINATIONS = 1 << 12
+"""Of codes of several columns, at which a value is evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def _squared_norm(circuit: Circuit, place: int) -> Fraction:
     bounds = [node.scale**2 * int(_squares(node).sum())]
     match node.op:
         case Op.CONCATENATE:
-            bounds.append(sum((_squared_norm(circuit, arg) for arg in node.args), Fraction(0)))
+            bounds.append(_stacked_norm(circuit, node.args))
         case Op.MULTIPLY:
             bounds += [_scaled_norm(circuit, node, *node.args), _scaled_norm(circuit, node, *reversed(node.args))]
         case Op.INDEX if len(set(np.frombuffer(_bytes(node), dtype=np.int64).tolist())) == node.size:
@@ -133,6 +135,35 @@ def _squared_norm(circuit: Circuit, place: int) -> Fraction:
     if values is not None:
         bounds.append(node.scale**2 * int((values**2).sum(axis=1).max()))
     return min(bounds)
+
+
+def _stacked_norm(circuit: Circuit, parts: tuple[int, ...]) -> Fraction:
+    """Of values one after the other; a flag of 0 or 1 and one less that flag are 1 together."""
+    total, alone = Fraction(0), [_source(circuit, part) for part in parts]
+    for place in tuple(alone):
+        flag = _complement(circuit, place)
+        if flag in alone and place in alone:
+            alone.remove(place)
+            alone.remove(flag)
+            total += 1
+    return sum((_squared_norm(circuit, place) for place in alone), total)
+
+
+def _source(circuit: Circuit, place: int) -> int:
+    """The number that a vector of one element holds, else the value itself."""
+    node = circuit.nodes[place]
+    return node.args[0] if node.op is Op.INDEX and circuit.nodes[node.args[0]].shape == () else place
+
+
+def _complement(circuit: Circuit, place: int) -> int | None:
+    """The flag f of a value 1 - f; None where it is none."""
+    node = circuit.nodes[place]
+    if node.op is not Op.SUBTRACT or node.shape != ():
+        return None
+    one, flag = (circuit.nodes[arg] for arg in node.args)
+    is_one = one.op is Op.CONSTANT and one.scale == 1 and one.attributes["data"] == (1,)
+    is_flag = flag.scale == 1 and flag.bounds is not None and flag.bounds.low >= 0 and flag.bounds.high <= 1
+    return node.args[1] if is_one and is_flag else None
 
 
 def _is_nonnegative(circuit: Circuit, place: int) -> bool:
@@ -164,7 +195,9 @@ def _changes(circuit: Circuit, place: int) -> dict[str, list[int]] | None:
                     return None
                 codes[str(argument.attributes["name"])] |= _around(others[0], argument)
     points = prod(len(values) + 1 for values in codes.values())
-    if not codes or nodes[place].op is Op.COLUMN or points * (nodes[place].size + len(codes)) > _MOST_VALUES:
+    if not codes or nodes[place].op is Op.COLUMN or points * nodes[place].size > _MOST_VALUES:
+        return None
+    if len(codes) > 1 and points > _MOST_COMBINATIONS:
         return None
     return {name: sorted(values) for name, values in codes.items()}
 

@@ -61,7 +61,7 @@ class PerturbedProducts:
             return PerturbedFit(np.full(size, math.nan), None, math.nan, ridge, "noise has left X'X without a unique solution")
         inverse = np.linalg.inv(self.xx + ridge * np.eye(size))
         coefficients: Matrix = inverse @ self.xy
-        equations = self._equations_noise(coefficients)
+        equations = self.equations_noise(coefficients)
         squares = self.yy - 2 * float(coefficients @ self.xy) + float(coefficients @ self.xx @ coefficients)
         residual = squares + float(np.sum(inverse * equations))
         variance = max(0.0, residual / max(1.0, self.rows - size))
@@ -74,12 +74,12 @@ class PerturbedProducts:
         norm = self.noise * math.sqrt(size * math.log(2 * size**2 / _MISSED))
         return max(0.0, norm - max(0.0, smallest - norm))
 
-    def _equations_noise(self, coefficients: Matrix) -> Matrix:
+    def equations_noise(self, coefficients: Matrix) -> Matrix:
         """Covariance of what noise does to X'y - X'X b, beside b."""
         outer = np.outer(coefficients, coefficients)
         np.fill_diagonal(outer, 1 + coefficients @ coefficients)
-        off: Matrix = self.noise**2 * outer
-        return off
+        covariance: Matrix = self.noise**2 * outer
+        return covariance
 
     def _reason(self, smallest: float, ridge: float, variance: float, scale: float) -> str | None:
         """Why there are no errors: noise in X'X, bias, or noise in the residuals' variance of more than a quarter of the whole."""
