@@ -1,11 +1,16 @@
 """Budgets of owners who are offline: every compute server keeps a ledger for each, and one server is enough to refuse."""
 
+from fractions import Fraction
+
 import pandas as pd
 import pytest
 
 import veilstat as vs
 from veilstat.dp.ledger_file import open_ledger
 from veilstat.dp.mechanism import NoiseShare
+from veilstat.platform.ledgers import in_directory
+from veilstat.platform.remote_servers import RemoteServers
+from veilstat.platform.server_file import load_server
 
 SCHEMA = vs.Schema(vs.Integer("age", lower=0, upper=120), max_rows=64)
 TABLES = {name: pd.DataFrame({"age": [20, 40, 60]}) for name in ("north", "south", "east")}
@@ -99,3 +104,20 @@ def test_a_damaged_ledger_of_one_server_ends_queries(tmp_path):
     with pytest.raises(vs.VeilstatError) as error:
         study(ledgers=tmp_path).count(privacy=PROMISE)
     assert error.value.code == "ledger_damaged"
+
+
+def test_a_server_process_keeps_ledgers_beside_its_file_or_where_it_says(tmp_path):
+    plain = 'party = "compute1"\nstudy = "study.toml"\nroster = "roster.toml"\nidentity = "compute1.pem"\n'
+    (tmp_path / "compute1.toml").write_text(plain)
+    assert load_server(tmp_path / "compute1.toml").ledgers == tmp_path / "compute1.ledgers"
+    (tmp_path / "compute1.toml").write_text(plain + 'ledgers = "kept"\n')
+    kept = in_directory(load_server(tmp_path / "compute1.toml").ledgers)
+    kept("east", BUDGET).spend(Fraction(1, 1000), (0.1, 1e-6), b"one")
+    assert kept("east", BUDGET).budget.releases == 1
+    assert open_ledger(tmp_path / "kept" / f"{b'east'.hex()}.ledger", BUDGET).budget.releases == 1
+
+
+def test_what_servers_elsewhere_keep_is_not_known_here():
+    with pytest.raises(vs.CapabilityError) as error:
+        RemoteServers.budget(object.__new__(RemoteServers), "east")
+    assert error.value.code == "budget_elsewhere"

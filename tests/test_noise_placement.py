@@ -241,3 +241,21 @@ def test_noisy_openings_of_servers_are_not_recorded_as_exact_ones():
     study = vs.simulate(tables(4), SCHEMA, vs.Sharing(servers=3), faults=[vs.testing.Dropout("owner3", round="share", after=1)])
     assert len(study.count(privacy=promise()).contributors) == 4
     assert len(study.count(privacy=promise()).contributors) == 3
+
+
+@pytest.mark.parametrize("name", ["rows", "sealed", "homomorphic"])
+def test_regressions_are_private_there_too(name, counted):
+    """Known draws move every cross-product, and nothing else does."""
+    source = np.random.default_rng(3)
+    data = {
+        f"owner{place}": pd.DataFrame({"age": source.integers(20, 90, 40), "sex": source.choice(["female", "male"], 40)})
+        for place in range(3)
+    }
+    study = vs.simulate(data, SCHEMA, BEFORE[name])
+    found = study.linear_regression("age ~ C(sex)", privacy=promise(epsilon=50.0), estimator="ssp")
+    opened = study.observed["analyst"].opened[-1][1].values
+    masked = vs.simulate(data, SCHEMA)
+    counted.clear()
+    expected = masked.linear_regression("age ~ C(sex)", privacy=promise(epsilon=50.0), estimator="ssp")
+    assert masked.observed["analyst"].opened[-1][1].values.tolist() == opened.tolist()
+    assert found.params.tolist() == expected.params.tolist()
