@@ -1,0 +1,115 @@
+"""The cloud's rounds of an epoch: collect, check and forward what owners send, and keep the ciphertexts.
+
+It holds no key. Whoever sends what the protocol forbids is named here, before any owner sees it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from veilstat.protocol.faults import violation
+from veilstat.protocol.session import Message, Turn
+
+from .epoch import COMMIT, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, decode, encode, kept
+from .mouchet21 import encode_parts
+from .ring import Residues
+from .row_answers import Kept
+
+
+@dataclass(frozen=True, slots=True)
+class KeepingCloud:
+    """What the cloud knows before an epoch; ``everyone`` is the name that reaches all owners."""
+
+    terms: Terms
+    everyone: str
+    keep: Keep = field(repr=False)
+
+    def start(self) -> Turn:
+        """Wait for commitments."""
+        return Turn((), CollectCommitments(self))
+
+
+@dataclass(frozen=True, slots=True)
+class _FromOwners:
+    """A round that waits for one message of each owner."""
+
+    cloud: KeepingCloud
+    arrived: dict[str, memoryview] = field(default_factory=dict, repr=False, kw_only=True)
+
+    @property
+    def senders(self) -> frozenset[str]:
+        return frozenset(self.cloud.terms.owners)
+
+    @property
+    def quorum(self) -> int:
+        return len(self.cloud.terms.owners)
+
+    def take(self, sender: str, payload: memoryview) -> None:
+        self.check(sender, payload)
+        self.arrived[sender] = payload
+
+    def check(self, sender: str, payload: memoryview) -> None:
+        """Refuse what does not fit what the sender said before."""
+        raise NotImplementedError
+
+    def tell(self, round_name: str, payload: bytes) -> tuple[Message, ...]:
+        """The same to all owners."""
+        return (Message(round_name, self.cloud.everyone, payload),)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectCommitments(_FromOwners):
+    """Forward everybody's commitment."""
+
+    name: ClassVar[str] = COMMIT
+    largest: ClassVar[int] = LARGEST_COMMITMENT
+
+    def check(self, sender: str, payload: memoryview) -> None:
+        self.cloud.terms.check_commitment(sender, decode(payload, Commitment, sender))
+
+    def close(self) -> Turn:
+        commitments = {name: decode(raw, Commitment, name) for name, raw in sorted(self.arrived.items())}
+        following = CollectShares(self.cloud, Agreed(self.cloud.terms, commitments))
+        return Turn(self.tell(REVEAL, encode(commitments)), following)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectShares(_FromOwners):
+    """Forward everybody's shares."""
+
+    agreed: Agreed
+    name: ClassVar[str] = REVEAL
+
+    @property
+    def largest(self) -> int:
+        return self.cloud.terms.reveal_bytes
+
+    def check(self, sender: str, payload: memoryview) -> None:
+        if len(payload) != self.largest:
+            raise violation("malformed", f"{sender!r} sent shares of {len(payload):,} bytes, {self.largest:,} were agreed", sender)
+        self.agreed.check_shares(sender, payload)
+
+    def close(self) -> Turn:
+        following = CollectUploads(self.cloud, self.agreed, self.agreed.sums(self.arrived.values()))
+        return Turn(self.tell(UPLOAD, encode_parts(self.arrived)), following)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectUploads(_FromOwners):
+    """Keep everybody's ciphertexts, and forward them."""
+
+    agreed: Agreed
+    revealed: Residues = field(repr=False)
+    name: ClassVar[str] = UPLOAD
+
+    @property
+    def largest(self) -> int:
+        return max(map(self.agreed.upload_bytes, self.cloud.terms.owners))
+
+    def check(self, sender: str, payload: memoryview) -> None:
+        self.agreed.check_upload(sender, payload)
+
+    def close(self) -> Turn:
+        record = kept(self.cloud.keep, self.agreed, self.revealed, self.arrived)
+        return Turn(self.tell(KEEP, encode(dict(sorted(self.arrived.items())))), None, Kept(record))
