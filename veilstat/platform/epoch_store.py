@@ -54,9 +54,7 @@ class EpochStore:
         self.forget()
         body = msgspec.msgpack.encode(record)
         self._replace(self._record, (_MAGIC, self.study, hashlib.sha256(body).digest(), body))
-        found = self.record()
-        assert found is not None
-        return found
+        return msgspec.msgpack.decode(self._mapped()[_HEAD:], type=Record)
 
     def keep_secret(self, kept: Kept) -> None:
         """Write an owner's share of the key; nothing has been decrypted with it."""
@@ -76,13 +74,9 @@ class EpochStore:
         Raises:
             VeilstatError: the file is damaged, or of another study.
         """
-        try:
-            with self._record.open("rb") as file:
-                mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except FileNotFoundError:
+        if not self._record.exists():
             return None
-        except (OSError, ValueError):
-            raise _damaged() from None
+        mapped = self._mapped()
         if mapped[: len(_MAGIC)] != _MAGIC or hashlib.sha256(mapped[_HEAD:]).digest() != mapped[_HEAD - _DIGEST : _HEAD]:
             raise _damaged()
         if mapped[len(_MAGIC) : _HEAD - _DIGEST] != self.study:
@@ -128,6 +122,13 @@ class EpochStore:
     @property
     def _spent(self) -> Path:
         return self.directory / "spent"
+
+    def _mapped(self) -> memoryview:
+        try:
+            with self._record.open("rb") as file:
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except (OSError, ValueError):
+            raise _damaged() from None
 
     def _replace(self, place: Path, parts: Iterable[bytes]) -> None:
         """A file that takes its place when it is complete and on disk, or not at all."""

@@ -50,15 +50,15 @@ class Bgv:
 
     def encrypt(self, key: Residues, message: Coefficients, random: Random) -> Residues:
         """(b u + t e0 + m, a u + t e1) under the public key (b, a)."""
-        mixed = self.ring.multiply(key, self.ring.from_integers(ternary(self.ring.degree, random)))
         first = self.ring.add(self.noise(random), self.ring.from_integers(message))
-        return self.ring.add(mixed, np.stack([first, self.noise(random)]))
+        mask = self.ring.from_integers(ternary(self.ring.degree, random))
+        return self.ring.multiply_add(key, mask, np.stack([first, self.noise(random)]))
 
     def relinearisation_first(self, common: Residues, secret: Residues, ephemeral: Residues, random: Random) -> Residues:
         """Round 1 of RelinKeyGen, for every digit j: (-u a_j + s w_j + t e0, s a_j + t e1); shape (2, digits, primes, degree)."""
         digits = range(len(common))
         first = self._subtract(np.stack([self.noise(random) for _ in digits]), self.ring.multiply(common, ephemeral))
-        second = self.ring.add(np.stack([self.noise(random) for _ in digits]), self.ring.multiply(common, secret))
+        second = self.ring.multiply_add(common, secret, np.stack([self.noise(random) for _ in digits]))
         for digit in digits:
             weighted = np.zeros_like(secret)
             weighted[digit] = secret[digit]
@@ -67,7 +67,7 @@ class Bgv:
 
     def relinearisation_second(self, sums: Residues, secret: Residues, ephemeral: Residues, random: Random) -> Residues:
         """Round 2: s h0 + (u - s) h1 + t e for the sums (h0, h1) of round 1; shape (digits, primes, degree)."""
-        mixed = self.ring.add(self.ring.multiply(sums[0], secret), self.ring.multiply(sums[1], self._subtract(ephemeral, secret)))
+        mixed = self.ring.multiply_add(sums[0], secret, self.ring.multiply(sums[1], self._subtract(ephemeral, secret)))
         # the paper's two errors, one for each summand
         noise = np.stack([self.ring.add(self.noise(random), self.noise(random)) for _ in range(len(mixed))])
         return self.ring.add(mixed, noise)
@@ -88,7 +88,7 @@ class Bgv:
         result = product.parts[:2]
         for digit, (transform, values) in enumerate(zip(self.ring.transforms, product.parts[2], strict=True)):
             small = centred(transform.inverse(values), transform.prime)
-            result = self.ring.add(result, self.ring.multiply(key[:, digit], self.ring.from_integers(small)))
+            result = self.ring.multiply_add(key[:, digit], self.ring.from_integers(small), result)
         return result
 
     def decode(self, phase: int, low: int) -> int:

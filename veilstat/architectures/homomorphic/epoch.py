@@ -140,23 +140,25 @@ class Agreed:
             raise violation("bad_share", f"{owner!r} revealed shares of a key that it had not committed to", owner)
         self._check_range(owner, raw)
 
-    def check_upload(self, owner: str, raw: memoryview) -> None:
-        """Refuse ciphertexts that are not whole, not signed, or no ciphertexts."""
+    def check_upload(self, owner: str, raw: memoryview) -> bytes:
+        """What the owner signed; refuses ciphertexts that are not whole, not signed, or no ciphertexts."""
         if len(raw) != self.upload_bytes(owner):
             raise violation("malformed", f"{owner!r} uploaded {len(raw):,} bytes, {self.upload_bytes(owner):,} were declared", owner)
-        if not self.terms.roster.verifies(owner, self.upload_statement(raw[:-SIGNATURE_BYTES]), bytes(raw[-SIGNATURE_BYTES:])):
+        statement = self.upload_statement(raw[:-SIGNATURE_BYTES])
+        if not self.terms.roster.verifies(owner, statement, bytes(raw[-SIGNATURE_BYTES:])):
             raise violation("bad_input", f"{owner!r} did not sign its ciphertexts for this key", owner)
         self._check_range(owner, raw[:-SIGNATURE_BYTES])
+        return statement
 
     def sums(self, shares: Iterable[memoryview]) -> Residues:
         """The sums over owners of what they revealed: shape (1 + 2 digits, primes, degree)."""
         ring = self.terms.scheme.ring
         return reduce(ring.add, (ring.from_bytes(raw) for raw in shares))
 
-    def record(self, revealed: Residues, uploads: Mapping[str, memoryview]) -> Record:
-        """The epoch, from checked messages."""
+    def record(self, revealed: Residues, uploads: Mapping[str, memoryview], statements: Mapping[str, bytes]) -> Record:
+        """The epoch, from the sums of what was revealed, checked uploads, and what their owners signed."""
         ring, end = self.terms.scheme.ring, self.terms.relinearisation_bytes
-        parts = [part for name in sorted(uploads) for part in (name.encode(), self.upload_statement(uploads[name][:-SIGNATURE_BYTES]))]
+        parts = [part for name in sorted(statements) for part in (name.encode(), statements[name])]
         second = reduce(ring.add, (ring.from_bytes(raw[:end]) for raw in uploads.values()))
         return Record(
             root=self.terms.root,
@@ -187,9 +189,9 @@ def encode(message: object) -> bytes:
     return msgspec.msgpack.encode(message)
 
 
-def kept(keep: Keep, agreed: Agreed, revealed: Residues, uploads: Mapping[str, memoryview]) -> Record:
+def kept(keep: Keep, record: Record) -> Record:
     """The record where it lasts; what goes wrong there ends the session."""
     try:
-        return keep(agreed.record(revealed, uploads))
+        return keep(record)
     except VeilstatError as error:
         raise ProtocolError(Fault(type(error).__name__, error.code, error.message, error.culprits)) from None

@@ -156,6 +156,6 @@ class AwaitUploads(_FromServer):
     def close(self) -> Turn:
         uploads = decode(self.inbox[0], dict[str, memoryview], self.owner.server)
         self.check_company(uploads)
-        for name, raw in uploads.items():
-            self.agreed.check_upload(name, raw)
-        return Turn((), None, Kept(kept(self.owner.keep, self.agreed, self.revealed, uploads), self.secret))
+        statements = {name: self.agreed.check_upload(name, raw) for name, raw in uploads.items()}
+        record = self.agreed.record(self.revealed, uploads, statements)
+        return Turn((), None, Kept(kept(self.owner.keep, record), self.secret))

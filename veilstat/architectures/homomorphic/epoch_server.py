@@ -101,6 +101,7 @@ class CollectUploads(_FromOwners):
 
     agreed: Agreed
     revealed: Residues = field(repr=False)
+    statements: dict[str, bytes] = field(default_factory=dict)
     name: ClassVar[str] = UPLOAD
 
     @property
@@ -108,8 +109,8 @@ class CollectUploads(_FromOwners):
         return max(map(self.agreed.upload_bytes, self.cloud.terms.owners))
 
     def check(self, sender: str, payload: memoryview) -> None:
-        self.agreed.check_upload(sender, payload)
+        self.statements[sender] = self.agreed.check_upload(sender, payload)
 
     def close(self) -> Turn:
-        record = kept(self.cloud.keep, self.agreed, self.revealed, self.arrived)
+        record = kept(self.cloud.keep, self.agreed.record(self.revealed, self.arrived, self.statements))
         return Turn(self.tell(KEEP, encode(dict(sorted(self.arrived.items())))), None, Kept(record))

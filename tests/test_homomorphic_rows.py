@@ -1,0 +1,57 @@
+"""Encrypted rows pass the conformance suite: bit for bit the answers of the clear, or a refusal that says which entry would do."""
+
+import pytest
+
+import veilstat as vs
+from veilstat.architectures.homomorphic import Homomorphic
+from veilstat.testing import conformance
+from veilstat.testing.tables import small_schema, small_tables
+
+BEYOND = {"histogram": "rows_unprotected", "mean_by": "degree_too_high", "logistic_regression": "rows_unprotected"}
+"""What one product of ciphertexts does not reach, and the code of its refusal."""
+
+
+def make():
+    return Homomorphic(entry="rows")
+
+
+@pytest.fixture(scope="module")
+def study():
+    return vs.simulate(small_tables(), small_schema(), make())
+
+
+def test_one_upload_answers_every_query_of_the_suite_exactly():
+    conformance.check_queries(make, [query for query in conformance.queries() if query.name not in BEYOND])
+
+
+@pytest.mark.parametrize("name", sorted(BEYOND))
+def test_what_one_product_does_not_reach_is_refused_in_the_plan(study, name):
+    [query] = [query for query in conformance.queries() if query.name == name]
+    with pytest.raises(vs.CapabilityError, match="entry='totals'") as error:
+        study.plan(query)
+    assert error.value.code == BEYOND[name]
+
+
+def test_a_quantile_is_refused(study):
+    with pytest.raises(vs.CapabilityError, match="entry='totals'"):
+        study.plan(vs.Quantile("bp", [0.5]))
+
+
+def test_descents_open_totals_once_and_iterate_in_the_open(study):
+    result = study.linear_regression("bp ~ age + smoker", method="gradient_descent")
+    clear = vs.simulate(small_tables(), small_schema(), "clear").linear_regression("bp ~ age + smoker", method="gradient_descent")
+    assert result.cost.rounds == 1 + 3 * 3
+    assert result.params.to_numpy().tolist() == clear.params.to_numpy().tolist()
+
+
+def test_the_plan_lists_no_iterated_gradient(study):
+    plan = study.plan(vs.LinearRegression("bp ~ age + smoker", method="gradient_descent"))
+    assert [step.at_most for step in plan.steps] == [1, 1, 1]
+    assert "2^" in str(plan)
+    assert "BGV" in str(plan)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("check", ["every_order", "every_dropout", "harmless_faults", "tampering", "protection"])
+def test_faults(check):
+    getattr(conformance, f"check_{check}")(make)
