@@ -1,0 +1,202 @@
+"""Parties that misbehave in epochs and in queries over encrypted rows, and the honest ones that refuse."""
+
+import msgspec
+import numpy as np
+import pytest
+
+import veilstat as vs
+from tests.encrypted_rows import NAMES, Parties, begin_epoch, begin_query, make_epoch, released, tables, with_record, without
+from veilstat.architectures.homomorphic.epoch import COMMIT, REVEAL, UPLOAD
+from veilstat.architectures.homomorphic.mouchet21 import decode_parts, encode_parts
+from veilstat.architectures.homomorphic.row_query import DECRYPT, REVEAL_ZERO
+from veilstat.arithmetic.agreement import unseal_with
+from veilstat.protocol.faults import Fault, ProtocolError
+
+QUERY = vs.Mean("x")
+
+
+@pytest.fixture(scope="module")
+def parties():
+    return Parties()
+
+
+@pytest.fixture(scope="module")
+def epoch(parties):
+    return make_epoch(parties)
+
+
+def flipped(payload, place=-1):
+    changed = bytearray(payload)
+    changed[place] ^= 1
+    return bytes(changed)
+
+
+def only(name, changed):
+    return lambda sender, payload: changed(payload) if sender == name else payload
+
+
+def refused(run, code, culprit, **step):
+    with pytest.raises(ProtocolError) as error:
+        run.step(**step)
+    assert error.value.fault.code == code
+    assert error.value.fault.culprits == (culprit,)
+
+
+def finished(run):
+    for _ in range(3):
+        run.step()
+    return run
+
+
+def expected():
+    x = np.concatenate([frame["x"].to_numpy() for frame in tables().values()])
+    return {len(x), int(x.sum()), int((x * x).sum())}
+
+
+def test_honest_parties_open_what_the_plan_says(parties, epoch):
+    assert expected() == set(released(parties, finished(begin_query(parties, epoch, QUERY))))
+
+
+def test_the_analyst_gets_nothing_with_one_share_missing_or_two_swapped(parties, epoch):
+    run = begin_query(parties, epoch, QUERY)
+    run.step().step()
+    mine, other = run.sent["o0", DECRYPT], run.sent["o1", DECRYPT]
+    run.step(change=lambda sender, payload: {"o0": other, "o1": mine}.get(sender, payload))
+    with pytest.raises(ProtocolError, match="not sealed to the analyst"):
+        released(parties, run)
+
+
+# the key of an epoch
+
+
+def test_a_key_share_that_was_not_committed_is_refused_by_the_cloud_and_by_owners(parties):
+    """The rogue key: the last owner waits for the others' shares and cancels them with its own."""
+    refused(begin_epoch(parties).step(), "bad_share", "o2", change=only("o2", flipped))
+    run = begin_epoch(parties).step()
+    with pytest.raises(ProtocolError, match="not committed"):
+        run.step(forge=only("o0", flipped))
+
+
+def test_a_commitment_in_anothers_name_is_refused(parties):
+    run = begin_epoch(parties)
+    other = run.sent["o1", COMMIT]
+    refused(run, "bad_commitment", "o0", change=only("o0", lambda payload: other))
+
+
+def test_commitments_of_fewer_owners_are_refused(parties):
+    run = begin_epoch(parties)
+    with pytest.raises(ProtocolError) as error:
+        run.step(forge=only("o0", lambda payload: _without_owner(payload, "o2")))
+    assert (error.value.fault.code, error.value.fault.culprits) == ("bad_participants", ("server",))
+
+
+def _without_owner(payload, name):
+    parts = msgspec.msgpack.decode(payload)
+    del parts[name]
+    return msgspec.msgpack.encode(parts)
+
+
+@pytest.mark.parametrize(("changed", "code"), [(flipped, "bad_input"), (lambda raw: raw[:-6], "malformed"), (lambda raw: flipped(raw, 9), "bad_input")])
+def test_corrupted_and_truncated_uploads_are_refused(parties, changed, code):
+    refused(begin_epoch(parties).step().step(), code, "o1", change=only("o1", changed))
+
+
+def test_uploads_that_the_cloud_changed_are_refused_by_owners(parties):
+    run = begin_epoch(parties).step().step()
+    other = run.sent["o2", UPLOAD]
+    with pytest.raises(ProtocolError, match="did not sign"):
+        run.step(forge=only("o0", lambda payload: payload.replace(other[-5000:], flipped(other[-5000:]))))
+
+
+def test_an_upload_for_another_key_is_refused(parties):
+    first, second = begin_epoch(parties).step().step(), begin_epoch(parties).step().step()
+    replayed = first.sent["o1", UPLOAD]
+    refused(second, "bad_input", "o1", change=only("o1", lambda payload: replayed))
+
+
+def test_numbers_outside_the_ring_are_refused(parties):
+    run = begin_epoch(parties).step()
+    owner = run.waiting["o1"].owner
+    terms = owner.terms
+    raw = bytearray(run.sent["o1", REVEAL])
+    raw[:6] = b"\xff" * 6
+    commitment = run.waiting["o1"].agreed.commitments
+    changed = type(commitment["o1"])(terms.committed("o1", bytes(raw)), 16, commitment["o1"].incomplete, b"")
+    run.collecting.agreed.commitments["o1"] = changed
+    refused(run, "malformed", "o1", change=only("o1", lambda payload: bytes(raw)))
+
+
+# decryption
+
+
+def test_the_same_circuit_decrypted_again_is_not_the_same_ciphertext(parties, epoch):
+    """What the key is multiplied with differs from query to query, so shares cannot be averaged."""
+    first, second = (finished(begin_query(parties, epoch, QUERY)) for _ in range(2))
+    assert released(parties, first) == released(parties, second)
+    halves = [b"".join(run.sent[name, REVEAL_ZERO] for name in NAMES) for run in (first, second)]
+    assert halves[0] != halves[1]
+    totals = [parties.rows.evaluation(epoch["o0"]).totals(run.query.answers(parties.rows.evaluation(epoch["o0"]))) for run in (first, second)]
+    assert all(np.array_equal(totals[0][pair], totals[1][pair]) for pair in totals[0])
+
+
+def test_an_encryption_of_zero_that_was_not_committed_is_refused(parties, epoch):
+    """Else the last owner would cancel the others', and the same numbers would be decrypted twice."""
+    refused(begin_query(parties, epoch, QUERY).step(), "bad_zero", "o2", change=only("o2", flipped))
+    with pytest.raises(ProtocolError, match="not committed"):
+        begin_query(parties, epoch, QUERY).step().step(forge=only("o0", flipped))
+
+
+def test_a_commitment_of_another_query_is_refused(parties, epoch):
+    first, second = begin_query(parties, epoch, QUERY), begin_query(parties, epoch, QUERY)
+    replayed = first.sent["o1", "commit_zero"]
+    refused(second, "bad_commitment", "o1", change=only("o1", lambda payload: replayed))
+
+
+def test_parties_of_different_epochs_do_not_decrypt_for_each_other(parties, epoch):
+    other = make_epoch(parties)
+    refused(begin_query(parties, {**epoch, "o1": other["o1"]}, QUERY), "epoch_differs", "o1")
+
+
+def test_a_cloud_that_computes_on_one_owners_upload_alone_is_refused(parties, epoch):
+    """Every owner computes the approved circuit over all uploads itself, and the digests differ."""
+    record = epoch["server"].record
+    alone = without(record, uploads={"o1": record.uploads["o1"]})
+    run = begin_query(parties, {**epoch, "server": with_record(epoch["server"], alone)}, QUERY).step()
+    refused(run, "bad_history", "server")
+
+
+def test_a_cloud_that_lies_about_its_results_gets_no_share(parties, epoch):
+    run = begin_query(parties, epoch, QUERY).step()
+    refused(run, "bad_history", "server", forge=only("o0", lambda payload: flipped(payload, 0)))
+
+
+def test_owners_ask_their_own_rules_before_any_share_exists(parties, epoch):
+    def authorise(members):
+        assert members == NAMES
+        raise ProtocolError(Fault("PolicyDenied", "own_rules", "refused by its own rules"))
+
+    run = begin_query(parties, epoch, QUERY, authorise=authorise).step()
+    with pytest.raises(ProtocolError):
+        run.step()
+    assert not any(sent == DECRYPT for _, sent in run.sent)
+
+
+def test_zeros_of_fewer_owners_are_refused(parties, epoch):
+    run = begin_query(parties, epoch, QUERY).step()
+    fewer = encode_parts({name: run.sent[name, REVEAL_ZERO] for name in NAMES[:2]})
+    refused(run, "bad_participants", "server", forge=only("o0", lambda payload: payload[:32] + fewer))
+
+
+def test_all_owners_but_one_decrypt_noise(parties, epoch):
+    """Without one share what the analyst adds up is as wide as the modulus."""
+    run = finished(begin_query(parties, epoch, QUERY))
+    scheme, query = parties.rows.scheme, run.query
+    raw = memoryview(bytes(run.told[-1].payload))
+    body = raw[4 + int.from_bytes(raw[:4], "little") :]
+    shares = decode_parts(body[query.answers_bytes :], query.share_bytes, "server")
+    known = query.decode(body[: query.answers_bytes])
+    opened = {name: query.decode(unseal_with(parties.analyst, query.context, query.label(name), bytes(box))) for name, box in shares.items()}
+    for missing in NAMES:
+        phases = [sum(parts) for parts in zip(known, *(opened[name] for name in NAMES if name != missing), strict=True)]
+        modulus = scheme.ring.modulus
+        assert max(min(phase % modulus, -phase % modulus) for phase in phases).bit_length() > modulus.bit_length() - 8
