@@ -112,12 +112,16 @@ def begin_query(parties, epoch, statistic, context=None, authorise=lambda member
     owners = {}
     for name in parties.names:
         secret = parties.rows.scheme.ring.from_integers(epoch[name].secret.astype(np.int64))
-        its = DecryptingOwner(
-            parties.identities[name], query, *located(epoch[name]), secret, parties.analyst.public, os.urandom, authorise
-        )
+        its = DecryptingOwner(parties.identities[name], query, *located(epoch[name]), secret, parties.analyst.public, os.urandom, authorise)
         owners[name] = its.start()
     run = Exchange(AnsweringCloud(query, *located(epoch["server"])).start(), owners)
     run.query = query
+    return run
+
+
+def finished_query(run):
+    for _ in range(3):
+        run.step()
     return run
 
 

@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 
 import veilstat as vs
-from tests.encrypted_rows import NAMES, Parties, begin_epoch, begin_query, make_epoch, released, tables, with_record, without
+from tests.encrypted_rows import (
+    NAMES,
+    Parties,
+    begin_epoch,
+    begin_query,
+    finished_query,
+    make_epoch,
+    released,
+    tables,
+    with_record,
+    without,
+)
 from veilstat.architectures.homomorphic.epoch import COMMIT, REVEAL, UPLOAD
 from veilstat.architectures.homomorphic.mouchet21 import decode_parts, encode_parts
 from veilstat.architectures.homomorphic.row_query import DECRYPT, REVEAL_ZERO
@@ -42,19 +53,13 @@ def refused(run, code, culprit, **step):
     assert error.value.fault.culprits == (culprit,)
 
 
-def finished(run):
-    for _ in range(3):
-        run.step()
-    return run
-
-
 def expected():
     x = np.concatenate([frame["x"].to_numpy() for frame in tables().values()])
     return {len(x), int(x.sum()), int((x * x).sum())}
 
 
 def test_honest_parties_open_what_the_plan_says(parties, epoch):
-    assert expected() == set(released(parties, finished(begin_query(parties, epoch, QUERY))))
+    assert expected() == set(released(parties, finished_query(begin_query(parties, epoch, QUERY))))
 
 
 def test_the_analyst_gets_nothing_with_one_share_missing_or_two_swapped(parties, epoch):
@@ -96,7 +101,9 @@ def _without_owner(payload, name):
     return msgspec.msgpack.encode(parts)
 
 
-@pytest.mark.parametrize(("changed", "code"), [(flipped, "bad_input"), (lambda raw: raw[:-6], "malformed"), (lambda raw: flipped(raw, 9), "bad_input")])
+@pytest.mark.parametrize(
+    ("changed", "code"), [(flipped, "bad_input"), (lambda raw: raw[:-6], "malformed"), (lambda raw: flipped(raw, 9), "bad_input")]
+)
 def test_corrupted_and_truncated_uploads_are_refused(parties, changed, code):
     refused(begin_epoch(parties).step().step(), code, "o1", change=only("o1", changed))
 
@@ -131,11 +138,13 @@ def test_numbers_outside_the_ring_are_refused(parties):
 
 def test_the_same_circuit_decrypted_again_is_not_the_same_ciphertext(parties, epoch):
     """What the key is multiplied with differs from query to query, so shares cannot be averaged."""
-    first, second = (finished(begin_query(parties, epoch, QUERY)) for _ in range(2))
+    first, second = (finished_query(begin_query(parties, epoch, QUERY)) for _ in range(2))
     assert released(parties, first) == released(parties, second)
     halves = [b"".join(run.sent[name, REVEAL_ZERO] for name in NAMES) for run in (first, second)]
     assert halves[0] != halves[1]
-    totals = [parties.rows.evaluation(epoch["o0"]).totals(run.query.answers(parties.rows.evaluation(epoch["o0"]))) for run in (first, second)]
+    totals = [
+        parties.rows.evaluation(epoch["o0"]).totals(run.query.answers(parties.rows.evaluation(epoch["o0"]))) for run in (first, second)
+    ]
     assert all(np.array_equal(totals[0][pair], totals[1][pair]) for pair in totals[0])
 
 
@@ -189,13 +198,15 @@ def test_zeros_of_fewer_owners_are_refused(parties, epoch):
 
 def test_all_owners_but_one_decrypt_noise(parties, epoch):
     """Without one share what the analyst adds up is as wide as the modulus."""
-    run = finished(begin_query(parties, epoch, QUERY))
+    run = finished_query(begin_query(parties, epoch, QUERY))
     scheme, query = parties.rows.scheme, run.query
     raw = memoryview(bytes(run.told[-1].payload))
     body = raw[4 + int.from_bytes(raw[:4], "little") :]
     shares = decode_parts(body[query.answers_bytes :], query.share_bytes, "server")
     known = query.decode(body[: query.answers_bytes])
-    opened = {name: query.decode(unseal_with(parties.analyst, query.context, query.label(name), bytes(box))) for name, box in shares.items()}
+    opened = {
+        name: query.decode(unseal_with(parties.analyst, query.context, query.label(name), bytes(box))) for name, box in shares.items()
+    }
     for missing in NAMES:
         phases = [sum(parts) for parts in zip(known, *(opened[name] for name in NAMES if name != missing), strict=True)]
         modulus = scheme.ring.modulus

@@ -160,7 +160,7 @@ def masks(incomplete: Mask) -> tuple[Mask, ...]:
 
 @cache
 def choose_layout(schema: Schema, incomplete: Mask, rows: int, degree: int) -> Layout:
-    """The layout with the fewest ciphertexts and products for an owner of ``rows`` rows."""
+    """The layout with the fewest ciphertexts and pairs of groups for an owner of ``rows`` rows."""
     right = planes(schema)
     family = masks(incomplete)
     # a plane is 0 anyway where its own column is missing
@@ -174,7 +174,8 @@ def choose_layout(schema: Schema, incomplete: Mask, rows: int, degree: int) -> L
         )
         for width in range(1, min(isqrt(degree), len(right)) + 1)
     ]
-    return min(layouts, key=lambda layout: layout.blocks(rows) * layout.groups + len(layout.left) * len(layout.right))
+    # a ciphertext is stored by everybody; a pair costs a relinearisation where a query needs it
+    return min(layouts, key=lambda layout: 4 * layout.blocks(rows) * layout.groups + len(layout.left) * len(layout.right))
 
 
 def _groups(entries: tuple[_Entry, ...], width: int) -> tuple[tuple[_Entry, ...], ...]:
