@@ -19,6 +19,7 @@ from tests.encrypted_rows import (
 )
 from veilstat.architectures.homomorphic.epoch import COMMIT, REVEAL, UPLOAD
 from veilstat.architectures.homomorphic.mouchet21 import decode_parts, encode_parts
+from veilstat.architectures.homomorphic.row_owner import DecryptingOwner
 from veilstat.architectures.homomorphic.row_query import DECRYPT, REVEAL_ZERO
 from veilstat.arithmetic.agreement import unseal_with
 from veilstat.protocol.faults import Fault, ProtocolError
@@ -211,3 +212,32 @@ def test_all_owners_but_one_decrypt_noise(parties, epoch):
         phases = [sum(parts) for parts in zip(known, *(opened[name] for name in NAMES if name != missing), strict=True)]
         modulus = scheme.ring.modulus
         assert max(min(phase % modulus, -phase % modulus) for phase in phases).bit_length() > modulus.bit_length() - 8
+
+
+def test_a_wrong_share_shifts_the_answer_unnoticed(parties, epoch, monkeypatch):
+    """The limit that SECURITY.md states: shares carry no proof."""
+    honest = DecryptingOwner._flooding
+    monkeypatch.setattr(DecryptingOwner, "_flooding", lambda its: honest(its) + 7 * (its.identity.name == "o1"))
+    shifted = released(parties, finished_query(begin_query(parties, epoch, QUERY)))
+    assert {number - 7 for number in shifted} == expected()
+
+
+def test_smudging_is_as_wide_as_the_bound_says_and_a_multiple_of_the_plaintext_modulus(parties, epoch):
+    run = begin_query(parties, epoch, QUERY)
+    owner, parameters = run.waiting["o0"].owner, parties.rows.parameters
+    drawn = [owner._flooding() for _ in range(400)]
+    assert all(value % (1 << parameters.plaintext_bits) == 0 for value in drawn)
+    scaled = [value >> parameters.plaintext_bits for value in drawn]
+    assert all(-(1 << parameters.flooding_bits) <= value < 1 << parameters.flooding_bits for value in scaled)
+    for ends in (min(scaled), max(scaled)):
+        assert abs(ends).bit_length() == parameters.flooding_bits
+    assert len(set(drawn)) == 400
+
+
+def test_the_plan_knows_what_an_epoch_sends(parties):
+    run = begin_epoch(parties).step().step()
+    keys, ciphertexts = parties.rows.epoch_bytes(16, frozenset("y"))
+    for name in NAMES:
+        sent = {round_name: len(run.sent[name, round_name]) for round_name in (COMMIT, REVEAL, UPLOAD)}
+        assert sent[REVEAL] + sent[UPLOAD] - 64 == keys + ciphertexts
+        assert sent[COMMIT] < 200

@@ -116,7 +116,7 @@ class EncryptedRows:
             RoundCost(row_query.DECRYPT, SEALED_BYTES + answers, zeros),
         )
         receives = total_size(owners, answers + parts_size(owners, SEALED_BYTES + answers))
-        return StepCost(dict.fromkeys(owners, rounds), PUBLIC_KEY_BYTES, receives, lambda: parameters.words)
+        return StepCost(dict.fromkeys(owners, rounds), PUBLIC_KEY_BYTES, receives, self._words)
 
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         return ()
@@ -162,6 +162,20 @@ class EncryptedRows:
         """The cloud's side. It ends with what the cloud keeps."""
         party = KeepingCloud(self._terms(binding), binding.everyone, binding.keep)
         return _epoch_session(binding, self.owners, party.start())
+
+    def epoch_bytes(self, rows: int, incomplete: frozenset[str] = frozenset()) -> tuple[int, int]:
+        """What an owner of ``rows`` rows sends in an epoch: shares of keys, and ciphertexts, where nobody has more rows."""
+        layout, parameters = choose_layout(self.schema, incomplete, rows, self.parameters.degree), self.parameters
+        return (1 + 3 * parameters.primes) * parameters.share_bytes, layout.blocks(rows) * layout.groups * parameters.ciphertext_bytes
+
+    def _words(self) -> tuple[str, ...]:
+        """For plans."""
+        keys, ciphertexts = (count / 2**20 for count in self.epoch_bytes(self.schema.max_rows))
+        return (
+            *self.parameters.words,
+            f"once, each owner sends {keys:.1f} MiB of key shares and, for {self.schema.max_rows:,} rows without missing values, {ciphertexts:.1f} MiB "
+            "of ciphertexts, and receives and keeps those of all owners",
+        )
 
     def evaluation(self, kept: Kept) -> Evaluation:
         """Products over what was uploaded."""
