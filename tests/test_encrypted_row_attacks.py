@@ -17,7 +17,7 @@ from tests.encrypted_rows import (
     with_record,
     without,
 )
-from veilstat.architectures.homomorphic.epoch import COMMIT, REVEAL, UPLOAD
+from veilstat.architectures.homomorphic.epoch import COMMIT, REVEAL, UPLOAD, Commitment
 from veilstat.architectures.homomorphic.mouchet21 import decode_parts, encode_parts
 from veilstat.architectures.homomorphic.row_owner import DecryptingOwner
 from veilstat.architectures.homomorphic.row_query import DECRYPT, REVEAL_ZERO
@@ -241,3 +241,23 @@ def test_the_plan_knows_what_an_epoch_sends(parties):
         sent = {round_name: len(run.sent[name, round_name]) for round_name in (COMMIT, REVEAL, UPLOAD)}
         assert sent[REVEAL] + sent[UPLOAD] - 64 == keys + ciphertexts
         assert sent[COMMIT] < 200
+
+
+def test_commitments_that_the_cloud_changed_are_refused_by_owners(parties):
+    """Else it would choose the layout, or whose shares make the key."""
+
+    def forged(payload):
+        parts = msgspec.msgpack.decode(payload)
+        parts["o1"][1] += 1
+        return msgspec.msgpack.encode(parts)
+
+    refused(begin_epoch(parties), "bad_commitment", "o1", forge=only("o0", forged))
+
+
+def test_commitments_that_do_not_fit_the_schema_are_refused(parties):
+    for rows, incomplete in ((17, []), (0, []), (16, ["z"]), (16, ["y", "x"])):
+        run = begin_epoch(parties)
+        owner = run.waiting["o1"].owner
+        unsigned = Commitment(bytes(32), rows, incomplete, b"")
+        signed = Commitment(bytes(32), rows, incomplete, owner.identity.sign(owner.terms.statement(unsigned)))
+        refused(run, "bad_commitment", "o1", change=only("o1", lambda payload, signed=signed: msgspec.msgpack.encode(signed)))

@@ -46,7 +46,7 @@ class Homomorphic:
 
     Args:
         colluding: how many owners may pool what they know with the cloud and with the analyst; min(1, owners - 2) by
-            default. The threshold follows: max(colluding + 2, min_owners).
+            default. The threshold follows: max(colluding + 2, min_owners); with entry="rows" all are needed.
         entry: "totals": what leaves an owner are encrypted totals over its rows. "rows": encrypted rows, once for many queries.
         smudging_bits: lambda, 40 or more: what a decryption tells about the keys is hidden within 2^-smudging_bits.
         min_owners: the fewest owners whose total may be opened.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
@@ -18,6 +19,8 @@ from .bgv import Bgv, Product
 from .quadratic import Opened
 from .ring import Residues
 from .row_layout import Layout
+
+THREADS = 2
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,16 +68,17 @@ class Evaluation:
     record: Record
 
     def totals(self, answers: Sequence[Answer]) -> dict[tuple[int, int], Residues]:
-        """For every pair of groups that answers need, the relinearised sum of products over all owners and blocks."""
+        """For every pair of groups that answers need, the relinearised sum of products over all owners and blocks.
+
+        Owners are shared among threads: the ring's loops run without the interpreter's lock. Each holds one sum a pair.
+        """
         pairs = sorted({pair for answer in answers for pair, _, _ in answer.parts})
-        sums: dict[tuple[int, int], Product] = {}
-        for block in self._blocks({left for left, _ in pairs}, {len(self.layout.left) + right for _, right in pairs}):
-            for left, right in pairs:
-                product = self.scheme.multiply(block[left], block[len(self.layout.left) + right])
-                sums[left, right] = self.scheme.total([sums[left, right], product]) if (left, right) in sums else product
-        primes = len(self.scheme.ring.transforms)
+        owners, primes = sorted(self.record.uploads), len(self.scheme.ring.transforms)
         key = self.scheme.ring.from_bytes(self.record.relinearisation).reshape(2, primes, primes, -1)
-        return {pair: self.scheme.relinearise(sums.pop(pair), key) for pair in pairs}
+        with ThreadPoolExecutor(THREADS) as pool:
+            parts = list(pool.map(lambda first: self._sums(owners[first::THREADS], pairs), range(min(THREADS, len(owners)))))
+            sums = [self.scheme.total(part[pair] for part in parts) for pair in pairs]
+            return dict(zip(pairs, pool.map(lambda total: self.scheme.relinearise(total, key), sums), strict=True))
 
     def digest(self, totals: Mapping[tuple[int, int], Residues]) -> bytes:
         """Of ciphertexts, in order."""
@@ -96,12 +100,21 @@ class Evaluation:
         ]
         return [value % self.scheme.ring.modulus for value in sums]
 
-    def _blocks(self, left: set[int], right: set[int]) -> Iterator[dict[int, Residues]]:
-        """The ciphertexts that are needed of each block of each owner, by group."""
-        ring, groups = self.scheme.ring, self.layout.groups
-        size = 2 * ring.element_bytes
-        for owner in sorted(self.record.uploads):
+    def _sums(self, owners: Sequence[str], pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Product]:
+        """Sums of products over some owners' blocks, of which one is read at a time."""
+        sums: dict[tuple[int, int], Product] = {}
+        for block in self._blocks(owners, pairs):
+            for left, right in pairs:
+                product = self.scheme.multiply(block[left], block[len(self.layout.left) + right])
+                sums[left, right] = self.scheme.total([sums[left, right], product]) if (left, right) in sums else product
+        return sums
+
+    def _blocks(self, owners: Sequence[str], pairs: Sequence[tuple[int, int]]) -> Iterator[dict[int, Residues]]:
+        """The ciphertexts of each block that pairs need, by group."""
+        ring, layout = self.scheme.ring, self.layout
+        size, wanted = 2 * ring.element_bytes, sorted({left for left, _ in pairs} | {len(layout.left) + right for _, right in pairs})
+        for owner in owners:
             raw = self.record.uploads[owner]
-            for block in range(self.layout.blocks(self.record.rows[owner])):
-                starts = {group: (block * groups + group) * size for group in sorted(left | right)}
+            for block in range(layout.blocks(self.record.rows[owner])):
+                starts = {group: (block * layout.groups + group) * size for group in wanted}
                 yield {group: ring.from_bytes(raw[start : start + size]) for group, start in starts.items()}
