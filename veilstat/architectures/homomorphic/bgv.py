@@ -42,7 +42,7 @@ class Bgv:
 
     def noise(self, random: Random) -> Residues:
         """A fresh error times t."""
-        return self.ring.scale(self.ring.from_integers(error(self.ring.degree, random)), 1 << self.plaintext_bits)
+        return self.ring.transform(self._reduced_noise(random))
 
     def public_share(self, common: Residues, secret: Residues, random: Random) -> Residues:
         """A share b = -(a s) + t e of the public key (b, a), for the common polynomial a."""
@@ -50,9 +50,9 @@ class Bgv:
 
     def encrypt(self, key: Residues, message: Coefficients, random: Random) -> Residues:
         """(b u + t e0 + m, a u + t e1) under the public key (b, a)."""
-        first = self.ring.add(self.noise(random), self.ring.from_integers(message))
         mask = self.ring.from_integers(ternary(self.ring.degree, random))
-        return self.ring.multiply_add(key, mask, np.stack([first, self.noise(random)]))
+        first = self.ring.add(self._reduced_noise(random), self.ring.reduce(message))
+        return self.ring.multiply_add(key, mask, self.ring.transform(np.stack([first, self._reduced_noise(random)])))
 
     def relinearisation_first(self, common: Residues, secret: Residues, ephemeral: Residues, random: Random) -> Residues:
         """Round 1 of RelinKeyGen, for every digit j: (-u a_j + s w_j + t e0, s a_j + t e1); shape (2, digits, primes, degree)."""
@@ -69,8 +69,8 @@ class Bgv:
         """Round 2: s h0 + (u - s) h1 + t e for the sums (h0, h1) of round 1; shape (digits, primes, degree)."""
         mixed = self.ring.multiply_add(sums[0], secret, self.ring.multiply(sums[1], self._subtract(ephemeral, secret)))
         # the paper's two errors, one for each summand
-        noise = np.stack([self.ring.add(self.noise(random), self.noise(random)) for _ in range(len(mixed))])
-        return self.ring.add(mixed, noise)
+        noise = [self.ring.add(self._reduced_noise(random), self._reduced_noise(random)) for _ in range(len(mixed))]
+        return self.ring.add(mixed, self.ring.transform(np.stack(noise)))
 
     def multiply(self, first: Residues, second: Residues) -> Product:
         """The product, by Karatsuba's three multiplications."""
@@ -107,6 +107,10 @@ class Bgv:
             chosen = transform.inverse(values)[list(positions)]
             totals = [total + int(value) * weight for total, value in zip(totals, chosen, strict=True)]
         return [total % modulus for total in totals]
+
+    def _reduced_noise(self, random: Random) -> Residues:
+        """Its coefficients, not transformed yet."""
+        return self.ring.scale(self.ring.reduce(error(self.ring.degree, random)), 1 << self.plaintext_bits)
 
     def _subtract(self, first: Residues, second: Residues) -> Residues:
         return self.ring.add(first, self.ring.negate(second))

@@ -14,7 +14,7 @@ All owners take part; the loss of one ends it. Common polynomials are expanded f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import TypeVar
@@ -29,8 +29,7 @@ from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import SIGNATURE_BYTES, Roster
 
 from .bgv import Bgv
-from .mouchet21 import read_share
-from .ring import Residues
+from .ring import CyclotomicRing, Residues
 from .row_answers import Record
 from .row_layout import Layout, choose_layout
 from .row_parameters import RowParameters
@@ -134,11 +133,11 @@ class Agreed:
         """What an owner signs with its ciphertexts: them, and whose shares make the key that they are encrypted under."""
         return digest("veilstat/epoch/upload/1", self.digest, hashlib.sha256(upload).digest())
 
-    def check_shares(self, owner: str, raw: memoryview) -> None:
-        """Refuse shares that their owner had not committed to."""
+    def shares(self, owner: str, raw: memoryview) -> Residues:
+        """What an owner revealed, (1 + 2 digits, primes, degree); refuses shares that it had not committed to."""
         if self.terms.committed(owner, raw) != self.commitments[owner].shares:
             raise violation("bad_share", f"{owner!r} revealed shares of a key that it had not committed to", owner)
-        self._check_range(owner, raw)
+        return read_elements(self.terms.scheme.ring, raw, owner)
 
     def check_upload(self, owner: str, raw: memoryview) -> bytes:
         """What the owner signed; refuses ciphertexts that are not whole, not signed, or no ciphertexts."""
@@ -147,13 +146,11 @@ class Agreed:
         statement = self.upload_statement(raw[:-SIGNATURE_BYTES])
         if not self.terms.roster.verifies(owner, statement, bytes(raw[-SIGNATURE_BYTES:])):
             raise violation("bad_input", f"{owner!r} did not sign its ciphertexts for this key", owner)
-        self._check_range(owner, raw[:-SIGNATURE_BYTES])
+        # one polynomial at a time, to hold no second copy of an upload
+        size = self.terms.parameters.share_bytes
+        for start in range(0, len(raw) - SIGNATURE_BYTES, size):
+            read_elements(self.terms.scheme.ring, raw[start : start + size], owner)
         return statement
-
-    def sums(self, shares: Iterable[memoryview]) -> Residues:
-        """The sums over owners of what they revealed: shape (1 + 2 digits, primes, degree)."""
-        ring = self.terms.scheme.ring
-        return reduce(ring.add, (ring.from_bytes(raw) for raw in shares))
 
     def record(self, revealed: Residues, uploads: Mapping[str, memoryview], statements: Mapping[str, bytes]) -> Record:
         """The epoch, from the sums of what was revealed, checked uploads, and what their owners signed."""
@@ -170,10 +167,13 @@ class Agreed:
             uploads={name: raw[end:-SIGNATURE_BYTES] for name, raw in uploads.items()},
         )
 
-    def _check_range(self, owner: str, raw: memoryview) -> None:
-        size = self.terms.parameters.share_bytes
-        for start in range(0, len(raw), size):
-            read_share(self.terms.scheme.ring, raw[start : start + size], owner)
+
+def read_elements(ring: CyclotomicRing, raw: memoryview, sender: str) -> Residues:
+    """Polynomials; a violation by ``sender`` for numbers out of range."""
+    try:
+        return ring.from_bytes(raw)
+    except ValueError:
+        raise violation("malformed", f"{sender!r} sent numbers outside the ciphertexts' ring", sender) from None
 
 
 def decode(payload: memoryview, kind: type[_T], sender: str) -> _T:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import ClassVar
 
 import numpy as np
@@ -128,9 +129,7 @@ class AwaitShares(_FromServer):
         owner, terms, agreed = self.owner, self.owner.terms, self.agreed
         shares = decode_parts(self.inbox[0], terms.reveal_bytes, owner.server)
         self.check_company(shares)
-        for name, raw in shares.items():
-            agreed.check_shares(name, raw)
-        revealed = agreed.sums(shares.values())
+        revealed = reduce(terms.scheme.ring.add, (agreed.shares(name, raw) for name, raw in shares.items()))
         first = revealed[1:].reshape(2, terms.parameters.primes, terms.parameters.primes, -1)
         secret = terms.scheme.ring.from_integers(self.secret.astype(np.int64))
         second = terms.scheme.relinearisation_second(first, secret, self.ephemeral, owner.random)

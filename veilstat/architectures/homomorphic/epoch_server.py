@@ -6,6 +6,7 @@ It holds no key. Whoever sends what the protocol forbids is named here, before a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import ClassVar
 
 from veilstat.protocol.faults import violation
@@ -79,6 +80,7 @@ class CollectShares(_FromOwners):
     """Forward everybody's shares."""
 
     agreed: Agreed
+    revealed: list[Residues] = field(default_factory=list, repr=False)
     name: ClassVar[str] = REVEAL
 
     @property
@@ -88,10 +90,10 @@ class CollectShares(_FromOwners):
     def check(self, sender: str, payload: memoryview) -> None:
         if len(payload) != self.largest:
             raise violation("malformed", f"{sender!r} sent shares of {len(payload):,} bytes, {self.largest:,} were agreed", sender)
-        self.agreed.check_shares(sender, payload)
+        self.revealed.append(self.agreed.shares(sender, payload))
 
     def close(self) -> Turn:
-        following = CollectUploads(self.cloud, self.agreed, self.agreed.sums(self.arrived.values()))
+        following = CollectUploads(self.cloud, self.agreed, reduce(self.cloud.terms.scheme.ring.add, self.revealed))
         return Turn(self.tell(UPLOAD, encode_parts(self.arrived)), following)
 
 
