@@ -63,13 +63,33 @@ def test_honest_parties_open_what_the_plan_says(parties, epoch):
     assert expected() == set(released(parties, finished_query(begin_query(parties, epoch, QUERY))))
 
 
-def test_the_analyst_gets_nothing_with_one_share_missing_or_two_swapped(parties, epoch):
+def test_shares_that_the_cloud_swapped_or_made_itself_are_refused(parties, epoch):
     run = begin_query(parties, epoch, QUERY)
     run.step().step()
     mine, other = run.sent["o0", DECRYPT], run.sent["o1", DECRYPT]
     run.step(change=lambda sender, payload: {"o0": other, "o1": mine}.get(sender, payload))
+    with pytest.raises(ProtocolError, match="not signed by it"):
+        released(parties, run)
+
+
+def test_a_share_that_was_not_sealed_to_the_analyst_is_refused(parties, epoch):
+    run = begin_query(parties, epoch, QUERY)
+    run.step().step()
+    box = flipped(run.sent["o0", DECRYPT][:-64])
+    signed = box + parties.identities["o0"].sign(run.query.share_statement(box))
+    run.step(change=only("o0", lambda payload: signed))
     with pytest.raises(ProtocolError, match="not sealed to the analyst"):
         released(parties, run)
+
+
+def test_a_cloud_that_moves_an_answer_is_found_out(parties, epoch):
+    run = begin_query(parties, epoch, QUERY)
+    run.step().step()
+    run.collecting.known[0] += 7
+    run.step()
+    with pytest.raises(ProtocolError, match="different parts of the answers") as error:
+        released(parties, run)
+    assert "server" in error.value.fault.culprits
 
 
 # the key of an epoch
@@ -206,7 +226,8 @@ def test_all_owners_but_one_decrypt_noise(parties, epoch):
     shares = decode_parts(body[query.answers_bytes :], query.share_bytes, "server")
     known = query.decode(body[: query.answers_bytes])
     opened = {
-        name: query.decode(unseal_with(parties.analyst, query.context, query.label(name), bytes(box))) for name, box in shares.items()
+        name: query.decode(unseal_with(parties.analyst, query.context, query.label(name), bytes(box[:-64]))[32:])
+        for name, box in shares.items()
     }
     for missing in NAMES:
         phases = [sum(parts) for parts in zip(known, *(opened[name] for name in NAMES if name != missing), strict=True)]

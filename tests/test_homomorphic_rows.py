@@ -51,6 +51,30 @@ def test_the_plan_lists_no_iterated_gradient(study):
     assert "BGV" in str(plan)
 
 
+def test_the_plan_says_what_a_key_and_an_upload_cost(study):
+    keys, ciphertexts = study.definition.architecture.epoch_bytes(64)
+    assert f"{keys / 2**20:.1f} MiB of key shares and, for 64 rows without missing values, {ciphertexts / 2**20:.1f} MiB" in " ".join(
+        str(study.plan(vs.Mean("bp"))).split()
+    )
+
+
+def test_differential_privacy_is_refused(study):
+    with pytest.raises(vs.CapabilityError):
+        study.plan(vs.Mean("bp"), privacy=vs.Gaussian(epsilon=1.0, delta=1e-6))
+
+
+def test_a_study_that_no_parameters_carry_is_refused_when_it_is_made():
+    with pytest.raises(vs.CapabilityError, match="128-bit security allows") as error:
+        vs.simulate(small_tables(), small_schema(), Homomorphic(entry="rows", smudging_bits=700))
+    assert error.value.code == "noise_too_large"
+
+
+def test_sizes_are_not_guessed_without_a_study():
+    with pytest.raises(vs.CapabilityError, match="schema") as error:
+        make().announce(None, ("a", "b"), bytes)
+    assert error.value.code == "not_fitted"
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("check", ["every_order", "every_dropout", "harmless_faults", "tampering", "protection"])
 def test_faults(check):

@@ -52,12 +52,15 @@ class DecryptingOwner:
         return Turn((Message(COMMIT_ZERO, query.server, record.identity + committed + signature),), AwaitCommitments(self, zero, committed))
 
     def share(self, totals: Mapping[tuple[int, int], Residues], zero: Residues) -> bytes:
-        """c1 s_i and the second half of zero times s_i, at the answers, smudged and sealed to the analyst."""
+        """c1 s_i and the second half of zero times s_i, at the answers, smudged, sealed to the analyst and signed."""
         scheme, query = self.evaluation.scheme, self.query
         halves = {pair: scheme.ring.multiply(total[1], self.secret) for pair, total in totals.items()}
         values = self.evaluation.combined(self.answers, halves, scheme.ring.multiply(zero[1], self.secret))
         smudged = [(value + self._flooding()) % scheme.ring.modulus for value in values]
-        return seal_to(self.recipient, query.context, query.label(self.identity.name), query.encode(smudged), self.random)
+        known = self.evaluation.combined(self.answers, {pair: total[0] for pair, total in totals.items()}, zero[0])
+        plain = query.digest_of(query.encode(known)) + query.encode(smudged)
+        box = seal_to(self.recipient, query.context, query.label(self.identity.name), plain, self.random)
+        return box + self.identity.sign(query.share_statement(box))
 
     def _flooding(self) -> int:
         """T times an integer uniform in [-2^b, 2^b)."""

@@ -4,14 +4,15 @@ Rounds, of which the cloud forwards everybody's messages to everybody in the nex
 
 1. commit_zero: each owner commits to a fresh encryption of zero under the epoch's key;
 2. reveal_zero: that encryption;
-3. decrypt: each owner's share of every answer, sealed to the analyst.
+3. decrypt: each owner's share of every answer, sealed to the analyst, with a digest of the cloud's part, and signed.
 
 A coefficient of an encryption of zero is added to each answer, so that no two decryptions are of the same numbers, even
 where the same circuit is asked for again; since they were committed, nobody chooses his to cancel the others'. With
 them the cloud names the digest of its own results, and an owner that computed other ones refuses.
 
 An answer is a linear map of (c0, c1) alone, so what owners publish of c1 s_i is as many integers as there are answers:
-all other coefficients, which mix rows, stay encrypted. The analyst adds all shares to the cloud's part, from c0.
+all other coefficients, which mix rows, stay encrypted. The analyst adds all shares to the cloud's part, from c0, which
+every owner computed too: a cloud that changes it, or a share, is found out.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class RowQuery:
 
     @property
     def share_bytes(self) -> int:
-        """Of an owner's sealed shares."""
-        return SEALED_BYTES + self.answers_bytes
+        """Of an owner's sealed and signed shares."""
+        return share_bytes(self.parameters, len(self.opened))
 
     def commitment(self, owner: str, zero: bytes | memoryview) -> bytes:
         """What binds an owner to its encryption of zero."""
@@ -85,6 +86,14 @@ class RowQuery:
         if self.commitment(owner, raw) != committed:
             raise violation("bad_zero", f"{owner!r} revealed an encryption of zero that it had not committed to", owner)
 
+    def share_statement(self, box: bytes | memoryview) -> bytes:
+        """What an owner signs with its sealed shares."""
+        return digest("veilstat/rows/share/1", self.context, bytes(box))
+
+    def digest_of(self, part: bytes | memoryview) -> bytes:
+        """Of the cloud's part of all answers."""
+        return digest("veilstat/rows/part/1", self.context, bytes(part))
+
     def label(self, owner: str) -> bytes:
         """What sealed shares are bound to besides the context."""
         return b"answers\0" + owner.encode()
@@ -106,3 +115,8 @@ class RowQuery:
 def answers_bytes(parameters: RowParameters, count: int) -> int:
     """Of ``count`` integers modulo Q."""
     return count * parameters.answer_bytes
+
+
+def share_bytes(parameters: RowParameters, count: int) -> int:
+    """Of an owner's sealed and signed shares of ``count`` answers."""
+    return SEALED_BYTES + DIGEST_BYTES + answers_bytes(parameters, count) + SIGNATURE_BYTES

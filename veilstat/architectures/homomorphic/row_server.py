@@ -13,7 +13,9 @@ import numpy.typing as npt
 from veilstat.architectures.interface import Released
 from veilstat.architectures.relay import RESULT, encode_total
 from veilstat.arithmetic.agreement import KeyPair, unseal_with
+from veilstat.protocol.context import DIGEST_BYTES
 from veilstat.protocol.faults import violation
+from veilstat.protocol.identity import SIGNATURE_BYTES
 from veilstat.protocol.session import Message, Turn
 
 from .bgv import Bgv
@@ -142,12 +144,18 @@ def release(query: RowQuery, scheme: Bgv, pair: KeyPair, survivors: tuple[str, .
     shares = decode_parts(raw[query.answers_bytes :], query.share_bytes, query.server)
     if set(shares) != set(query.owners) or set(survivors) != set(query.owners):
         raise violation("malformed", f"{query.server!r} sent shares of {len(shares)} owners, {len(query.owners)} are needed", query.server)
-    phases = query.decode(raw[: query.answers_bytes])
-    for name, box in shares.items():
+    part = raw[: query.answers_bytes]
+    phases = query.decode(part)
+    for name, signed in shares.items():
+        box, signature = signed[:-SIGNATURE_BYTES], bytes(signed[-SIGNATURE_BYTES:])
+        if not query.roster.verifies(name, query.share_statement(box), signature):
+            raise violation("bad_share", f"shares in the name of {name!r} are not signed by it", query.server)
         opened = unseal_with(pair, query.context, query.label(name), bytes(box))
         if opened is None:
             raise violation("malformed", f"the shares of {name!r} were not sealed to the analyst", name)
-        phases = [phase + value for phase, value in zip(phases, query.decode(opened), strict=True)]
+        if opened[:DIGEST_BYTES] != query.digest_of(part):
+            raise violation("bad_part", f"{query.server!r} and {name!r} computed different parts of the answers", query.server, name)
+        phases = [phase + value for phase, value in zip(phases, query.decode(opened[DIGEST_BYTES:]), strict=True)]
     values = [its.content * scheme.decode(phase, its.low) for its, phase in zip(query.opened, phases, strict=True)]
     vector: npt.NDArray[np.object_] = np.array(values, dtype=object)
     return Released(vector, survivors)

@@ -22,7 +22,7 @@ from veilstat.architectures.interface import (
     no_compute_servers,
 )
 from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
-from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, SEALED_BYTES, KeyPair
+from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.language.columns import Codes
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.errors import CapabilityError
@@ -108,14 +108,14 @@ class EncryptedRows:
             raise CapabilityError(
                 f"a step opens {count:,} numbers, at most {parameters.degree:,} are possible; ask for fewer", code="too_many_openings"
             )
-        answers = row_query.answers_bytes(parameters, count)
+        answers, share = row_query.answers_bytes(parameters, count), row_query.share_bytes(parameters, count)
         zeros = DIGEST_BYTES + parts_size(owners, parameters.ciphertext_bytes)
         rounds = (
             RoundCost(row_query.COMMIT_ZERO, row_query.COMMITMENT_BYTES, 0),
             RoundCost(row_query.REVEAL_ZERO, parameters.ciphertext_bytes, parts_size(owners, row_query.COMMITMENT_BYTES)),
-            RoundCost(row_query.DECRYPT, SEALED_BYTES + answers, zeros),
+            RoundCost(row_query.DECRYPT, share, zeros),
         )
-        receives = total_size(owners, answers + parts_size(owners, SEALED_BYTES + answers))
+        receives = total_size(owners, answers + parts_size(owners, share))
         return StepCost(dict.fromkeys(owners, rounds), PUBLIC_KEY_BYTES, receives, self._words)
 
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
