@@ -37,6 +37,7 @@ from .mouchet21_server import Server
 from .parameters import LEAST_SMUDGING, Parameters, choose_parameters
 from .quadratic import supports_rows
 from .ring import Residues
+from .row_parameters import choose_row_parameters
 from .rows import EncryptedRows
 
 
@@ -93,10 +94,16 @@ class Homomorphic:
         return supports_rows(facts) if self.entry is Entry.ROWS else facts.is_linear and facts.scale is not None
 
     def fitted(self, schema: Schema, owners: tuple[str, ...]) -> Architecture:
-        """The architecture in a study: encrypted rows have parameters that follow from its schema."""
+        """The architecture in a study: encrypted rows have parameters that follow from its schema.
+
+        Raises:
+            CapabilityError: the study's totals are too wide for any parameters at 128-bit security.
+        """
         if self.entry is Entry.TOTALS:
             return self
-        return EncryptedRows(self.describe(), self.trust(owners), schema, owners, self.smudging_bits)
+        largest = max(column.top for column in schema)
+        parameters = choose_row_parameters(largest, len(owners) * schema.max_rows, len(owners), self.smudging_bits)
+        return EncryptedRows(self.describe(), self.trust(owners), schema, owners, parameters)
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
         """The computed threshold; CapabilityError where it cannot be reached."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,39 +40,29 @@ from .ring import cyclotomic_ring
 from .row_answers import Evaluation, Kept
 from .row_layout import choose_layout
 from .row_owner import DecryptingOwner
-from .row_parameters import RowParameters, choose_row_parameters
+from .row_parameters import RowParameters
 from .row_query import RowQuery
 from .row_server import AnsweringCloud, release, result_bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EncryptedRows:
     """``Homomorphic(entry="rows")`` in one study.
 
     Args:
         described: the configuration, as ``Homomorphic.describe`` gives it. trusted: whom it trusts.
-        schema, owners: of the study. smudging_bits: lambda.
-
-    Raises:
-        CapabilityError: totals of the study are too wide for any parameters at 128-bit security.
+        schema, owners: of the study. parameters: what its totals need.
     """
 
     described: Mapping[str, str | int]
     trusted: Trust
     schema: Schema
     owners: tuple[str, ...]
-    smudging_bits: int
+    parameters: RowParameters
 
-    def __post_init__(self) -> None:
-        self.parameters  # noqa: B018
-
-    @cached_property
-    def parameters(self) -> RowParameters:
-        largest = max(column.top for column in self.schema)
-        return choose_row_parameters(largest, len(self.owners) * self.schema.max_rows, len(self.owners), self.smudging_bits)
-
-    @cached_property
+    @property
     def scheme(self) -> Bgv:
+        """BGV with the study's parameters."""
         return Bgv(cyclotomic_ring(self.parameters.degree, self.parameters.primes), self.parameters.plaintext_bits)
 
     @property
