@@ -13,29 +13,37 @@ the table's other columns include.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from veilstat.architectures.homomorphic import mouchet21 as paper
+from veilstat.architectures.homomorphic import mouchet22
 from veilstat.architectures.homomorphic.bfv import Scheme, scheme
 from veilstat.architectures.homomorphic.mouchet21_owner import Owner, switch_share
 from veilstat.architectures.homomorphic.mouchet21_server import Server
+from veilstat.architectures.homomorphic.mouchet22_owner import DealingOwner
+from veilstat.architectures.homomorphic.mouchet22_server import DealingServer
 from veilstat.architectures.homomorphic.parameters import Parameters, choose_parameters
 from veilstat.architectures.homomorphic.ring import Residues, batching_primes, seal
+from veilstat.architectures.interface import RoundCost
 from veilstat.architectures.relay import RESULT
 from veilstat.protocol.identity import Identity, Roster
 
 CONTEXT = bytes(32)
 REPETITIONS = 15
-HEADER = """| owners | degree, modulus | ciphertexts | an owner: key + input + decrypt | cloud | analyst | sent | received \
+HEADER = """| owners | degree, modulus | ciphertexts | an owner: commit + reveal + encrypt + decrypt | cloud | sent | received | floor | analyst \
 | critical path: encrypt + add + share + add + open | one key: encrypt + add + decrypt | ratio |
-|---|---|---|---|---|---|---|---|---|---|---|"""
+|---|---|---|---|---|---|---|---|---|---|---|---|"""
+HEADER_OF_THRESHOLDS = """
+| decrypting | an owner: commit + deal + encrypt + add + agree + decrypt | cloud | sent | received |
+|---|---|---|---|---|"""
 
 
 class Clock:
@@ -54,8 +62,10 @@ class Clock:
         return 1000 * statistics.median(self.spent[name])
 
 
-def run_session(count: int, size: int, bits: int, smudging: int) -> tuple[Clock, Parameters]:
-    """A whole session of ``count`` owners; sums are checked."""
+def run_session(count: int, size: int, bits: int, smudging: int, threshold: int | None) -> tuple[Clock, Parameters]:
+    """A whole session of ``count`` owners, all of whom decrypt, or any ``threshold``; sums are checked."""
+    kinds: tuple[Any, Any] = (Owner, Server) if threshold is None else (DealingOwner, DealingServer)
+    rounds, least = (paper.ROUNDS, 2) if threshold is None else (mouchet22.ROUNDS, threshold)
     clock, its = Clock(), scheme(choose_parameters(bits, size, count, smudging))
     ring, names = its.ring, tuple(f"owner{place:03}" for place in range(count))
     identities = {name: Identity.from_seed(name, os.urandom(32)) for name in (*names, "server", "analyst")}
@@ -65,17 +75,19 @@ def run_session(count: int, size: int, bits: int, smudging: int) -> tuple[Clock,
     analyst = ring.from_integers(its.secret(os.urandom))
     common = ring.uniform(b"analyst")
     recipient = np.stack([its.public_share(common, analyst, os.urandom), common])
-    collecting: Any = Server("analyst", roster, names, 2, CONTEXT, its).start().following
+    collecting: Any = kinds[1]("analyst", roster, names, least, CONTEXT, its).start().following
     waiting, sent = {}, {}
     for name in names:
-        owner = Owner(identities[name], roster, "server", names, 2, CONTEXT, its, vector, recipient, os.urandom, lambda members: None)
+        owner = kinds[0](
+            identities[name], roster, "server", names, least, CONTEXT, its, vector, recipient, os.urandom, lambda members: None
+        )
         turn = clock.time(paper.COMMIT_KEY, owner.start)
         waiting[name], sent[name] = turn.following, turn.send[0].payload
     result = b""
-    for round_name in paper.ROUNDS:
+    for round_name in rounds:
 
         def collect(collecting: Any = collecting) -> Any:
-            for name in names:
+            for name in collecting.senders:
                 collecting.take(name, memoryview(sent[name]))
             return collecting.close()
 
@@ -88,7 +100,9 @@ def run_session(count: int, size: int, bits: int, smudging: int) -> tuple[Clock,
             its_round = waiting[message.recipient]
             its_round.take("server", memoryview(message.payload))
             answer = clock.time(message.round, its_round.close)
-            waiting[message.recipient], sent[message.recipient] = answer.following, answer.send[0].payload
+            waiting[message.recipient] = answer.following
+            for reply in answer.send:
+                sent[message.recipient] = reply.payload
 
     def opened() -> Any:
         raw = memoryview(result)[-its.parameters.vector_bytes :]
@@ -120,6 +134,26 @@ def critical_path(its: Scheme, count: int, size: int) -> Clock:
         opened = clock.time("open", lambda merged=merged: its.decrypt_vector(merged, analyst, [0] * size))
         assert (opened == count * vector).all()
     return clock
+
+
+def floor(its: Scheme, count: int) -> float:
+    """Milliseconds for what no owner can leave out: transforms, hashes, signatures, the common polynomial, randomness."""
+    clock, parameters, identity = Clock(), its.parameters, Identity.from_seed("owner", bytes(32))
+    row = np.arange(parameters.degree, dtype=np.uint64)
+    received = os.urandom((count + 1) * (parameters.share_bytes + parameters.vector_bytes))
+    draws = 17 * parameters.degree + parameters.ciphertexts * (34 + 6 * (parameters.flooding_bits // 48 + 1)) * parameters.degree
+    roster = Roster({"owner": identity.public}, {"owner": "owner"})
+    signature = identity.sign(bytes(32))
+    for _ in range(REPETITIONS):
+        clock.time("transform", lambda: its.ring.transforms[0].forward(row))
+        clock.time("hash", lambda: hashlib.sha256(received).digest())
+        clock.time("sign", lambda: identity.sign(bytes(32)))
+        clock.time("verify", lambda: roster.verifies("owner", bytes(32), signature))
+        clock.time("common", lambda: hashlib.shake_256(b"").digest(parameters.share_bytes))
+        clock.time("draw", lambda: os.urandom(draws))
+    transforms = parameters.primes * (2 + 6 * parameters.ciphertexts) + parameters.ciphertexts
+    times = {"transform": transforms, "hash": 1, "sign": 2, "verify": 2 * count, "common": 1, "draw": 1}
+    return sum(repeated * clock.milliseconds(name) for name, repeated in times.items())
 
 
 def single_key(parameters: Parameters, count: int) -> Clock:
@@ -174,22 +208,31 @@ def main() -> None:
     options = parser.parse_args()
     print(HEADER)
     for count in (3, 10):
-        clock, parameters = run_session(count, options.size, options.bits, options.smudging)
+        clock, parameters = run_session(count, options.size, options.bits, options.smudging, None)
         path, alone = critical_path(scheme(parameters), count, options.size), single_key(parameters, count)
         names = [f"owner{place:03}" for place in range(count)]
-        share, vector = parameters.share_bytes, parameters.vector_bytes
-        sent = paper.COMMITMENT_BYTES + share + vector + 64 + vector
-        received = sum(paper.parts_size(names, part) for part in (paper.COMMITMENT_BYTES, share, vector + 64))
-        work = [clock.milliseconds(name) for name in paper.ROUNDS]
-        cloud = sum(clock.milliseconds("cloud " + name) for name in paper.ROUNDS)
+        costs = paper.round_costs(names, parameters.share_bytes, parameters.vector_bytes)
         ours = [path.milliseconds(name) for name in ("encrypt", "evaluate", "share", "merge", "open")]
         theirs = [alone.milliseconds(name) for name in ("encrypt", "evaluate", "decrypt")]
         print(
-            f"| {count} | {parameters.degree:,}, {48 * parameters.primes} bits | {parameters.ciphertexts} "
-            f"| {work[0] + work[1]:.1f} + {work[2]:.1f} + {work[3]:.1f} = {sum(work):.1f} | {cloud:.0f} | {clock.milliseconds('analyst'):.1f} "
-            f"| {sent / 1e6:.2f} MB | {received / 1e6:.2f} MB | {' + '.join(f'{its:.1f}' for its in ours)} = {sum(ours):.1f} "
+            f"| {count} | {parameters.degree:,}, {48 * parameters.primes} bits | {parameters.ciphertexts} | {work(clock, costs)} "
+            f"| {floor(scheme(parameters), count):.1f} | {clock.milliseconds('analyst'):.1f} | {' + '.join(f'{its:.1f}' for its in ours)} = {sum(ours):.1f} "
             f"| {' + '.join(f'{its:.1f}' for its in theirs)} = {sum(theirs):.1f} | {sum(ours) / sum(theirs):.2f} |"
         )
+    print(HEADER_OF_THRESHOLDS)
+    for count, threshold in ((5, 3), (10, 7)):
+        clock, parameters = run_session(count, options.size, options.bits, options.smudging, threshold)
+        names = [f"owner{place:03}" for place in range(count)]
+        costs = mouchet22.round_costs(names[0], names, names[:threshold], parameters.share_bytes, parameters.vector_bytes)
+        print(f"| {threshold} of {count} | {work(clock, costs)} |")
+
+
+def work(clock: Clock, costs: Sequence[RoundCost]) -> str:
+    """Cells of a table: an owner's rounds, the cloud's, and what an owner sends and receives."""
+    rounds = [clock.milliseconds(cost.name) for cost in costs]
+    cloud = sum(clock.milliseconds("cloud " + cost.name) for cost in costs)
+    sent, received = sum(cost.sent for cost in costs), sum(cost.received for cost in costs)
+    return f"{' + '.join(f'{its:.1f}' for its in rounds)} = {sum(rounds):.1f} | {cloud:.0f} | {sent / 1e6:.2f} MB | {received / 1e6:.2f} MB"
 
 
 if __name__ == "__main__":

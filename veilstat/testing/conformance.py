@@ -43,11 +43,12 @@ QUERIES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("histogram", {"column": "bp", "bins": [60, 100, 120, 140, 200]}),
     ("crosstab", {"row": "region", "column": "female"}),
     ("mean_by", {"column": "bp", "by": "region"}),
+    ("quantile", {"column": "bmi", "q": [0.1, 0.5]}),
     ("linear_regression", {"formula": "bp ~ age + bmi + C(region)"}),
     ("linear_regression", {"formula": "bp ~ age + smoker", "method": "gradient_descent"}),
     ("logistic_regression", {"formula": "smoker ~ age", "method": "gradient_descent"}),
 )
-SHORT = (QUERIES[3], QUERIES[12])
+SHORT = (QUERIES[3], QUERIES[13])
 
 
 def queries(chosen: Iterable[tuple[str, Mapping[str, Any]]] = QUERIES) -> list[Statistic[Any]]:
@@ -188,11 +189,17 @@ def check_harmless_faults(make: Make) -> None:
 
 
 def check_tampering(make: Make) -> None:
-    """A message changed on the way ends the query and names its claimed sender; so does one that cannot be read."""
+    """A message changed on the way ends the query and names its claimed sender; so does one that cannot be read.
+    One whose address was changed never arrives, which counts as a dropout.
+    """
     query = queries(SHORT)[0]
     for round_name in make().rounds:
         for place in (0.3, 0.75, 0.999):
             outcome = _outcome(make, query, [Tamper("owner3", round_name, place)])
+            if isinstance(outcome, Result) and "owner3" not in outcome.contributors:
+                kept = {name: table for name, table in small_tables().items() if name in outcome.contributors}
+                _assert_close(outcome, simulate(kept, small_schema(), Clear()).run(query), _tolerance(outcome))
+                continue
             assert isinstance(outcome, (ProtocolViolation, QuorumLost)), f"a tampered message in {round_name} gave {outcome!r}"
     if not make().rounds:
         return

@@ -13,7 +13,6 @@ from veilstat.architectures.interface import (
     Custody,
     Random,
     Released,
-    RoundCost,
     StepBinding,
     StepCost,
     Trust,
@@ -26,19 +25,27 @@ from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.errors import CapabilityError
 from veilstat.language.schema import Schema
 from veilstat.protocol.faults import ProtocolError, violation
-from veilstat.protocol.identity import SIGNATURE_BYTES
 from veilstat.protocol.session import Binding, Session, Turn
 
 from . import mouchet21 as paper
-from . import row_query
+from . import mouchet22, row_query
 from .bfv import Scheme, scheme
 from .mouchet21_owner import Owner
 from .mouchet21_server import Server
+from .mouchet22_owner import DealingOwner
+from .mouchet22_server import DealingServer
 from .parameters import LEAST_SMUDGING, Parameters, choose_parameters
 from .quadratic import supports_rows
 from .ring import Residues
 from .row_parameters import choose_row_parameters
 from .rows import EncryptedRows
+
+_KEY_WORDS = (
+    "one untrusted cloud adds ciphertexts; the secret key is made afresh for every opening, each owner holds a share, nobody holds it whole"
+)
+_UNDEFENDED_WORDS = (
+    "not defended: an owner that encrypts or decrypts otherwise than the protocol says, and owners that lie about their own data"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,8 @@ class Homomorphic:
         entry: "totals": what leaves an owner are encrypted totals over its rows. "rows": encrypted rows, once for many queries.
         smudging_bits: lambda, 40 or more: what a decryption tells about the keys is hidden within 2^-smudging_bits.
         min_owners: the fewest owners whose total may be opened.
+        threshold: how many owners decrypt, and at least contribute: all who made the key by default; with t of n the shares
+            of the key are dealt among all, so that owners may be lost until the t are fixed.
         threat: "curious": everybody follows the protocol and tries to learn from what it sees.
     """
 
@@ -58,6 +67,7 @@ class Homomorphic:
     entry: Entry = Entry.TOTALS
     smudging_bits: int = 64
     min_owners: int | None = None
+    threshold: int | None = None
     threat: str = "curious"
 
     def __post_init__(self) -> None:
@@ -71,6 +81,10 @@ class Homomorphic:
         if self.entry not in tuple(Entry):
             raise CapabilityError(f"entry must be 'totals' or 'rows', not {self.entry!r}", code="bad_configuration")
         object.__setattr__(self, "entry", Entry(self.entry))
+        if self.entry is Entry.ROWS and self.threshold is not None:
+            raise CapabilityError(
+                "encrypted rows (entry='rows') are decrypted by all owners; leave threshold out", code="bad_configuration"
+            )
         if type(self.smudging_bits) is not int or self.smudging_bits < LEAST_SMUDGING:
             raise CapabilityError(
                 f"smudging_bits is a whole number, {LEAST_SMUDGING} or more, not {self.smudging_bits!r}: with fewer, decryptions tell about the keys",
@@ -83,7 +97,9 @@ class Homomorphic:
 
     @property
     def rounds(self) -> tuple[str, ...]:
-        return row_query.ROUNDS if self.entry is Entry.ROWS else paper.ROUNDS
+        if self.entry is Entry.ROWS:
+            return row_query.ROUNDS
+        return paper.ROUNDS if self.threshold is None else mouchet22.ROUNDS
 
     @property
     def input_round(self) -> str:
@@ -112,14 +128,17 @@ class Homomorphic:
         threshold = curious_threshold(count, colluding, self.min_owners)
         if self.entry is Entry.ROWS:
             return _trust_with_rows(count, colluding)
+        formula = f"max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0})"
+        if self.threshold is not None:
+            return _trust_in_some(self.threshold, threshold, count, colluding, formula)
         lost = count - threshold
         words = (
-            "one untrusted cloud adds ciphertexts; the secret key is made afresh for every opening, each owner holds a share, nobody holds it whole",
-            f"the cloud and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
-            f"threshold {threshold} = max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0}): "
+            _KEY_WORDS,
+            _pooling_words(count, colluding),
+            f"threshold {threshold} = {formula}: "
             + (f"up to {lost} owner{'s' * (lost != 1)} may drop out" if lost else "no owner may drop out")
             + " until the shares of the key are revealed; from then on the loss of any owner ends the query",
-            "not defended: an owner that encrypts or decrypts otherwise than the protocol says, and owners that lie about their own data",
+            _UNDEFENDED_WORDS,
         )
         return Trust(threshold, colluding, words, ("analyst",), all_needed_from=paper.INPUT)
 
@@ -130,21 +149,19 @@ class Homomorphic:
             "entry": self.entry.value,
             "smudging_bits": self.smudging_bits,
             "min_owners": self.min_owners or 0,
+            "threshold": self.threshold or 0,
             "threat": self.threat,
         }
 
     def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
         parameters = self._parameters(cut, owners)
         share, vector = parameters.share_bytes, parameters.vector_bytes
-        rounds = (
-            RoundCost(paper.COMMIT_KEY, paper.COMMITMENT_BYTES, 0),
-            RoundCost(paper.REVEAL_KEY, share, paper.parts_size(owners, paper.COMMITMENT_BYTES)),
-            RoundCost(paper.INPUT, vector + SIGNATURE_BYTES, paper.parts_size(owners, share)),
-            RoundCost(paper.DECRYPT, vector, paper.parts_size(owners, vector + SIGNATURE_BYTES)),
-        )
-        return StepCost(
-            dict.fromkeys(owners, rounds), paper.SEED_BYTES + share, total_size(owners, vector), passage=lambda: parameters.words
-        )
+        if self.threshold is None:
+            by_owner = dict.fromkeys(owners, paper.round_costs(owners, share, vector))
+        else:
+            decrypting = sorted(owners)[: self.threshold]
+            by_owner = {owner: mouchet22.round_costs(owner, owners, decrypting, share, vector) for owner in owners}
+        return StepCost(by_owner, paper.SEED_BYTES + share, total_size(owners, vector), passage=lambda: parameters.words)
 
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         return ()
@@ -158,7 +175,8 @@ class Homomorphic:
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
         its = self._scheme(binding.cut, binding.owners)
-        party = Owner(
+        kind = Owner if self.threshold is None else DealingOwner
+        party = kind(
             identity=binding.identity,
             roster=binding.roster,
             server=binding.server,
@@ -171,10 +189,11 @@ class Homomorphic:
             random=random,
             authorise=contribution.authorise,
         )
-        return _session(binding, (binding.server,), party.start())
+        return self._session(binding, (binding.server,), party.start())
 
     def server(self, binding: StepBinding) -> Session:
-        party = Server(
+        kind = Server if self.threshold is None else DealingServer
+        party = kind(
             analyst=binding.analyst,
             roster=binding.roster,
             participants=binding.participants,
@@ -182,7 +201,7 @@ class Homomorphic:
             context=binding.step,
             scheme=self._scheme(binding.cut, binding.owners),
         )
-        return _session(binding, (*binding.participants, binding.analyst), party.start())
+        return self._session(binding, (*binding.participants, binding.analyst), party.start())
 
     def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
         raise no_compute_servers(self.name)
@@ -201,7 +220,10 @@ class Homomorphic:
             except ValueError:
                 raise undecryptable() from None
 
-        return _session(binding, (server,), Turn((), AwaitTotal(server, binding.participants, size, release)))
+        return self._session(binding, (server,), Turn((), AwaitTotal(server, binding.participants, size, release)))
+
+    def _session(self, binding: StepBinding, tell: tuple[str, ...], first: Turn) -> Session:
+        return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, (*self.rounds, RESULT), tell), first)
 
     def _parameters(self, cut: Cut, owners: tuple[str, ...]) -> Parameters:
         if self.entry is Entry.ROWS:
@@ -219,7 +241,7 @@ def _trust_with_rows(count: int, colluding: int) -> Trust:
         f"the cloud, the analyst and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
         f"all {count} data owners are needed for every answer: each computes it again from what everybody uploaded, and decrypts nothing else",
         "everybody learns how many rows each owner has, rounded up by at most an eighth, and in which of its columns values are missing",
-        "not defended: an owner that encrypts or decrypts otherwise than the protocol says, and owners that lie about their own data",
+        _UNDEFENDED_WORDS,
     )
     return Trust(count, colluding, words, ("analyst",), all_needed_from=row_query.COMMIT_ZERO)
 
@@ -231,8 +253,26 @@ def _recipient(its: Scheme, binding: StepBinding) -> Residues:
     return np.stack([share, its.ring.uniform(paper.analyst_label(seed))])
 
 
-def _session(binding: StepBinding, tell: tuple[str, ...], first: Turn) -> Session:
-    return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, (*paper.ROUNDS, RESULT), tell), first)
+def _trust_in_some(decrypting: int, least: int, count: int, colluding: int, formula: str) -> Trust:
+    """Where any ``decrypting`` of ``count`` owners decrypt; CapabilityError for fewer than ``least``, or more than there are."""
+    if type(decrypting) is not int or not least <= decrypting <= count:
+        raise CapabilityError(
+            f"threshold={decrypting!r} of {count} data owners is not possible: a whole number from {formula} = {least}, "
+            f"which keeps two honest owners in every decryption, to {count}",
+            code="threshold_unreachable",
+        )
+    words = (
+        _KEY_WORDS,
+        _pooling_words(count, colluding),
+        f"any {decrypting} of the {count} data owners together can decrypt (at least {least} = {formula}): others may drop out "
+        f"until the {decrypting} who decrypt are fixed, and what they had encrypted stays in the sum; from then on the loss of one of these ends the query",
+        _UNDEFENDED_WORDS,
+    )
+    return Trust(decrypting, colluding, words, ("analyst",), all_needed_from=mouchet22.AGREE)
+
+
+def _pooling_words(count: int, colluding: int) -> str:
+    return f"the cloud and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol"
 
 
 def undecryptable() -> ProtocolError:

@@ -73,7 +73,7 @@ class CompiledRing(CyclotomicRing):
         return _words(kernels.multiply_add(first, second, third, self._primes))
 
     def reduce(self, coefficients: npt.NDArray[Any]) -> Residues:
-        if coefficients.dtype == object:
+        if coefficients.dtype.kind != "i":
             return CyclotomicRing.reduce(self, coefficients)
         return _words(kernels.reduce(coefficients, self._primes))
 

@@ -36,7 +36,7 @@ def _upper_half(_context: Any, _first: Any, _second: Any) -> Any:
     return _word(_word, _word), generate
 
 
-_upper = intrinsic(_upper_half)
+_upper: Any = intrinsic(_upper_half)
 
 
 def _add(first: Any, second: Any, prime: Any) -> Any:

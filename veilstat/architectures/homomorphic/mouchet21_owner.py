@@ -173,7 +173,8 @@ class AwaitCiphertexts(FromServer):
         total = verified_sum(self, parts, self.commitments)
         members = tuple(sorted(parts))
         owner.authorise(members)
-        return Turn((decryption_share(owner, total, self.secret),), None, members)
+        shares = owner.scheme.ring.to_bytes(decryption_shares(owner, total, self.secret))
+        return Turn((Message(paper.DECRYPT, owner.server, shares),), None, members)
 
 
 def encrypted_input(owner: Owner, common: Residues, shares: Mapping[str, bytes | memoryview], members: Mapping[str, bytes]) -> Message:
@@ -200,10 +201,9 @@ def verified_sum(waiting: FromServer, parts: Mapping[str, memoryview], members: 
     return reduce(ring.add, (verified(name, raw) for name, raw in parts.items()))
 
 
-def decryption_share(owner: Owner, total: Residues, secret: Residues) -> Message:
+def decryption_shares(owner: Owner, total: Residues, secret: Residues) -> Residues:
     """The one share of the decryption of all ciphertexts of a sum."""
-    shares = np.stack([switch_share(owner.scheme, its, secret, owner.recipient, owner.random) for its in total])
-    return Message(paper.DECRYPT, owner.server, owner.scheme.ring.to_bytes(shares))
+    return np.stack([switch_share(owner.scheme, its, secret, owner.recipient, owner.random) for its in total])
 
 
 def switch_share(scheme: Scheme, ciphertext: Residues, secret: Residues, recipient: Residues, random: Random) -> Residues:
