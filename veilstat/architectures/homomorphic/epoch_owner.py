@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from veilstat.architectures.interface import Random
 from veilstat.language.columns import Codes
-from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import Identity
 from veilstat.protocol.session import Message, Turn
 
+from .all_rounds import FromCloud
 from .epoch import COMMIT, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, decode, encode, kept
 from .mouchet21 import decode_parts, parts_size
 from .ring import Residues
@@ -62,31 +62,24 @@ class EncryptingOwner:
 
 
 @dataclass(frozen=True, slots=True)
-class _FromServer:
-    """A round that waits for one message of the server."""
-
+class _FromCloud(FromCloud):
     owner: EncryptingOwner
-    inbox: list[memoryview] = field(default_factory=list, repr=False, kw_only=True)
-
-    quorum: ClassVar[int] = 1
 
     @property
-    def senders(self) -> frozenset[str]:
-        return frozenset((self.owner.server,))
+    def me(self) -> str:
+        return self.owner.identity.name
 
-    def take(self, sender: str, payload: memoryview) -> None:
-        """Keep the message until the round closes."""
-        self.inbox.append(payload)
+    @property
+    def cloud(self) -> str:
+        return self.owner.server
 
-    def check_company(self, names: Mapping[str, object]) -> None:
-        """All owners are needed, in every round."""
-        if set(names) != set(self.owner.terms.owners):
-            words = f"owner {self.owner.identity.name!r}: messages of {len(names)} owners were forwarded, the key is of {len(self.owner.terms.owners)}"
-            raise violation("bad_participants", words, self.owner.server)
+    @property
+    def company(self) -> tuple[str, ...]:
+        return self.owner.terms.owners
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitCommitments(_FromServer):
+class AwaitCommitments(_FromCloud):
     """Everybody has committed: reveal the shares."""
 
     secret: npt.NDArray[np.int8] = field(repr=False)
@@ -105,15 +98,13 @@ class AwaitCommitments(_FromServer):
         for name, commitment in commitments.items():
             self.owner.terms.check_commitment(name, commitment)
         if commitments[self.owner.identity.name] != self.own:
-            raise violation(
-                "bad_commitment", f"owner {self.owner.identity.name!r}: its own commitment came back changed", self.owner.server
-            )
+            raise self.refuse("bad_commitment", "its own commitment came back changed")
         following = AwaitShares(self.owner, self.secret, self.ephemeral, Agreed(self.owner.terms, commitments))
         return Turn((Message(REVEAL, self.owner.server, self.shares),), following)
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitShares(_FromServer):
+class AwaitShares(_FromCloud):
     """Everybody has revealed: make the share of round 2, and encrypt under the sum."""
 
     secret: npt.NDArray[np.int8] = field(repr=False)
@@ -140,7 +131,7 @@ class AwaitShares(_FromServer):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitUploads(_FromServer):
+class AwaitUploads(_FromCloud):
     """Keep what everybody signed: whatever is decrypted later is computed from this, and from nothing else."""
 
     secret: npt.NDArray[np.int8] = field(repr=False)

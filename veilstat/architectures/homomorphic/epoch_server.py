@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import ClassVar
 
-from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Message, Turn
 
+from .all_rounds import FromAll, check_size
 from .epoch import COMMIT, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, decode, encode, kept
 from .mouchet21 import encode_parts
 from .ring import Residues
@@ -32,27 +32,12 @@ class KeepingCloud:
 
 
 @dataclass(frozen=True, slots=True)
-class _FromOwners:
-    """A round that waits for one message of each owner."""
-
+class _FromAll(FromAll):
     cloud: KeepingCloud
-    arrived: dict[str, memoryview] = field(default_factory=dict, repr=False, kw_only=True)
 
     @property
-    def senders(self) -> frozenset[str]:
-        return frozenset(self.cloud.terms.owners)
-
-    @property
-    def quorum(self) -> int:
-        return len(self.cloud.terms.owners)
-
-    def take(self, sender: str, payload: memoryview) -> None:
-        self.check(sender, payload)
-        self.arrived[sender] = payload
-
-    def check(self, sender: str, payload: memoryview) -> None:
-        """Refuse what does not fit what the sender said before."""
-        raise NotImplementedError
+    def company(self) -> tuple[str, ...]:
+        return self.cloud.terms.owners
 
     def tell(self, round_name: str, payload: bytes) -> tuple[Message, ...]:
         """The same to all owners."""
@@ -60,7 +45,7 @@ class _FromOwners:
 
 
 @dataclass(frozen=True, slots=True)
-class CollectCommitments(_FromOwners):
+class CollectCommitments(_FromAll):
     """Forward everybody's commitment."""
 
     name: ClassVar[str] = COMMIT
@@ -76,7 +61,7 @@ class CollectCommitments(_FromOwners):
 
 
 @dataclass(frozen=True, slots=True)
-class CollectShares(_FromOwners):
+class CollectShares(_FromAll):
     """Forward everybody's shares."""
 
     agreed: Agreed
@@ -88,8 +73,7 @@ class CollectShares(_FromOwners):
         return self.cloud.terms.reveal_bytes
 
     def check(self, sender: str, payload: memoryview) -> None:
-        if len(payload) != self.largest:
-            raise violation("malformed", f"{sender!r} sent shares of {len(payload):,} bytes, {self.largest:,} were agreed", sender)
+        check_size(sender, payload, self.largest)
         self.revealed.append(self.agreed.shares(sender, payload))
 
     def close(self) -> Turn:
@@ -98,7 +82,7 @@ class CollectShares(_FromOwners):
 
 
 @dataclass(frozen=True, slots=True)
-class CollectUploads(_FromOwners):
+class CollectUploads(_FromAll):
     """Keep everybody's ciphertexts, and forward them."""
 
     agreed: Agreed

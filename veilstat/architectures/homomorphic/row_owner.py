@@ -16,10 +16,10 @@ import numpy as np
 from veilstat.architectures.interface import Authorise, Random
 from veilstat.arithmetic.agreement import seal_to
 from veilstat.protocol.context import DIGEST_BYTES
-from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import Identity
 from veilstat.protocol.session import Message, Turn
 
+from .all_rounds import FromCloud
 from .mouchet21 import decode_parts, parts_size, read_ciphertexts
 from .ring import Residues
 from .row_answers import Answer, Evaluation
@@ -71,38 +71,30 @@ class DecryptingOwner:
 
 
 @dataclass(frozen=True, slots=True)
-class _FromServer:
-    """A round that waits for one message of the server."""
-
+class _FromCloud(FromCloud):
     owner: DecryptingOwner
-    inbox: list[memoryview] = field(default_factory=list, repr=False, kw_only=True)
-
-    quorum: ClassVar[int] = 1
 
     @property
-    def senders(self) -> frozenset[str]:
-        return frozenset((self.owner.query.server,))
+    def me(self) -> str:
+        return self.owner.identity.name
 
-    def take(self, sender: str, payload: memoryview) -> None:
-        """Keep the message until the round closes."""
-        self.inbox.append(payload)
+    @property
+    def cloud(self) -> str:
+        return self.owner.query.server
 
-    def refuse(self, code: str, message: str) -> Exception:
-        """A violation by the server, which had the chance to refuse this itself."""
-        return violation(code, f"owner {self.owner.identity.name!r}: {message}", self.owner.query.server)
+    @property
+    def company(self) -> tuple[str, ...]:
+        return self.owner.query.owners
 
     def parts(self, payload: memoryview, size: int) -> dict[str, memoryview]:
-        """What the server forwarded, of all owners."""
-        parts = decode_parts(payload, size, self.owner.query.server)
-        if set(parts) != set(self.owner.query.owners):
-            raise self.refuse(
-                "bad_participants", f"messages of {len(parts)} owners were forwarded, the key is of {len(self.owner.query.owners)}"
-            )
+        """What the cloud forwarded, of all owners."""
+        parts = decode_parts(payload, size, self.cloud)
+        self.check_company(parts)
         return parts
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitCommitments(_FromServer):
+class AwaitCommitments(_FromCloud):
     """Everybody has committed: reveal."""
 
     zero: bytes = field(repr=False)
@@ -122,7 +114,7 @@ class AwaitCommitments(_FromServer):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitZeros(_FromServer):
+class AwaitZeros(_FromCloud):
     """Everybody has revealed: compute the circuit, and decrypt its answers once."""
 
     commitments: Mapping[str, bytes]

@@ -18,6 +18,7 @@ from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES
 from veilstat.protocol.session import Message, Turn
 
+from .all_rounds import FromAll, check_size
 from .bgv import Bgv
 from .mouchet21 import decode_parts, encode_parts, parts_size, read_ciphertexts
 from .ring import Residues
@@ -39,32 +40,21 @@ class AnsweringCloud:
 
 
 @dataclass(frozen=True, slots=True)
-class _FromOwners:
-    """A round that waits for one message of ``largest`` bytes from each owner."""
+class _FromAll(FromAll):
+    """Each message has ``largest`` bytes."""
 
     cloud: AnsweringCloud
-    arrived: dict[str, memoryview] = field(default_factory=dict, repr=False, kw_only=True)
 
     @property
-    def senders(self) -> frozenset[str]:
-        return frozenset(self.cloud.query.owners)
-
-    @property
-    def quorum(self) -> int:
-        return len(self.cloud.query.owners)
+    def company(self) -> tuple[str, ...]:
+        return self.cloud.query.owners
 
     @property
     def largest(self) -> int:
         raise NotImplementedError
 
-    def take(self, sender: str, payload: memoryview) -> None:
-        if len(payload) != self.largest:
-            raise violation("malformed", f"{sender!r} sent {len(payload):,} bytes, {self.largest:,} were agreed", sender)
-        self.check(sender, payload)
-        self.arrived[sender] = payload
-
     def check(self, sender: str, payload: memoryview) -> None:
-        """Refuse what does not fit what the sender said before."""
+        check_size(sender, payload, self.largest)
 
     def tell(self, round_name: str, payload: bytes) -> tuple[Message, ...]:
         """The same to all owners."""
@@ -72,7 +62,7 @@ class _FromOwners:
 
 
 @dataclass(frozen=True, slots=True)
-class CollectCommitments(_FromOwners):
+class CollectCommitments(_FromAll):
     """Forward everybody's commitment."""
 
     name: ClassVar[str] = COMMIT_ZERO
@@ -82,6 +72,7 @@ class CollectCommitments(_FromOwners):
         return COMMITMENT_BYTES
 
     def check(self, sender: str, payload: memoryview) -> None:
+        check_size(sender, payload, self.largest)
         self.cloud.query.check_commitment(sender, self.cloud.evaluation.record.identity, payload)
 
     def close(self) -> Turn:
@@ -91,7 +82,7 @@ class CollectCommitments(_FromOwners):
 
 
 @dataclass(frozen=True, slots=True)
-class CollectZeros(_FromOwners):
+class CollectZeros(_FromAll):
     """Compute the circuit; forward all encryptions of zero and what came out."""
 
     commitments: Mapping[str, bytes]
@@ -102,6 +93,7 @@ class CollectZeros(_FromOwners):
         return self.cloud.query.parameters.ciphertext_bytes
 
     def check(self, sender: str, payload: memoryview) -> None:
+        check_size(sender, payload, self.largest)
         self.cloud.query.check_zero(sender, payload, self.commitments[sender])
         self._read(sender, payload)
 
@@ -118,7 +110,7 @@ class CollectZeros(_FromOwners):
 
 
 @dataclass(frozen=True, slots=True)
-class CollectShares(_FromOwners):
+class CollectShares(_FromAll):
     """Hand the analyst its part, and everybody's sealed shares."""
 
     known: list[int] = field(repr=False)
