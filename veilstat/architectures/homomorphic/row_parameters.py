@@ -126,6 +126,11 @@ class RowParameters:
             f"after {MOST_ANSWERS:,} answers owners make a new key and upload again",
         )
 
+    @property
+    def passage(self) -> str:
+        """For plans: how a step's numbers travel."""
+        return f"each number travels as integers of {PRIME_BITS * self.primes} bits, sealed to the analyst, with one encryption of zero for all"
+
 
 @cache
 def choose_row_parameters(largest: int, rows: int, owners: int, smudging_bits: int) -> RowParameters:

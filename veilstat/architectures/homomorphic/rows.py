@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class EncryptedRows:
     """``Homomorphic(entry="rows")`` in one study.
 
     Args:
-        described: the configuration, as ``Homomorphic.describe`` gives it. trusted: whom it trusts.
+        described: the configuration, as ``Homomorphic.describe`` gives it. trusted: whom it trusts, besides parameters.
         schema, owners: of the study. parameters: what its totals need.
     """
 
@@ -85,7 +85,7 @@ class EncryptedRows:
         return supports_rows(facts)
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
-        return self.trusted
+        return replace(self.trusted, words=(*self.trusted.words, *self.parameters.words, self._epoch_words))
 
     def describe(self) -> Mapping[str, str | int]:
         return self.described
@@ -105,7 +105,7 @@ class EncryptedRows:
             RoundCost(row_query.DECRYPT, share, zeros),
         )
         receives = total_size(owners, answers + parts_size(owners, share))
-        return StepCost(dict.fromkeys(owners, rounds), PUBLIC_KEY_BYTES, receives, self._words)
+        return StepCost(dict.fromkeys(owners, rounds), PUBLIC_KEY_BYTES, receives, lambda: (parameters.passage,))
 
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         return ()
@@ -157,13 +157,12 @@ class EncryptedRows:
         layout, parameters = choose_layout(self.schema, incomplete, rows, self.parameters.degree), self.parameters
         return (1 + 3 * parameters.primes) * parameters.share_bytes, layout.blocks(rows) * layout.groups * parameters.ciphertext_bytes
 
-    def _words(self) -> tuple[str, ...]:
-        """For plans."""
+    @property
+    def _epoch_words(self) -> str:
         keys, ciphertexts = (count / 2**20 for count in self.epoch_bytes(self.schema.max_rows))
         return (
-            *self.parameters.words,
             f"once, each owner sends {keys:.1f} MiB of key shares and, for {self.schema.max_rows:,} rows without missing values, {ciphertexts:.1f} MiB "
-            "of ciphertexts, and receives and keeps those of all owners",
+            "of ciphertexts, and receives and keeps those of all owners"
         )
 
     def evaluation(self, kept: Kept) -> Evaluation:
