@@ -11,6 +11,8 @@ from tests.encrypted_rows import SCHEMA, Parties, begin_query, finished_query, m
 from veilstat.architectures.homomorphic.row_answers import Kept
 from veilstat.language.errors import VeilstatError
 from veilstat.platform.epoch_store import EpochStore
+from veilstat.platform.epochs import OPEN, epoch_root
+from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.testing import Dropout, Lie, Tamper
 
 STUDY = bytes(32)
@@ -194,6 +196,39 @@ def test_rows_that_changed_count_after_the_next_epoch(study):
     assert study.sum("x").estimate == before
     study.upload("o0")
     assert study.sum("x").estimate != before
+
+
+def opening(study, identifier, root=None):
+    """The cloud's word that opens an epoch."""
+    backend = study._backend
+    root = root or epoch_root(backend.definition, backend.hosts.roster, identifier)
+    [frame] = seal(backend.hosts.identities["server"], root, NO_STEP, OPEN, "parties", identifier)
+    return frame
+
+
+def test_an_epoch_is_opened_once_and_for_this_study_only(study):
+    agent = study._backend.agents["o0"]
+    kept = agent.kept
+    agent.receive(opening(study, bytes(16), root=b"\7" * 32))
+    assert agent.rejected[-1].code == "bad_root"
+    assert agent.kept is kept
+    agent.receive(opening(study, bytes(16)))
+    first = [event.frame for event in agent.events()]
+    assert len(first) == 1
+    agent.receive(opening(study, bytes(16)))
+    assert agent.rejected[-1].code == "already_answered"
+    assert list(agent.events()) == []
+
+
+def test_nobody_but_the_server_opens_an_epoch(study):
+    backend = study._backend
+    root = epoch_root(backend.definition, backend.hosts.roster, bytes(16))
+    [frame] = seal(backend.hosts.identities["o1"], root, NO_STEP, OPEN, "parties", bytes(16))
+    agent = backend.agents["o0"]
+    kept = agent.kept
+    agent.receive(frame)
+    assert agent.kept is kept
+    assert not any(Envelope.decode(event.frame).round == "epoch_commit" for event in agent.events())
 
 
 def test_tables_that_do_not_fit_are_refused_before_anything_is_encrypted():

@@ -190,7 +190,8 @@ class Agent(Approver):
             self._note_replay(envelope)
             return
         if envelope.root != epochs.epoch_root(self.definition, self.roster, bytes(envelope.payload)):
-            raise violation("bad_root", f"{envelope.sender!r} bound a key to another study", envelope.sender)
+            self.rejected.append(violation("bad_root", f"{envelope.sender!r} bound a key to another study", envelope.sender).fault)
+            return
         self.answered.add(envelope.root)
         self.root, self.session, self.gate, self.fault, self.kept = envelope.root, None, None, None, None
         try:
