@@ -121,6 +121,30 @@ def test_what_was_forgotten_is_gone(store, epoch):
     assert list(store.directory.iterdir()) == []
 
 
+def test_a_withdrawal_outlives_a_restart(store, epoch):
+    kept_by(store, epoch["o0"])
+    store.withdraw()
+    again = EpochStore(store.directory, STUDY)
+    assert again.is_withdrawn
+    assert again.kept() is None
+    again.rejoin()
+    assert not EpochStore(store.directory, STUDY).is_withdrawn
+
+
+def test_a_key_that_cannot_be_written_is_not_used(study, monkeypatch):
+    """The disk fails when the share of the key is written: the epoch ends, and nobody decrypts under it."""
+
+    def full(*arguments):
+        raise VeilstatError("no space", code="disk_failed")
+
+    monkeypatch.setattr(EpochStore, "keep_secret", full)
+    with pytest.raises(VeilstatError):
+        study.upload("o0")
+    monkeypatch.undo()
+    with pytest.raises(vs.CapabilityError):
+        study.mean("x")
+
+
 def test_a_directory_must_exist(tmp_path):
     assert code_of(lambda: EpochStore(tmp_path / "nowhere", STUDY)) == "no_directory"
 
@@ -173,6 +197,9 @@ def test_an_owner_that_gives_up_its_key_ends_all_queries_until_the_next_epoch(st
     assert (error.value.code, error.value.culprits) == ("no_epoch", ("o1",))
     with pytest.raises(vs.SchemaError):
         study.withdraw("o1")
+    with pytest.raises(vs.PolicyDenied, match="takes part again when it uploads") as error:
+        study.upload("o0")
+    assert error.value.culprits == ("o1",)
     study.upload("o1")
     assert study.count().estimate == 30
 

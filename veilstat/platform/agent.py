@@ -12,7 +12,7 @@ from veilstat.architectures.interface import Contribution, EpochBinding, KeepsEp
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
 from veilstat.dp.ledger import Ledger
 from veilstat.language.cut import Cut
-from veilstat.language.errors import SchemaError, VeilstatError
+from veilstat.language.errors import PolicyDenied, SchemaError, VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, ProtocolError, violation
@@ -135,15 +135,21 @@ class Agent(Approver):
             super().expire()
 
     def give_up_key(self) -> None:
-        """Forget the share of the key that rows are encrypted under: nobody can decrypt anything of them any more.
+        """Forget the share of the key that rows are encrypted under: nobody can decrypt anything of them any more. The owner
+        takes part in no other key until ``rejoin``.
 
         Raises:
             SchemaError: there is none.
         """
         if self.epochs is None or self.kept is None:
             raise SchemaError(f"{self.title} holds no share of a key of encrypted rows", code="upload_unknown")
-        self.epochs.forget()
+        self.epochs.withdraw()
         self.kept = None
+
+    def rejoin(self) -> None:
+        """Take part in the next key."""
+        if self.epochs is not None:
+            self.epochs.rejoin()
 
     def on_query(self, envelope: Envelope) -> None:
         if envelope.round == epochs.OPEN and envelope.sender == SERVER and self.epochs is not None:
@@ -195,6 +201,10 @@ class Agent(Approver):
         self.answered.add(envelope.root)
         self.root, self.session, self.gate, self.fault, self.kept = envelope.root, None, None, None, None
         try:
+            if store.is_withdrawn:
+                raise PolicyDenied(
+                    f"{self.title} has withdrawn its rows; it takes part again when it uploads them", code="upload_withdrawn"
+                )
             rows = self.table.rows(tuple(column.name for column in schema))
         except VeilstatError as error:
             self.fail(Fault(type(error).__name__, error.code, error.message, (self.name,)))
@@ -218,7 +228,11 @@ class Agent(Approver):
         if isinstance(result, tuple):
             self.survivors = result
         elif isinstance(result, Kept) and self.epochs is not None:
-            self.epochs.keep_secret(result)
+            try:
+                self.epochs.keep_secret(result)
+            except VeilstatError as error:
+                self.fail(Fault(type(error).__name__, error.code, error.message, (self.name,)))
+                return
             self.kept = result
 
     def _require_owners(self, survivors: tuple[str, ...]) -> None:

@@ -68,6 +68,21 @@ class EpochStore:
             place.unlink(missing_ok=True)
         sync_directory(self.directory)
 
+    def withdraw(self) -> None:
+        """Forget, and take part in no epoch until ``rejoin``, across restarts too."""
+        self._replace(self._withdrawn, (b"",))
+        self.forget()
+
+    def rejoin(self) -> None:
+        """Take part again."""
+        self._withdrawn.unlink(missing_ok=True)
+        sync_directory(self.directory)
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether the owner takes part in no epoch."""
+        return self._withdrawn.exists()
+
     def record(self) -> Record | None:
         """The record; None where there is none.
 
@@ -129,6 +144,10 @@ class EpochStore:
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except (OSError, ValueError):
             raise _damaged() from None
+
+    @property
+    def _withdrawn(self) -> Path:
+        return self.directory / "withdrawn"
 
     def _replace(self, place: Path, parts: Iterable[bytes]) -> None:
         """A file that takes its place when it is complete and on disk, or not at all."""

@@ -140,7 +140,7 @@ class Simulation:
             VeilstatError: a server refused, or was lost.
         """
         if self.definition.keeps_epochs:
-            self._agent(owner)
+            self._agent(owner).rejoin()
             self.open_epoch()
             return
         if not self.definition.keeps_rows:
