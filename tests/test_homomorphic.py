@@ -213,8 +213,8 @@ def test_what_does_not_fit_is_refused_with_the_numbers():
     [
         ({"threat": "active"}, "not_available"),
         ({"threat": "nice"}, "bad_configuration"),
-        ({"entry": "rows"}, "not_available"),
         ({"entry": "cells"}, "bad_configuration"),
+        ({"entry": "rows", "threshold": 2}, "bad_configuration"),
         ({"smudging_bits": 39}, "bad_configuration"),
         ({"smudging_bits": 64.0}, "bad_configuration"),
     ],

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.language.columns import Codes
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.disclosure import NoiseSource
 from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.evaluate import Rows
+from veilstat.language.schema import Schema
 from veilstat.language.step import Arrays
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Session
@@ -77,7 +79,8 @@ class Trust:
 class StepBinding:
     """What a party's session for one step is bound to: the same at every party, but for ``identity``.
 
-    ``public`` holds the broadcast values as integers on their lattices, ``key`` what the analyst announced.
+    ``public`` holds the broadcast values as integers on their lattices, ``key`` what the analyst announced, ``kept`` what
+    this party keeps from an epoch where the architecture has any.
     """
 
     identity: Identity
@@ -90,6 +93,7 @@ class StepBinding:
     cut: Cut
     public: Arrays
     key: bytes
+    kept: Any = field(default=None, repr=False)
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -158,6 +162,43 @@ class Released:
 def no_compute_servers(name: str) -> CapabilityError:
     """For architectures that have none."""
     return CapabilityError(f"the architecture {name!r} has no compute servers", code="no_compute_servers")
+
+
+@dataclass(frozen=True, slots=True)
+class EpochBinding:
+    """What a party's session for one epoch is bound to; ``everyone`` is the name that reaches all owners.
+
+    ``keep`` puts the public record of an epoch where it lasts and returns it from there.
+    """
+
+    identity: Identity
+    roster: Roster
+    root: bytes
+    server: str
+    everyone: str
+    keep: Callable[[Any], Any] = field(repr=False)
+
+
+@runtime_checkable
+class KeepsEpochs(Protocol):
+    """An architecture whose owners encrypt their rows once, under a key that serves many queries: an epoch."""
+
+    def epoch_owner(self, binding: EpochBinding, columns: Mapping[str, Codes], count: int, rows: int, random: Random) -> Session:
+        """An owner's session, for ``count`` rows of which ``rows`` are declared; it ends with what the owner keeps."""
+        ...
+
+    def epoch_server(self, binding: EpochBinding) -> Session:
+        """The server's session; it ends with what the server keeps."""
+        ...
+
+
+@runtime_checkable
+class FitsStudy(Protocol):
+    """A configuration that needs a study's schema and owners before it says what anything costs."""
+
+    def fitted(self, schema: Schema, owners: tuple[str, ...]) -> Architecture:
+        """The architecture in that study; CapabilityError where it cannot serve it."""
+        ...
 
 
 class Architecture(Protocol):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -161,6 +161,15 @@ def cut(circuit: Circuit, entry: Entry, supports: Supports) -> Cut:
     return _Cutter(circuit, entry, supports).cut()
 
 
+def cut_around(circuit: Circuit, entry: Entry, supports: Supports) -> Cut:
+    """The frontier where iterations run behind it, in the open, on totals that are opened once.
+
+    Raises:
+        CapabilityError: as ``cut``, or an iteration needs the rows in every round.
+    """
+    return _Around(circuit, entry, supports).cut()
+
+
 def entering(chosen: Cut) -> Cut:
     """What owners send for a cut that stands behind products, comparisons or iterations of totals: the frontier of
     what is linear in their rows. It is protected from entry on and opened only where it is the cut itself, whose bounds
@@ -187,6 +196,9 @@ class _Grain:
 
 
 class _Cutter:
+    opaque: ClassVar[frozenset[Op]] = frozenset({Op.INNER, Op.ITERATE})
+    """Operations that do not follow from what is opened below them."""
+
     def __init__(self, circuit: Circuit, entry: Entry, supports: Supports) -> None:
         self.circuit, self.entry, self.supports = circuit, entry, supports
         self.private: list[bool] = []
@@ -315,7 +327,7 @@ class _Cutter:
         node = self.circuit.nodes[place]
         if not self.private[place] or elements <= known.get(place, set()):
             return True
-        if node.rows or not node.args or node.op in (Op.INNER, Op.ITERATE):
+        if node.rows or not node.args or node.op in self.opaque:
             return False
         if node.op is Op.INDEX:
             flat = np.frombuffer(node.attributes["flat"], dtype=np.int64)  # type: ignore[arg-type]
@@ -323,13 +335,10 @@ class _Cutter:
         return all(self._elements_follow(arg, frozenset(range(self.circuit.nodes[arg].size)), known, decided) for arg in node.args)
 
 
-class _Entering(_Cutter):
+class _Around(_Cutter):
     """Looks for what an iteration starts from, instead of refusing it."""
 
-    def below(self, openings: tuple[Opening, ...]) -> Cut:
-        for opening in openings:
-            self._walk(opening.node, frozenset(opening.elements), None)
-        return self._chosen()
+    opaque: ClassVar[frozenset[Op]] = frozenset({Op.INNER})
 
     def _walk_iteration(self, node: Node) -> None:
         body = node.attributes["body"]
@@ -338,3 +347,12 @@ class _Entering(_Cutter):
             raise CapabilityError(
                 "owners' totals would depend on a state that is not opened; let owners send rows (entry='rows')", code="state_unprotected"
             )
+
+
+class _Entering(_Around):
+    """The same, from what is opened."""
+
+    def below(self, openings: tuple[Opening, ...]) -> Cut:
+        for opening in openings:
+            self._walk(opening.node, frozenset(opening.elements), None)
+        return self._chosen()

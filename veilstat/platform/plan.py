@@ -11,7 +11,7 @@ from veilstat.architectures.interface import RoundCost, StepCost, Trust
 from veilstat.arithmetic.rings import ring_bits
 from veilstat.dp.mechanism import Gaussian, NoiseShare
 from veilstat.language.circuit import Circuit
-from veilstat.language.cut import Cut, cut
+from veilstat.language.cut import Cut, Entry, cut, cut_around
 from veilstat.language.disclosure import Disclosure, NoiseSite, NoiseSource, disclosures
 from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.step import Form, HasForms, Statistic, Step, WireType
@@ -28,8 +28,8 @@ from .query import describe_query, encode_query
 class StepPlan:
     """One step as an architecture will run it.
 
-    ``held``: the iteration runs behind the wall, as one opening. ``noise``: what each party of ``source`` adds; the cut's bounds
-    leave room for what is added before opening.
+    ``held``: the iteration takes one opening: it runs behind the wall, or on totals that are opened once. ``noise``: what each
+    party of ``source`` adds; the cut's bounds leave room for what is added before opening.
     """
 
     step: Step
@@ -221,7 +221,7 @@ def _plan_private(statistic: Statistic[Any], definition: Definition, trust: Trus
 
 
 def _chosen(step: Step, definition: Definition) -> tuple[Circuit, Cut, bool]:
-    """The circuit of a step, its cut, and whether an iteration runs behind the wall."""
+    """The circuit of a step, its cut, and whether an iteration takes one opening."""
     schema, owners, architecture = definition.schema, definition.owners, definition.architecture
     if step.state:
         circuit = step.trace_held(schema, len(owners))
@@ -231,7 +231,17 @@ def _chosen(step: Step, definition: Definition) -> tuple[Circuit, Cut, bool]:
             if step.must_hold:
                 raise
     circuit = step.trace(schema, len(owners))
-    return circuit, cut(circuit, architecture.entry, architecture.supports), False
+    try:
+        return circuit, cut(circuit, architecture.entry, architecture.supports), False
+    except CapabilityError as refusal:
+        if not step.state or architecture.entry is not Entry.ROWS:
+            raise
+        # rows that cannot be combined with a state may still give the totals that an iteration needs
+        circuit = step.trace_held(schema, len(owners))
+        try:
+            return circuit, cut_around(circuit, architecture.entry, architecture.supports), True
+        except CapabilityError:
+            raise refusal from None
 
 
 def _plan_step(step: Step, circuit: Circuit, chosen: Cut, held: bool, definition: Definition, trust: Trust) -> StepPlan:

@@ -70,11 +70,18 @@ def check_architecture(make: Make, *, protects: bool = True) -> None:
 
 def check_query(make: Make, query: Statistic[Any]) -> None:
     """One run of a query: the answer, what became clear, and what it cost."""
+    check_queries(make, [query])
+
+
+def check_queries(make: Make, queries: Iterable[Statistic[Any]]) -> None:
+    """The same for queries of one study, one after another: where it takes long to make a study."""
     study = _study(make())
-    result = study.run(query)
-    _assert_answer(result, query)
-    _assert_openings(study, result)
-    _assert_cost(study, result)
+    for query in queries:
+        before = len(study.observed["analyst"].opened)
+        result = study.run(query)
+        _assert_answer(result, query)
+        _assert_openings(study, result, before)
+        _assert_cost(study, result, before)
 
 
 def check_answer(make: Make, query: Statistic[Any]) -> None:
@@ -98,11 +105,11 @@ def _assert_answer(result: Result, query: Statistic[Any]) -> None:
     _assert_close(result, _run(Clear(), query), _tolerance(result))
 
 
-def _assert_openings(study: Study, result: Result) -> None:
+def _assert_openings(study: Study, result: Result, before: int = 0) -> None:
     declared = {step.label: sum(entry.count for entry in step.disclosures if not entry.control) for step in result.plan.steps}
     most = {step.label: step.at_most for step in result.plan.steps}
     counts: dict[str, int] = {}
-    for label, released in study.observed["analyst"].opened:
+    for label, released in study.observed["analyst"].opened[before:]:
         counts[label] = counts.get(label, 0) + 1
         assert isinstance(released, Released)
         assert len(released.values) == declared[label], (
@@ -112,9 +119,9 @@ def _assert_openings(study: Study, result: Result) -> None:
         assert count <= most[label], f"step {label} was opened {count} times, the plan permits {most[label]}"
 
 
-def _assert_cost(study: Study, result: Result) -> None:
+def _assert_cost(study: Study, result: Result, before: int = 0) -> None:
     openings: dict[str, int] = {}
-    for label, _ in study.observed["analyst"].opened:
+    for label, _ in study.observed["analyst"].opened[before:]:
         openings[label] = openings.get(label, 0) + 1
     expected = max(result.plan.owner_bytes(owner, openings) for owner in study.owners)
     rounds = 1 + sum(openings.get(step.label, 0) * step.cost.rounds for step in result.plan.steps)

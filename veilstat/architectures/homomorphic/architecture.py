@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from veilstat.architectures.interface import (
+    Architecture,
     Contribution,
     Custody,
     Random,
@@ -23,18 +24,22 @@ from veilstat.architectures.totals import owner_totals
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.disclosure import NoiseSite, NoiseSource
 from veilstat.language.errors import CapabilityError
+from veilstat.language.schema import Schema
 from veilstat.protocol.faults import ProtocolError, violation
 from veilstat.protocol.session import Binding, Session, Turn
 
 from . import mouchet21 as paper
-from . import mouchet22
+from . import mouchet22, row_query
 from .bfv import Scheme, scheme
 from .mouchet21_owner import Owner
 from .mouchet21_server import Server
 from .mouchet22_owner import DealingOwner
 from .mouchet22_server import DealingServer
 from .parameters import LEAST_SMUDGING, Parameters, choose_parameters
+from .quadratic import supports_rows
 from .ring import Residues
+from .row_parameters import choose_row_parameters
+from .rows import EncryptedRows
 
 _KEY_WORDS = (
     "one untrusted cloud adds ciphertexts; the secret key is made afresh for every opening, each owner holds a share, nobody holds it whole"
@@ -50,8 +55,8 @@ class Homomorphic:
 
     Args:
         colluding: how many owners may pool what they know with the cloud and with the analyst; min(1, owners - 2) by
-            default. The threshold follows: max(colluding + 2, min_owners).
-        entry: "totals": what leaves an owner are encrypted totals over its rows.
+            default. The threshold follows: max(colluding + 2, min_owners); with entry="rows" all are needed.
+        entry: "totals": what leaves an owner are encrypted totals over its rows. "rows": encrypted rows, once for many queries.
         smudging_bits: lambda, 40 or more: what a decryption tells about the keys is hidden within 2^-smudging_bits.
         min_owners: the fewest owners whose total may be opened.
         threshold: how many owners decrypt, and at least contribute: all who made the key by default; with t of n the shares
@@ -76,9 +81,11 @@ class Homomorphic:
             raise CapabilityError(f"threat must be 'curious' or 'active', not {self.threat!r}", code="bad_configuration")
         if self.entry not in tuple(Entry):
             raise CapabilityError(f"entry must be 'totals' or 'rows', not {self.entry!r}", code="bad_configuration")
-        if self.entry == Entry.ROWS:
-            raise CapabilityError("encrypted rows (entry='rows') are not available yet; use entry='totals'", code="not_available")
         object.__setattr__(self, "entry", Entry(self.entry))
+        if self.entry is Entry.ROWS and self.threshold is not None:
+            raise CapabilityError(
+                "encrypted rows (entry='rows') are decrypted by all owners; leave threshold out", code="bad_configuration"
+            )
         if type(self.smudging_bits) is not int or self.smudging_bits < LEAST_SMUDGING:
             raise CapabilityError(
                 f"smudging_bits is a whole number, {LEAST_SMUDGING} or more, not {self.smudging_bits!r}: with fewer, decryptions tell about the keys",
@@ -91,21 +98,37 @@ class Homomorphic:
 
     @property
     def rounds(self) -> tuple[str, ...]:
+        if self.entry is Entry.ROWS:
+            return row_query.ROUNDS
         return paper.ROUNDS if self.threshold is None else mouchet22.ROUNDS
 
     @property
     def input_round(self) -> str:
-        return paper.INPUT
+        return row_query.DECRYPT if self.entry is Entry.ROWS else paper.INPUT
 
     def supports(self, facts: Facts) -> bool:
-        """Ciphertexts of totals are added, and nothing else."""
-        return facts.is_linear and facts.scale is not None
+        """Ciphertexts of totals are added, and nothing else; those of rows are multiplied once."""
+        return supports_rows(facts) if self.entry is Entry.ROWS else facts.is_linear and facts.scale is not None
+
+    def fitted(self, schema: Schema, owners: tuple[str, ...]) -> Architecture:
+        """The architecture in a study: encrypted rows have parameters that follow from its schema.
+
+        Raises:
+            CapabilityError: the study's totals are too wide for any parameters at 128-bit security.
+        """
+        if self.entry is Entry.TOTALS:
+            return self
+        largest = max(column.top for column in schema)
+        parameters = choose_row_parameters(largest, len(owners) * schema.max_rows, len(owners), self.smudging_bits)
+        return EncryptedRows(self.describe(), self.trust(owners), schema, owners, parameters)
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
         """The computed threshold; CapabilityError where it cannot be reached."""
         count = len(owners)
         colluding = default_colluding(count) if self.colluding is None else self.colluding
         threshold = curious_threshold(count, colluding, self.min_owners)
+        if self.entry is Entry.ROWS:
+            return _trust_with_rows(count, colluding)
         formula = f"max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0})"
         if self.threshold is not None:
             return _trust_in_some(self.threshold, threshold, count, colluding, formula)
@@ -205,10 +228,24 @@ class Homomorphic:
         return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, (*self.rounds, RESULT), tell), first)
 
     def _parameters(self, cut: Cut, owners: tuple[str, ...]) -> Parameters:
+        if self.entry is Entry.ROWS:
+            raise CapabilityError("parameters of encrypted rows follow from a study's schema: fitted(schema, owners)", code="not_fitted")
         return choose_parameters(cut.bits, cut.size, len(owners), self.smudging_bits)
 
     def _scheme(self, cut: Cut, owners: tuple[str, ...]) -> Scheme:
         return scheme(self._parameters(cut, owners))
+
+
+def _trust_with_rows(count: int, colluding: int) -> Trust:
+    words = (
+        "one untrusted cloud keeps ciphertexts of all rows and multiplies them; the secret key is made once for many queries, each owner holds a "
+        "share, nobody holds it whole",
+        f"the cloud, the analyst and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
+        f"all {count} data owners are needed for every answer: each computes it again from what everybody uploaded, and decrypts nothing else",
+        "everybody learns how many rows each owner has, rounded up by at most an eighth, and in which of its columns values are missing",
+        _UNDEFENDED_WORDS,
+    )
+    return Trust(count, colluding, words, ("analyst",), all_needed_from=row_query.COMMIT_ZERO)
 
 
 def _recipient(its: Scheme, binding: StepBinding) -> Residues:
