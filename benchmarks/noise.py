@@ -41,14 +41,14 @@ def main() -> None:
     """One line for each sigma."""
     print("| sigma | veilstat | OpenDP |")
     print("|---|---|---|")
-    for sigma in (1, 20, 10**4, 10**8):
+    for sigma in (1, 20, 10**4, 10**8, 10**12, 10**20):
         variance = rounded_variance(Fraction(sigma) ** 2)
         ours = microseconds(partial(discrete_gaussian, variance, DRAWS, secrets.token_bytes))
         try:
             theirs = f"{microseconds(opendp(float(sigma))):.2f}"
         except ImportError:
             theirs = ""
-        print(f"| {sigma:,} | {ours:.2f} | {theirs} |", flush=True)
+        print(f"| {sigma:,} | {ours:.3f} | {theirs} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -29,18 +29,19 @@ import pandas as pd
 import veilstat as vs
 from benchmarks.three_servers import Measured, measure
 from veilstat.architectures.sharing.araki16 import share
-from veilstat.architectures.sharing.conversion import signs
+from veilstat.architectures.sharing.conversion import negative
 from veilstat.architectures.sharing.prss import Party, Prss
 from veilstat.architectures.sharing.ring import NARROW
 from veilstat.architectures.sharing.rounds import SERVERS
 from veilstat.architectures.sharing.schemes import Place
 from veilstat.architectures.sharing.sealed import SealedRows
+from veilstat.architectures.sharing.sorting import sort
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, UploadedRows, deal, expand, planes
-from veilstat.architectures.sharing.words import to_arithmetic
 from veilstat.arithmetic.products import gram, inner, weighted_sums
 from veilstat.arithmetic.rings import Ring
 from veilstat.language.bounds import objects
 from veilstat.language.cut import Cut, Entry, cut
+from veilstat.language.encoding import rounded_root
 from veilstat.language.evaluate import evaluate
 from veilstat.language.step import Opened
 from veilstat.platform.table import Table
@@ -55,6 +56,7 @@ SCHEMA = vs.Schema(
     max_rows=2**20,
 )
 COMPARED = 1_000_000
+SORTED = 10_000
 RUNS = 5
 
 
@@ -146,6 +148,8 @@ def deviation(chosen: Cut, rows: Any, public: Mapping[str, Any], answer: Any) ->
         unit = opening.resolution or chosen.circuit.nodes[opening.node].scale or Fraction(1)
         for element in opening.elements:
             value = Fraction(exact[element]) / (opening.resolution or 1)
+            if opening.rooted:
+                value = Fraction(rounded_root(Fraction(exact[element]), unit))
             if math.floor(value + Fraction(1, 2)) != answer[place]:
                 worst = max(worst, abs(value - int(answer[place])) * unit)
             place += 1
@@ -168,12 +172,26 @@ def comparisons(count: int) -> tuple[Measured, str]:
 
     def program(place: Place) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))
-        negative = yield from to_arithmetic(party, NARROW, (yield from signs(party, parts[place.index], 31)))
-        return NARROW.to_bytes(negative.total().own)
+        below = yield from negative(party, parts[place.index], 31, NARROW)
+        return NARROW.to_bytes(below.total().own)
 
     found = measure(program, RUNS)
     total = sum(int.from_bytes(part, "little") for part in found.parts) % NARROW.order
     return found, "none" if total == np.count_nonzero(numbers < 0) else "wrong"
+
+
+def sorting(count: int) -> tuple[Measured, str]:
+    """Numbers of 32 bits in ascending order, as shares; all of them are checked."""
+    numbers = np.random.default_rng(1).integers(-(2**31), 2**31, count)
+    parts = share(numbers, NARROW, os.urandom)
+
+    def program(place: Place) -> Generator[bytes, bytes, bytes]:
+        party = Party(place.index, Prss(place.own_key, place.previous_key))
+        return NARROW.to_bytes((yield from sort(party, parts[place.index], 32)).own)
+
+    found = measure(program, RUNS)
+    total = sum(np.frombuffer(part, dtype=np.uint64) for part in found.parts)
+    return found, "none" if np.array_equal(total.astype(np.int64), np.sort(numbers)) else "wrong"
 
 
 def fastest(call: Callable[[], Any]) -> float:
@@ -246,7 +264,9 @@ WORKLOADS = (
         vs.LogisticRegression(f"y ~ {TERMS} + x9", method="gradient_descent", max_iterations=10),
         10_000, "estimate", logistic_steps, gradient_products, "logistic", 10,
     ),
-    Workload("median and quartiles, 101 values", vs.Quantile("score", (0.25, 0.5, 0.75), form="selection"), 10_000, "estimate"),
+    Workload("median and quartiles, 101 values, selection", vs.Quantile("score", (0.25, 0.5, 0.75), form="selection"), 10_000, "estimate"),
+    Workload("median and quartiles, 101 values, search", vs.Quantile("score", (0.25, 0.5, 0.75), form="search"), 10_000, "estimate"),
+    Workload("median, 1,001 values, search", vs.Quantile("x0", 0.5, form="search"), 10_000, "estimate"),
 )  # fmt: skip
 
 
@@ -282,6 +302,11 @@ def main() -> None:
         theirs = peer(options.mpyc, Workload("comparisons", None, COMPARED, peer="compare", part=100))
         clear = fastest(lambda: np.count_nonzero(numbers < 0))
         print(line("comparisons of 32 bits", f"{COMPARED:,}", found, connection, 0.0, clear, error, theirs), flush=True)
+    if "sort".startswith(options.only):
+        found, error = sorting(SORTED)
+        numbers = np.random.default_rng(1).integers(-(2**31), 2**31, SORTED)
+        clear = fastest(lambda: np.sort(numbers))
+        print(line("sort of 32 bits", f"{SORTED:,}", found, connection, 0.0, clear, error, ("", "")), flush=True)
 
 
 if __name__ == "__main__":

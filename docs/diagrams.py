@@ -243,9 +243,9 @@ class Listening:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._machine, name)
 
-    def receive(self, frame: bytes) -> None:
+    def receive(self, frame: bytes, carrier: str) -> None:
         self._watch.receiver = self._name
-        self._machine.receive(frame)
+        self._machine.receive(frame, carrier)
 
 
 @dataclass(frozen=True, slots=True)

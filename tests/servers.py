@@ -91,7 +91,7 @@ class Ring:
         self.identity, self.next = identity, SERVERS[(SERVERS.index(identity.name) + 1) % 3]
         self.said, self.waiting, self.stage = [], False, 0
 
-    def receive(self, frame):
+    def receive(self, frame, carrier):
         try:
             envelope = Envelope.decode(frame)
         except ProtocolError:
@@ -103,6 +103,10 @@ class Ring:
             self.say(self.next, (left - 1).to_bytes(8, "little") + body)
         else:
             self.say("analyst", b"round" + body)
+
+    @property
+    def awaited(self):
+        return frozenset((SERVERS[(SERVERS.index(self.identity.name) - 1) % 3],))
 
     def say(self, recipient, payload):
         self.said += [Send(recipient, frame) for frame in seal(self.identity, bytes(32), NO_STEP, "ring", recipient, payload)]
@@ -136,6 +140,13 @@ def start(folder, name):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with open(folder / f"{name}.log", "a") as log:
         return subprocess.Popen([sys.executable, "-c", code], stderr=log, env=environment, cwd=ROOT)
+
+
+def start_veilstat(folder, name):
+    """A real server process."""
+    with open(folder / f"{name}.log", "a") as log:
+        command = [sys.executable, "-m", "veilstat", "server", "--config", str(folder / f"{name}.toml")]
+        return subprocess.Popen(command, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=folder)
 
 
 def log_of(folder, name):

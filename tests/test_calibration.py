@@ -5,6 +5,7 @@ import random
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 from dp_accounting.pld import privacy_loss_distribution
 from scipy import special
@@ -151,3 +152,51 @@ def test_a_bad_promise_is_refused(epsilon, delta, options):
     with pytest.raises(vs.SchemaError) as error:
         vs.Gaussian(epsilon, delta, **options)
     assert error.value.code == "bad_privacy"
+
+
+def planned(query, **options):
+    schema = vs.Schema(vs.Integer("age", lower=0, upper=120), vs.Continuous("bmi", lower=10, upper=70, step=0.1), max_rows=4096)
+    frame = pd.DataFrame({"age": [1.0], "bmi": [20.0]})
+    return vs.simulate(dict.fromkeys("abcd", frame), schema).plan(query, **options)
+
+
+@pytest.mark.parametrize(
+    ("query", "margin", "rows"),
+    [(vs.Count(), 20, None), (vs.Sum(["age", "bmi"]), 1500, None), (vs.Mean("age"), 0.5, 5000)],
+    ids=["count", "sum", "mean"],
+)
+@pytest.mark.parametrize("options", [{}, {"neighbours": "replace_one"}], ids=["added", "replaced"])
+def test_for_error_finds_the_least_epsilon(query, margin, rows, options):
+    plan = planned(query)
+    promise = vs.Gaussian.for_error(plan, margin, 1e-6, rows=rows, **options)
+    reached = plan.with_privacy(promise).privacy.margin(rows)
+    assert 0.99 * margin <= reached <= margin or (options and query.name == "count")
+    if reached > 0.99 * margin:
+        assert plan.with_privacy(vs.Gaussian(promise.epsilon * 0.98, 1e-6, **options)).privacy.margin(rows) > margin
+    again = vs.Gaussian.for_error(planned(query, privacy=vs.Gaussian(1.0, 1e-6)), margin, 1e-6, rows=rows, **options)
+    assert again == promise
+
+
+def test_the_expected_margin_is_that_of_the_noise():
+    """A count of sensitivity 1 whose noise is calibrated for two of four owners: sqrt(2) times the accountant's sigma."""
+    privacy = planned(vs.Count(), privacy=vs.Gaussian(1.0, 1e-6)).privacy
+    assert privacy.margin() == pytest.approx(1.959964 * 4.2316 * math.sqrt(2), rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("ask", "code"),
+    [
+        (lambda: vs.Gaussian.for_error(vs.Count(), 10, 1e-6), "bad_query"),
+        (lambda: vs.Gaussian.for_error(planned(vs.Count()), 0, 1e-6), "bad_privacy"),
+        (lambda: vs.Gaussian.for_error(planned(vs.Count()), math.nan, 1e-6), "bad_privacy"),
+        (lambda: vs.Gaussian.for_error(planned(vs.Count()), 10, 2.0), "bad_privacy"),
+        (lambda: vs.Gaussian.for_error(planned(vs.Mean("age")), 1, 1e-6), "needs_rows"),
+        (lambda: vs.Gaussian.for_error(planned(vs.Mean("age")), 1, 1e-6, rows=0), "bad_privacy"),
+        (lambda: vs.Gaussian.for_error(planned(vs.Count()), 0.1, 1e-6), "margin_too_small"),
+        (lambda: vs.Gaussian.for_error(planned(vs.LinearRegression("age ~ bmi")), 1, 1e-6), "no_margin"),
+    ],
+)
+def test_margins_that_cannot_be_planned_are_refused(ask, code):
+    with pytest.raises(vs.VeilstatError) as error:
+        ask()
+    assert error.value.code == code

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import veilstat as vs
 from veilstat.language.circuit import Op
-from veilstat.language.cut import Entry, cut
+from veilstat.language.cut import Entry, cut, cut_around
 from veilstat.language.evaluate import NoRows, evaluate
 from veilstat.language.step import Answer, Step, WireType
 from veilstat.language.trace import Trace, stack
@@ -186,3 +186,38 @@ class _Rows:
         for start in range(0, len(self.table), 5):
             part = self.table[start : start + 5]
             yield len(part), {name: (part[:, i], np.ones(len(part), dtype=bool)) for i, name in enumerate("abcde")}
+
+
+def descent(formula, **options):
+    """The circuit of a whole descent as one iteration."""
+    steps = vs.LinearRegression(formula, method="gradient_descent", **options).steps(small_schema())
+    [step] = [step for step in steps if step.state]
+    return step.trace_held(small_schema(), 5)
+
+
+def on_rows(facts):
+    return facts.rows or facts.op is Op.INNER
+
+
+def test_around_an_iteration_its_totals_are_opened_and_its_results_follow():
+    circuit = descent("bp ~ age + smoker")
+    with pytest.raises(vs.CapabilityError):
+        cut(circuit, Entry.ROWS, on_rows)
+    chosen = cut_around(circuit, Entry.ROWS, on_rows)
+    assert {circuit.nodes[opening.node].op for opening in chosen.openings} == {Op.INNER}
+    assert {"current", "done", "iterations"} <= set(chosen.answers)
+    assert not chosen.iterates
+    assert not chosen.is_sealed
+
+
+def test_around_an_iteration_that_needs_rows_in_every_round_is_refused():
+    steps = vs.LogisticRegression("smoker ~ age", method="gradient_descent").steps(small_schema())
+    [step] = [step for step in steps if step.state]
+    with pytest.raises(vs.CapabilityError):
+        cut_around(step.trace_held(small_schema(), 5), Entry.ROWS, on_rows)
+
+
+def test_results_of_an_iteration_behind_the_wall_do_not_follow_from_its_totals():
+    circuit = descent("bp ~ age + smoker")
+    sealed = cut(circuit, Entry.ROWS, everything)
+    assert {circuit.nodes[opening.node].op for opening in sealed.openings} == {Op.ITERATE}

@@ -4,12 +4,14 @@ import math
 import random
 import secrets
 import sys
+from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from veilstat.dp import decay
 from veilstat.dp import discrete_gaussian as module
 from veilstat.dp.discrete_gaussian import discrete_gaussian, rounded_variance
 
@@ -41,7 +43,19 @@ def fit(draws, variance):
 
 
 @pytest.mark.parametrize(
-    "variance", [Fraction(1, 10), Fraction(1), Fraction(7, 3), Fraction(4), Fraction(81, 4), Fraction(12345, 67), Fraction(10**6)]
+    "variance",
+    [
+        Fraction(1, 10),
+        Fraction(1),
+        Fraction(7, 3),
+        Fraction(4),
+        Fraction(81, 4),
+        Fraction(12345, 67),
+        Fraction(255),
+        Fraction(256),
+        Fraction(1025),
+        Fraction(10**6),
+    ],
 )
 def test_draws_follow_the_definition(variance):
     draws = discrete_gaussian(variance, 100_000, random.Random(str(variance)).randbytes)
@@ -69,12 +83,15 @@ def test_draws_do_not_depend_on_each_other():
         assert abs(np.corrcoef(draws[:-lag], draws[lag:])[0, 1]) < 4 / math.sqrt(len(draws))
 
 
-def test_no_float_is_ever_held():
-    """Every local variable of every function of the sampler is looked at, in all batches and both widths."""
-    seen = set()
+def test_no_float_is_ever_held(monkeypatch):
+    """Every local variable of every function of the sampler is looked at, with tables that are made anew, in all widths."""
+    seen, files = set(), {module.__file__, decay.__file__}
+    module._steps.cache_clear()
+    module._decay_tables.cache_clear()
+    monkeypatch.setattr(module, "_TABLE_SIZE", 4)  # coarse, so that some draws are decided closely
 
     def watch(frame, event, argument):
-        if frame.f_code.co_filename != module.__file__:
+        if frame.f_code.co_filename not in files:
             return None
         for name, value in frame.f_locals.items():
             seen.add(name)
@@ -90,7 +107,66 @@ def test_no_float_is_ever_held():
             discrete_gaussian(rounded_variance(variance), 50, random.Random(4).randbytes)
     finally:
         sys.settrace(before)
-    assert {"distance", "rest", "drawn", "unit"} <= seen
+        module._decay_tables.cache_clear()
+    assert {"words", "coin", "doubtful", "ratio", "prefix", "unit"} <= seen
+
+
+@pytest.mark.parametrize("variance", [Fraction(1000), Fraction(10**9), Fraction(10**30)])
+@pytest.mark.parametrize("fine_bits", [16, 3])
+def test_tables_only_save_time(monkeypatch, variance, fine_bits):
+    """With bounds that say nothing every proposal is decided by the exact exponent: the same draws come from the same bits."""
+    monkeypatch.setattr(module, "_FINE_BITS", fine_bits)
+    by_tables = discrete_gaussian(variance, 3000, random.Random(8).randbytes).tolist()
+    nothing, all_of_it = np.zeros(2, dtype=np.int64), np.full(2, 1 << 32, dtype=np.int64)
+    monkeypatch.setattr(module, "_decay_tables", lambda: (nothing, all_of_it))
+    assert discrete_gaussian(variance, 3000, random.Random(8).randbytes).tolist() == by_tables
+
+
+def oracle_edges(variance, width_bits, bits):
+    """2^bits P[step <= k] to 60 digits, from the definition."""
+    with localcontext() as context:
+        context.prec = 100
+        width = 2**width_bits
+        weights = [(Decimal(-((step * width) ** 2) * variance.denominator) / Decimal(2 * variance.numerator)).exp() for step in range(700)]
+        if width == 1:
+            weights[0] /= 2
+        total, running, edges = sum(weights), Decimal(0), []
+        for weight in weights:
+            running += weight
+            edges.append(running / total * 2**bits)
+    return edges
+
+
+@pytest.mark.parametrize("variance", [Fraction(1, 50), Fraction(1, 2), Fraction(4), Fraction(255), Fraction(256), Fraction(10**8 + 1, 3)])
+@pytest.mark.parametrize("bits", [63, 127])
+def test_edges_of_steps_are_those_of_the_definition(variance, bits):
+    steps = module._Steps(variance, module._steps(variance).width_bits)
+    due = [min(int(edge), 2**bits - 1) for edge in oracle_edges(variance, steps.width_bits, bits)]
+    found = steps.edges_at(bits)
+    assert found == due[: len(found)]
+    assert found[-1] == 2**bits - 1
+
+
+def test_a_word_that_equals_an_edge_is_decided_by_further_bits():
+    variance = Fraction(4)
+    steps = module._steps(variance)
+    for step in (0, 3):
+        edge = oracle_edges(variance, 0, 63)[step]
+        source = random.Random(step)
+        words = np.array([int(edge)] * 3000, dtype=np.uint64)
+        chosen = module._chosen(steps, words, source.randbytes)
+        assert set(chosen.tolist()) == {step, step + 1}
+        assert abs((chosen == step).mean() - float(edge - int(edge))) < 0.04
+
+
+@pytest.mark.parametrize("variance", [Fraction(1), Fraction(256), Fraction(10**16)])
+def test_what_keystreams_decide_is_uniform(variance):
+    """Low bits, signs and steps: none is tied to another."""
+    draws = [draw for draw in discrete_gaussian(variance * 9, 60_000, random.Random(9).randbytes) if draw]
+    signs, parity = np.array([draw > 0 for draw in draws]), np.array([draw % 2 == 0 for draw in draws])
+    away = np.array([abs(draw) > math.isqrt(int(variance * 9)) for draw in draws])
+    for one, other in ((signs, parity), (signs, away)):
+        assert stats.chi2_contingency(np.histogram2d(one, other, bins=2)[0]).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("exponent", range(-8, 90, 7))

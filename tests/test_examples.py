@@ -1,5 +1,6 @@
 """The demo, the notebook and the installed wheel run, from outside the checkout too."""
 
+import io
 import json
 import os
 import subprocess
@@ -10,11 +11,14 @@ import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
+from rich.console import Console
 from typer.testing import CliRunner
 
 import veilstat as vs
+from veilstat.platform import demo
 from veilstat.platform.cli import app
 from veilstat.platform.study_file import load_study
+from veilstat.statistics.moments import Mean
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = "[schema]\ncolumns = [{kind = 'binary', name = 'x'}]"
@@ -33,9 +37,18 @@ def test_the_demo_tells_the_whole_story():
     assert result.exit_code == 0
     for words in (
         "nobody sees a row", "the analyst learns 69 numbers", "mean of mdvis", "1.7379", "-0.7533", "0.0687", "Caveat", "exactly the true total",
-        "cedar vanished", "pooled without cedar", "would be cedar's",
+        "cedar vanished", "pooled without cedar", "would be cedar's", "the others decrypt without it", "to the last bit",
     ):  # fmt: skip
         assert words in " ".join(result.output.split()), words
+
+
+def test_the_demo_goes_on_where_tenseal_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tenseal", None)
+    monkeypatch.setattr(demo, "LinearRegression", lambda formula: Mean("mdvis"))
+    console = Console(record=True, width=200, file=io.StringIO())
+    schema, tables = demo.Schema.from_toml(demo.example_folder() / "schema.toml"), demo.load_tables(demo.example_folder())
+    demo._encrypted(console, tables, schema, demo.simulate(tables, schema, demo.Masking(colluding=1)))
+    assert "This part was left out: homomorphic encryption needs TenSEAL" in console.export_text()
 
 
 def test_the_insurers_regression_has_the_published_coefficients():
@@ -133,10 +146,10 @@ def test_the_wheel_runs_outside_the_checkout(tmp_path):
     assert not (tmp_path / "site" / "tests").exists()
 
 
-HEAVY = ("ray", "tenseal", "formulaic", "dp_accounting", "scipy.stats", "statsmodels", "matplotlib", "sklearn")
+HEAVY = ("ray", "tenseal", "numba", "formulaic", "dp_accounting", "scipy.stats", "statsmodels", "matplotlib", "sklearn")
 
 
-@pytest.mark.parametrize("statement", ["import veilstat", "import veilstat as vs; vs.simulate, vs.Mean, vs.Masking"])
+@pytest.mark.parametrize("statement", ["import veilstat", "import veilstat as vs; vs.simulate, vs.Mean, vs.Masking, vs.Homomorphic()"])
 def test_importing_loads_nothing_heavy(statement):
     code = f"import sys; {statement}; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -50,7 +50,7 @@ def computed(chosen, bits, public):
         (vs.MeanBy("bmi", "region"), 70),
         (vs.Crosstab("region", "smoker"), 15),
         (vs.Histogram("age", bins=4), 20),
-        (vs.LinearRegression("bp ~ age + bmi + C(region) + age:C(region)"), 95),
+        (vs.LinearRegression("bp ~ age + bmi + C(region) + age:C(region)"), 165),
     ],
     ids=lambda part: type(part).__name__,
 )

@@ -8,105 +8,15 @@ import numpy as np
 import pytest
 
 import veilstat as vs
+from tests.homomorphic import CONTEXT, SIZE, Run, flipped, noise, refused
 from veilstat.architectures.homomorphic import mouchet21 as paper
 from veilstat.architectures.homomorphic import parameters as table
 from veilstat.architectures.homomorphic import ring as rings
 from veilstat.architectures.homomorphic import sampling
 from veilstat.architectures.homomorphic.bfv import scheme
-from veilstat.architectures.homomorphic.mouchet21_owner import Owner
-from veilstat.architectures.homomorphic.mouchet21_server import Server
 from veilstat.architectures.homomorphic.parameters import Parameters, choose_parameters
-from veilstat.architectures.relay import RESULT
 from veilstat.protocol.faults import ProtocolError
-from veilstat.protocol.identity import Identity, Roster
 from veilstat.testing.tables import small_schema, small_tables
-
-CONTEXT = bytes(range(32))
-SIZE = 5
-
-
-def authorised(members):
-    pass
-
-
-class Run:
-    """One session fed by hand: rounds of three owners, the cloud and the analyst, and everything that was sent."""
-
-    def __init__(self, bits=40, authorise=authorised, smudging=64, names=("o0", "o1", "o2")):
-        self.names = names
-        self.scheme = scheme(choose_parameters(bits, SIZE, len(names), smudging))
-        self.identities = {name: Identity.from_seed(name, os.urandom(32)) for name in (*names, "server", "analyst")}
-        roles = {name: name if name in ("server", "analyst") else "owner" for name in self.identities}
-        roster = Roster({name: its.public for name, its in self.identities.items()}, roles)
-        ring = self.scheme.ring
-        self.low = -(1 << (bits - 1))
-        draw = np.random.default_rng(bits)
-        span = (1 << bits) // len(names) - 1
-        self.vectors = {
-            name: np.array([int.from_bytes(draw.bytes(32), "little") % span + self.low // len(names) for _ in range(SIZE)], dtype=object)
-            for name in names
-        }
-        self.analyst = ring.from_integers(self.scheme.secret(os.urandom))
-        common = ring.uniform(b"analyst")
-        recipient = np.stack([self.scheme.public_share(common, self.analyst, os.urandom), common])
-        self.server = Server("analyst", roster, names, 2, CONTEXT, self.scheme)
-        self.collecting = self.server.start().following
-        self.waiting, self.sent = {}, {}
-        for name in names:
-            owner = Owner(
-                self.identities[name],
-                roster,
-                "server",
-                names,
-                2,
-                CONTEXT,
-                self.scheme,
-                self.vectors[name],
-                recipient,
-                os.urandom,
-                authorise,
-            )
-            self.keep(name, owner.start())
-
-    def keep(self, name, turn):
-        for message in turn.send:
-            self.sent[name, message.round] = bytes(message.payload)
-        self.waiting[name] = turn.following
-
-    def step(self, change=lambda sender, payload: payload, forge=lambda recipient, payload: payload, lost=()):
-        """What owners sent reaches the cloud, changed; what the cloud answers reaches the owners, forged."""
-        collecting = self.collecting
-        for name in sorted(collecting.senders):
-            if name not in lost:
-                collecting.take(name, memoryview(change(name, self.sent[name, collecting.name])))
-        turn = collecting.close()
-        self.collecting = turn.following
-        for message in turn.send:
-            payload = forge(message.recipient, bytes(message.payload))
-            if message.round == RESULT:
-                self.result = payload
-                continue
-            waiting = self.waiting[message.recipient]
-            waiting.take("server", memoryview(payload))
-            self.keep(message.recipient, waiting.close())
-        return self
-
-    def total(self):
-        size = self.scheme.parameters.vector_bytes
-        ciphertexts = paper.read_ciphertexts(self.scheme.ring, memoryview(self.result)[-size:], size, "server")
-        return self.scheme.decrypt_vector(ciphertexts, self.analyst, [self.low] * SIZE)
-
-
-def flipped(payload, place=-1):
-    changed = bytearray(payload)
-    changed[place] ^= 1
-    return bytes(changed)
-
-
-def refused(run, culprit, words, **step):
-    with pytest.raises(ProtocolError, match=words) as error:
-        run.step(**step)
-    assert error.value.fault.culprits == (culprit,)
 
 
 @pytest.mark.parametrize("bits", [8, 31, 40, 59, 60, 61, 100, 128, 200])
@@ -206,13 +116,6 @@ def test_messages_are_scaled_exactly():
         assert its.ring.to_integers(its.ring.transform(ours)).tolist() == expected.tolist()
 
 
-def noise(its, ciphertext, secret, message):
-    """The largest coefficient of c0 + c1 s - message, centred."""
-    modulus = its.ring.modulus
-    distance = (its.phase(ciphertext, secret) - message) % modulus
-    return int(max(min(value, modulus - value) for value in distance))
-
-
 @pytest.mark.parametrize(("bits", "owners", "smudging"), [(18, 2, 40), (40, 3, 64), (60, 10, 64), (60, 100, 64), (150, 5, 90)])
 def test_noise_stays_within_its_prediction_and_not_far_below(bits, owners, smudging):
     its = scheme(choose_parameters(bits, SIZE, owners, smudging))
@@ -310,8 +213,8 @@ def test_what_does_not_fit_is_refused_with_the_numbers():
     [
         ({"threat": "active"}, "not_available"),
         ({"threat": "nice"}, "bad_configuration"),
-        ({"entry": "rows"}, "not_available"),
         ({"entry": "cells"}, "bad_configuration"),
+        ({"entry": "rows", "threshold": 2}, "bad_configuration"),
         ({"smudging_bits": 39}, "bad_configuration"),
         ({"smudging_bits": 64.0}, "bad_configuration"),
     ],

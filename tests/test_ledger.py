@@ -12,16 +12,17 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
-from veilstat.dp.calibration import zcdp_rho
+from veilstat.dp.calibration import zcdp_delta, zcdp_rho
 from veilstat.dp.ledger import Ledger
 from veilstat.dp.ledger_file import open_ledger
-from veilstat.dp.mechanism import OwnerNoise, calibrate
+from veilstat.dp.mechanism import NoiseShare, calibrate
 from veilstat.dp.sensitivity import Block
 
 SCHEMA = vs.Schema(vs.Integer("age", lower=0, upper=120), max_rows=64)
 TABLES = {name: pd.DataFrame({"age": [20, 40, 60]}) for name in ("north", "south", "east")}
 PROMISE = vs.Gaussian(1.0, 1e-6)
 COST = Fraction(1, 100)
+KEPT = (1.0, 1e-6)
 
 
 def study(budget=(2.0, 1e-6), **options):
@@ -54,7 +55,23 @@ def test_a_budget_is_spent_and_then_refuses_with_what_would_fit():
 @pytest.mark.parametrize("blocks", [[Block(1, 1)], [Block(1, 1), Block(5, 10**6)]], ids=["count", "vector"])
 def test_what_is_said_to_fit_fits(epsilon, delta, blocks):
     ledger = Ledger((epsilon, delta))
-    ledger.check(calibrate(vs.Gaussian(ledger.budget.fits, delta), blocks, 2).rho)
+    noise = calibrate(vs.Gaussian(ledger.budget.fits, delta), blocks, 2)
+    ledger.check(noise.rho, noise.promise)
+
+
+@pytest.mark.parametrize("rho", [Fraction(1, 10**6), Fraction(1, 100), Fraction(3)])
+def test_a_budget_says_what_releases_so_far_promise_together(rho):
+    """By the formula's own inverse: a promise of epsilon_spent costs what was spent."""
+    ledger = Ledger((30.0, 1e-6))
+    assert ledger.budget.epsilon_spent == 0
+    ledger.spend(rho, KEPT, b"one")
+    found = ledger.budget.epsilon_spent
+    assert zcdp_delta(float(rho), found) == pytest.approx(1e-6, rel=1e-6)
+    assert zcdp_delta(float(rho), 0.99 * found) > 1e-6
+    assert f"epsilon {found:.3g}" in str(ledger.budget)
+    assert f"below {ledger.budget.fits:.3g}" in str(ledger.budget)
+    assert Ledger().budget.epsilon_spent is None
+    assert str(Ledger().budget).startswith("no budget; 0 releases")
 
 
 def test_a_whole_budget_of_vectors_fits_once():
@@ -91,13 +108,13 @@ def test_what_failed_after_noise_was_drawn_is_spent():
 
 def test_noise_is_paid_for_before_it_is_drawn(monkeypatch, tmp_path):
     """At the moment of every draw the file already holds the release."""
-    draw, seen = OwnerNoise.draw, []
+    draw, seen = NoiseShare.draw, []
 
     def watched(self, random):
         seen.append(sorted(len(file.read_bytes().splitlines()) for file in tmp_path.iterdir()))
         return draw(self, random)
 
-    monkeypatch.setattr(OwnerNoise, "draw", watched)
+    monkeypatch.setattr(NoiseShare, "draw", watched)
     asked = study(ledgers=tmp_path)
     asked.count(privacy=PROMISE)
     assert len(seen) == 3
@@ -117,7 +134,7 @@ def test_whatever_is_altered_removed_or_moved_is_noticed(tmp_path):
     path = tmp_path / "one.ledger"
     ledger = open_ledger(path, None)
     for place in range(4):
-        ledger.spend(COST, bytes([place]))
+        ledger.spend(COST, KEPT, bytes([place]))
     lines = path.read_bytes().splitlines(keepends=True)
     damaged = [
         lines[1:],
@@ -141,9 +158,9 @@ def test_whatever_is_altered_removed_or_moved_is_noticed(tmp_path):
 def test_every_torn_last_line_is_cut_off_and_nothing_else(tmp_path):
     path = tmp_path / "one.ledger"
     ledger = open_ledger(path, None)
-    ledger.spend(COST, b"first")
+    ledger.spend(COST, KEPT, b"first")
     first = path.read_bytes()
-    ledger.spend(COST, b"second")
+    ledger.spend(COST, KEPT, b"second")
     both = path.read_bytes()
     for end in range(len(first), len(both)):
         path.write_bytes(both[:end])
@@ -156,9 +173,9 @@ def test_every_torn_last_line_is_cut_off_and_nothing_else(tmp_path):
 def test_two_users_of_one_ledger_do_not_both_spend(tmp_path):
     path = tmp_path / "one.ledger"
     one, other = open_ledger(path, None), open_ledger(path, None)
-    one.spend(COST, b"one")
+    one.spend(COST, KEPT, b"one")
     with pytest.raises(vs.VeilstatError) as error:
-        other.spend(COST, b"other")
+        other.spend(COST, KEPT, b"other")
     assert error.value.code == "ledger_shared"
     assert other.budget.releases == 0
     assert open_ledger(path, None).budget.releases == 1
@@ -172,7 +189,7 @@ def test_a_disk_that_fails_draws_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fails)
     with pytest.raises(OSError, match="gone"):
-        ledger.spend(COST, b"one")
+        ledger.spend(COST, KEPT, b"one")
     assert ledger.budget.releases == 0
 
 
@@ -184,7 +201,7 @@ from veilstat.dp.ledger_file import open_ledger
 
 ledger = open_ledger(Path(sys.argv[1]), None)
 for place in range(100000):
-    ledger.spend(Fraction(1, 100), place.to_bytes(4, "little"))
+    ledger.spend(Fraction(1, 100), (1.0, 1e-6), place.to_bytes(4, "little"))
     print(place, flush=True)
 """
 

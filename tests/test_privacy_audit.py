@@ -67,7 +67,15 @@ def lower(hits, false_hits, count):
     return math.log((p - PROMISE.delta) / q) if p > PROMISE.delta else 0.0
 
 
-QUERIES = [vs.Count(), vs.Sum("age"), vs.Mean("age"), vs.Histogram("age", bins=4)]
+QUERIES = [
+    vs.Count(),
+    vs.Sum("age"),
+    vs.Mean("age"),
+    vs.Variance("age"),
+    vs.MeanBy("age", "sex"),
+    vs.LinearRegression("age ~ C(sex)"),
+    vs.Histogram("age", bins=4),
+]
 
 
 @pytest.mark.long

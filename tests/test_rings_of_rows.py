@@ -7,7 +7,7 @@ import pytest
 
 from tests.sharing import compute, integers, opened, parties, run
 from veilstat.architectures.sharing.araki16 import Shares, matmul, multiply, reconstruct
-from veilstat.architectures.sharing.conversion import divided, signs
+from veilstat.architectures.sharing.conversion import divided, negative, signs
 from veilstat.architectures.sharing.field import Field
 from veilstat.architectures.sharing.ring import NARROW, WIDE, RingDomain, narrowed
 from veilstat.architectures.sharing.rounds import run_three
@@ -82,7 +82,7 @@ def test_totals_enter_the_field_exactly_up_to_the_last_bit(ring, field):
     values = [value for value in held(ring.bits) if 2 * abs(value) < field.order]
     ended = run(lambda party, x: divided(party, x, 0, field), ring, values)
     assert opened(field, ended.results).tolist() == values
-    assert ended.rounds == 6
+    assert ended.rounds == 2
 
 
 @pytest.mark.parametrize("places", [0, 1, 2, 17, 31, 32, 33, 62, 63, 64, 65, 87, 126])
@@ -93,7 +93,7 @@ def test_division_by_powers_of_two_is_exact(ring, target, places):
     values = [value for value in held(ring.bits) if -(1 << 63) <= value >> places < 1 << 63]
     ended = run(lambda party, x: divided(party, x, places, target), ring, values)
     assert opened(target, ended.results).tolist() == [value >> places for value in values]
-    assert ended.rounds <= 2 + max(4, 2 + (places - 1).bit_length() if places > 1 else 0)
+    assert ended.rounds <= 5 + max(0, -(-places // 4) - 1).bit_length()
 
 
 ENDS = [0, 1, 2**62 - 1, 2**62, 2**63 - 1, 2**63, 2**63 + 1, 3 * 2**62 - 1, 3 * 2**62, 2**64 - 1]
@@ -115,10 +115,14 @@ def test_wide_shares_serve_as_narrow_ones():
 
 @pytest.mark.parametrize("bits", [1, 2, 6, 9, 15, 20, 31, 32, 40, 63])
 @pytest.mark.parametrize("ring", [NARROW, WIDE])
-def test_signs_of_packed_values(bits, ring):
+@pytest.mark.parametrize("target", [NARROW, WIDE, FIELD])
+def test_signs_of_values_up_to_every_width(bits, ring, target):
     largest = (1 << bits) - 1
     rng = random.Random(bits)
     values = [0, 1, -1, largest, -largest, *(rng.randint(-largest, largest) for _ in range(300)), -1]
+    ended = run(lambda party, x: negative(party, x, bits, target), ring, values)
+    assert opened(target, ended.results).tolist() == [int(value < 0) for value in values]
+    assert ended.rounds == 4 + (-(-bits // 4) - 1).bit_length()
     ended = run(lambda party, x: signs(party, x, bits), ring, values)
     assert reconstruct(ended.results).tolist() == [int(value < 0) for value in values]
-    assert ended.rounds == 2 + bits.bit_length()
+    assert ended.rounds == 2 + (-(-bits // 4) - 1).bit_length()

@@ -94,7 +94,7 @@ def test_complete_columns_cost_no_message_per_row(query):
         sizes.add(check(chosen, SCHEMA, some, uploaded(SCHEMA, some, names)))
     if query != "mean by":
         assert len(sizes) == 1
-        assert sizes.pop()[0] == 7
+        assert sizes.pop()[0] == 3
     else:
         assert len(sizes) == 2
 
@@ -158,7 +158,7 @@ def test_levels_of_one_column_are_never_multiplied():
     values, run = totals_of(circuit, uploaded(SCHEMA, TABLES, FILLED))
     expected = evaluate(circuit, tuple(values), rows=Pooled(SCHEMA, TABLES), inputs={}, known={})
     assert all(int(values[place]) == int(expected[place]) for place in values)
-    assert run.rounds == 7
+    assert run.rounds == 3
 
 
 def test_comparisons_between_columns_and_at_every_code():

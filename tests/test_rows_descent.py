@@ -65,7 +65,7 @@ def outcome(query, protected, seed=1):
 def test_linear_gradients_are_exact(protected):
     values, expected, _, rounds = outcome(LINEAR, protected)
     assert values.tolist() == expected.tolist()
-    assert rounds <= 16
+    assert rounds <= 7
 
 
 @pytest.mark.parametrize("protected", [False, True])
@@ -75,7 +75,7 @@ def test_logistic_gradients_keep_the_stated_error(protected, seed):
     difference = np.abs(values - expected)
     assert 0 < difference.max() <= allowed
     assert allowed < np.abs(expected).max() / 1000
-    assert rounds <= 85
+    assert rounds <= 38
 
 
 def test_likelihood_and_information_keep_the_stated_error():
@@ -104,7 +104,7 @@ def test_one_function_value_serves_all_its_uses():
     count = sum(map(len, TABLES.values()))
     for place, value in values.items():
         assert abs(int(value) - int(expected[place])) * circuit.nodes[place].scale <= count * 2 * ERROR
-    assert run.rounds <= 80
+    assert run.rounds <= 40
 
 
 def test_functions_need_the_wide_ring():

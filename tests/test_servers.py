@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -12,7 +10,7 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
-from tests.servers import ROOT, SERVERS, Caller, Proxy, log_of, make_study, running, start, wait_for
+from tests.servers import SERVERS, Caller, Proxy, log_of, make_study, running, start, start_veilstat, wait_for
 from veilstat.platform.remote_servers import RemoteServers
 from veilstat.platform.roster_file import read_roster
 from veilstat.platform.simulation import Simulation
@@ -131,12 +129,6 @@ class Deployment:
         self.embedded = vs.simulate(TABLES, definition.schema, definition.architecture)
 
 
-def start_veilstat(folder, name):
-    with open(folder / f"{name}.log", "a") as log:
-        command = [sys.executable, "-m", "veilstat", "server", "--config", str(folder / f"{name}.toml")]
-        return subprocess.Popen(command, stderr=log, env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=folder)
-
-
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory):
     folder = make_study(tmp_path_factory.mktemp("study"))
@@ -175,6 +167,29 @@ def test_a_query_ends_when_servers_are_killed_and_runs_once_they_are_back(deploy
         processes[name].wait(5)
         processes[name] = start_veilstat(deployment.folder, name)
     assert study.mean("bp").n == 93
+
+
+@pytest.mark.parametrize("victim", ["compute1", "compute3"])
+def test_a_stalled_server_is_named_and_nobody_who_waits_for_somebody_that_waits(deployment, victim):
+    """In the middle of a computation one server waits for the stalled one, the other for the first; both say whose fault it is."""
+    study, process = deployment.study, deployment.processes[victim]
+    query = vs.LinearRegression("bp ~ age", method="gradient_descent", tolerance=1e-300, max_iterations=1000)
+    others = [name for name in SERVERS if name != victim]
+    stall = threading.Timer(1.5, lambda: process.send_signal(signal.SIGSTOP))
+    stall.start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(vs.QuorumLost) as error:
+            study.run(query)
+        elapsed = time.monotonic() - began
+    finally:
+        stall.join()
+        process.send_signal(signal.SIGCONT)
+    assert error.value.culprits == (victim,)
+    assert "compute/" in error.value.message
+    assert elapsed < 1.5 + 5.0
+    assert study.mean("bp").n == 93
+    assert all(deployment.processes[name].poll() is None for name in others)
 
 
 def test_a_query_without_servers_says_whom_to_start(deployment, monkeypatch):

@@ -125,7 +125,7 @@ def test_signs_zeros_and_bits_are_exact(bits):
 
     negative, ended = compute(lambda party, x: less_than_zero(party, x, bits), field, values)
     assert (negative == integers([int(value < 0) for value in values])).all()
-    assert ended.rounds == 5 + int(np.ceil(np.log2(bits + 1)))
+    assert ended.rounds == 5 + int(np.ceil(np.log2(-(-bits // 4))))
     zero, _ = compute(lambda party, x: equal_to_zero(party, x, bits), field, values.reshape(-1, 1))
     assert (zero.reshape(-1) == integers([int(value == 0) for value in values])).all()
     shared = run(lambda party, x: bits_of(party, x, bits), field, values)
@@ -152,7 +152,7 @@ def test_every_small_quotient():
     values, divisors = np.meshgrid(np.arange(-40, 41), np.arange(1, 45))
     result, ended = compute(lambda party, x: floor_divide(party, x, integers(divisors), 6, 6), field, values)
     assert (result == values // divisors).all()
-    assert ended.rounds == 5 + 4
+    assert ended.rounds == 5 + 1
 
 
 def test_scaling_down_errs_by_less_than_four_units_and_never_more():

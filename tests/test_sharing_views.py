@@ -14,6 +14,7 @@ from veilstat.architectures.sharing.analysis import ranges
 from veilstat.architectures.sharing.division import Precision, floor_quotients
 from veilstat.architectures.sharing.field import Field
 from veilstat.architectures.sharing.floor import MASKING, floor_divide, less_than_zero
+from veilstat.architectures.sharing.roots import compared_bits, signed_roots
 from veilstat.architectures.sharing.solve import solve
 from veilstat.architectures.sharing.traffic import traffic
 from veilstat.language.bounds import Interval
@@ -75,6 +76,7 @@ PRIMITIVES = {
         ([TOP] * 300, [(1 << 30) - 1] * 300),
         ([-TOP] * 300, [0, 1] * 150),
     ),
+    "root": (lambda party, x: signed_roots(party, x, 60), compared_bits(60), [[TOP] * 300], [[0, -1] * 150]),
     "solve": (lambda party, a, b: solve(party, a, b, NOTHING, a.domain), 61, (EYE, EYE), (EYE * TOP, EYE - 1)),
 }
 

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.language.columns import Codes
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.disclosure import NoiseSite
+from veilstat.language.disclosure import NoiseSource
 from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.evaluate import Rows
+from veilstat.language.schema import Schema
 from veilstat.language.step import Arrays
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Session
 
 Random = Callable[[int], bytes]
 Authorise = Callable[[tuple[str, ...]], None]
+Noise: TypeAlias = "Callable[[int], npt.NDArray[Any]]"
+"""Draws so many integers, one for each number that is opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Trust:
 
     From the round ``all_needed_from`` on, where there is one, the loss of any owner ends a query; before it, and elsewhere
     always, owners may drop out down to the threshold.
-    ``noise`` says where noise can be added before anything is opened.
+    ``noise`` says who can add noise before anything is opened.
     """
 
     threshold: int
@@ -68,14 +72,15 @@ class Trust:
     recipients: tuple[str, ...]
     computing: tuple[str, ...] = ()
     all_needed_from: str | None = None
-    noise: NoiseSite = NoiseSite.NONE
+    noise: NoiseSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StepBinding:
     """What a party's session for one step is bound to: the same at every party, but for ``identity``.
 
-    ``public`` holds the broadcast values as integers on their lattices, ``key`` what the analyst announced.
+    ``public`` holds the broadcast values as integers on their lattices, ``key`` what the analyst announced, ``kept`` what
+    this party keeps from an epoch where the architecture has any.
     """
 
     identity: Identity
@@ -88,6 +93,7 @@ class StepBinding:
     cut: Cut
     public: Arrays
     key: bytes
+    kept: Any = field(default=None, repr=False)
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -104,9 +110,9 @@ def no_objection(survivors: tuple[str, ...]) -> None:
     """For owners that keep no record of earlier openings."""
 
 
-def no_noise(size: int) -> npt.NDArray[np.object_]:
-    """For releases without differential privacy."""
-    return np.zeros(size, dtype=object)
+def no_noise(size: int) -> npt.NDArray[np.int64]:
+    """For releases to which somebody else adds noise, or nobody."""
+    return np.zeros(size, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,7 @@ class Contribution:
     locals: Arrays = field(default_factory=dict)
     authorise: Authorise = no_objection
     fewest: int = 0
-    noise: Callable[[int], npt.NDArray[np.object_]] = no_noise
+    noise: Noise = no_noise
 
 
 def no_uploads(owner: str) -> Any:
@@ -132,10 +138,13 @@ def no_uploads(owner: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Custody:
-    """What a compute server brings to one step: a last check on whose data are opened, and the rows that owners uploaded."""
+    """What a compute server brings to one step: a last check on whose data are opened, the rows that owners uploaded, and
+    what it adds to the numbers that are opened, one integer for each.
+    """
 
     authorise: Authorise = no_objection
     uploads: Callable[[str], Any] = no_uploads
+    noise: Noise = no_noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +162,43 @@ class Released:
 def no_compute_servers(name: str) -> CapabilityError:
     """For architectures that have none."""
     return CapabilityError(f"the architecture {name!r} has no compute servers", code="no_compute_servers")
+
+
+@dataclass(frozen=True, slots=True)
+class EpochBinding:
+    """What a party's session for one epoch is bound to; ``everyone`` is the name that reaches all owners.
+
+    ``keep`` puts the public record of an epoch where it lasts and returns it from there.
+    """
+
+    identity: Identity
+    roster: Roster
+    root: bytes
+    server: str
+    everyone: str
+    keep: Callable[[Any], Any] = field(repr=False)
+
+
+@runtime_checkable
+class KeepsEpochs(Protocol):
+    """An architecture whose owners encrypt their rows once, under a key that serves many queries: an epoch."""
+
+    def epoch_owner(self, binding: EpochBinding, columns: Mapping[str, Codes], count: int, rows: int, random: Random) -> Session:
+        """An owner's session, for ``count`` rows of which ``rows`` are declared; it ends with what the owner keeps."""
+        ...
+
+    def epoch_server(self, binding: EpochBinding) -> Session:
+        """The server's session; it ends with what the server keeps."""
+        ...
+
+
+@runtime_checkable
+class FitsStudy(Protocol):
+    """A configuration that needs a study's schema and owners before it says what anything costs."""
+
+    def fitted(self, schema: Schema, owners: tuple[str, ...]) -> Architecture:
+        """The architecture in that study; CapabilityError where it cannot serve it."""
+        ...
 
 
 class Architecture(Protocol):

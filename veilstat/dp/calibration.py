@@ -56,6 +56,11 @@ def zcdp_rho(epsilon: float, delta: float) -> Fraction:
     return (math.floor(Fraction(rho) / unit) - 1) * unit
 
 
+def zcdp_epsilon(rho: float, delta: float) -> float:
+    """The least epsilon that rho-zCDP implies at delta."""
+    return _bisect(lambda epsilon: zcdp_delta(rho, epsilon) > delta, 0.0, rho + 4 * math.sqrt(rho * math.log(1 / delta)))
+
+
 def tail_delta(variance: Fraction, epsilon: float) -> float:
     """The exact delta of a number that changes by 1, with discrete Gaussian noise: Canonne, Kamath, Steinke, Theorem 7, rounded up.
 

@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from veilstat.language.errors import BudgetExhausted, VeilstatError
 
-from .calibration import analytic_epsilon, zcdp_rho
+from .calibration import analytic_epsilon, zcdp_epsilon, zcdp_rho
 
 _ROUNDING = 0.99
 START = hashlib.sha256(b"veilstat/ledger/1").hexdigest()
@@ -41,6 +41,13 @@ class Budget:
     releases: int
 
     @property
+    def epsilon_spent(self) -> float | None:
+        """The epsilon, at the budget's delta, that all releases so far promise together; None without a budget."""
+        if self.delta is None:
+            return None
+        return zcdp_epsilon(float(self.spent), self.delta) if self.spent else 0.0
+
+    @property
     def fits(self) -> float | None:
         """The epsilon, at the budget's delta, that one more release may promise whatever its calibration; None without a budget.
 
@@ -49,6 +56,15 @@ class Budget:
         if self.left is None or self.delta is None:
             return None
         return _ROUNDING * analytic_epsilon(math.sqrt(1 / (2 * self.left)), self.delta) if self.left > 0 else 0.0
+
+    def __str__(self) -> str:
+        paid = f"{self.releases} release{'s' * (self.releases != 1)} paid for, rho = {float(self.spent):.3g} in zCDP"
+        if self.epsilon is None or self.left is None:
+            return f"no budget; {paid}"
+        return (
+            f"budget of epsilon {self.epsilon:g} at delta {self.delta:g}: {paid}, epsilon {self.epsilon_spent:.3g}; "
+            f"rho = {float(self.left):.3g} left, so that one more release with epsilon below {self.fits:.3g} at this delta fits"
+        )
 
 
 class Ledger:
@@ -77,10 +93,24 @@ class Ledger:
         left = None if self._limit is None else self._limit - self._spent
         return Budget(epsilon, delta, self._spent, left, self._releases)
 
-    def check(self, rho: Fraction) -> None:
+    def cost(self, rho: Fraction, promise: tuple[float, float]) -> Fraction:
+        """What a release is counted as: rho, and no more than the whole budget for a first one whose promise is within it.
+
+        Its promise may be proven by its exact tail, which costs more in zCDP than its epsilon; nothing is left then.
+        """
+        if (
+            self.promise is None
+            or self._limit is None
+            or self._releases
+            or not all(its <= most for its, most in zip(promise, self.promise, strict=True))
+        ):
+            return rho
+        return min(rho, self._limit)
+
+    def check(self, rho: Fraction, promise: tuple[float, float]) -> None:
         """Refuse what no longer fits: BudgetExhausted says what is left and what would fit."""
         budget = self.budget
-        if budget.left is None or rho <= budget.left:
+        if budget.left is None or self.cost(rho, promise) <= budget.left:
             return
         raise BudgetExhausted(
             f"the release costs rho = {float(rho):.3g} in zCDP, and {float(budget.left):.3g} is left of a budget of "
@@ -88,17 +118,17 @@ class Ledger:
             f"below {budget.fits:.3g} at this delta would fit",
         )
 
-    def spend(self, rho: Fraction, context: bytes) -> None:
+    def spend(self, rho: Fraction, promise: tuple[float, float], context: bytes) -> None:
         """Count a release as spent, durably; noise may be drawn once this has returned.
 
         Args:
-            rho: its cost. context: what names the release.
+            rho: its cost in zCDP. promise: its (epsilon, delta). context: what names the release.
 
         Raises:
             BudgetExhausted: it does not fit.
         """
-        self.check(rho)
-        entry = [self._head, str(rho), context.hex()]
+        self.check(rho, promise)
+        entry = [self._head, str(self.cost(rho, promise)), context.hex()]
         line = json.dumps([*entry, _digest(entry)]).encode()
         self._keep(line)
         self._count(line)

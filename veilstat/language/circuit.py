@@ -44,7 +44,7 @@ class Op(StrEnum):
     INNER = "inner"  # sum over all rows of the outer product of two row values: the totals
     EQUAL = "equal"  # 1 or 0
     LESS = "less"  # 1 or 0
-    SELECT = "select"  # condition, if 1, if 0
+    SELECT = "select"  # condition, if 1, if 0; bound: where this clips, which bound, for people
     FUNCTION = "function"  # name: logistic or softplus, rounded per element to the node's scale
     DIVIDE = "divide"  # exact; undefined (nan) where the divisor is 0
     SOLVE = "solve"  # A x = B, exact
@@ -131,13 +131,15 @@ class Loop:
 class Output:
     """What a step gives back under a name.
 
-    ``resolution``: when a protocol still protects a non-integer value here, it opens this multiple of it.
+    ``resolution``: when a protocol still protects a non-integer value here, it opens the nearest multiple of this;
+    ``rooted``: or that of its signed square root, rounded towards zero, which tells less of the value than itself would.
     ``determined``: given only if it follows from what is opened anyway; never opened for its own sake.
     ``guarded``: nothing below it may be opened in its place.
     """
 
     node: int
     resolution: Fraction | None = None
+    rooted: bool = False
     determined: bool = False
     guarded: bool = False
 
@@ -178,6 +180,10 @@ class Circuit:
                 if place not in stop:
                     stack.extend(self.nodes[place].args)
         return frozenset(seen)
+
+    def contains(self, op: Op, roots: tuple[int, ...]) -> bool:
+        """Whether anything that ``roots`` depend on is such an operation."""
+        return any(self.nodes[place].op is op for place in self.needed(roots))
 
     def express(self, place: int, levels: Mapping[str, tuple[str, ...]]) -> str:
         """A node as a short formula, for people; ``levels`` names the codes of categorical columns."""
@@ -242,6 +248,12 @@ def _composed(circuit: Circuit, place: int, levels: Mapping[str, tuple[str, ...]
             return _Phrase("·".join(map(_bracketed, factors)) if len(factors) > 1 else "".join(factors) or "1", present)
         case Op.MATMUL:
             return _Phrase("·".join(map(_bracketed, texts)), present)
+        case Op.SELECT if "bound" in node.attributes:
+            return _Phrase(f"{'max' if node.attributes['bound'] == 'lower' else 'min'}({texts[1]}, {texts[2]})", present)
+        case Op.ADD if node.args[0] == node.args[1]:
+            return _Phrase(f"2·{texts[0]}", present)
+        case Op.SUBTRACT if texts == ["1", "1"]:
+            return _Phrase("missing", present)
         case Op.ITERATE:
             return _Phrase(f"last iterate of ({', '.join(texts)})")
         case Op.CONCATENATE:

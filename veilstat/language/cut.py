@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -57,11 +57,12 @@ Supports: TypeAlias = "Callable[[Facts], bool]"
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Elements of one node that become clear, with the declared resolution of a rational."""
+    """Elements of one node that become clear, with the declared resolution of a rational, or of its signed root."""
 
     node: int
     elements: tuple[int, ...]
     resolution: Fraction | None = None
+    rooted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,7 @@ class Cut:
         return self._needs(Op.ITERATE)
 
     def _needs(self, op: Op) -> bool:
-        needed = self.circuit.needed(tuple(opening.node for opening in self.openings))
-        return any(self.circuit.nodes[place].op is op for place in needed)
+        return self.circuit.contains(op, tuple(opening.node for opening in self.openings))
 
     def columns(self) -> tuple[str, ...]:
         """Columns that the owners must read."""
@@ -125,7 +125,7 @@ class Cut:
         return objects(np.concatenate(parts)) if parts else np.zeros(0, dtype=object)
 
     def unflatten(self, vector: npt.NDArray[Any]) -> dict[int, npt.NDArray[Any]]:
-        """The inverse of ``flatten``; elements that were not opened are 0 and never read."""
+        """The inverse of ``flatten``; elements that were not opened are 0 and never read. What was opened as a root is its signed square."""
         values, start = {}, 0
         for opening in self.openings:
             node = self.circuit.nodes[opening.node]
@@ -134,6 +134,7 @@ class Cut:
             if node.scale is None:
                 resolution = opening.resolution or Fraction(1)
                 array = np.array([resolution * element for element in array], dtype=object)
+                array = array * abs(array) if opening.rooted else array
             values[opening.node] = array.reshape(node.shape)
             start += len(opening.elements)
         return values
@@ -159,15 +160,44 @@ def cut(circuit: Circuit, entry: Entry, supports: Supports) -> Cut:
     return _Cutter(circuit, entry, supports).cut()
 
 
+def cut_around(circuit: Circuit, entry: Entry, supports: Supports) -> Cut:
+    """The frontier where iterations run behind it, in the open, on totals that are opened once.
+
+    Raises:
+        CapabilityError: as ``cut``, or an iteration needs the rows in every round.
+    """
+    return _Around(circuit, entry, supports).cut()
+
+
 def entering(chosen: Cut) -> Cut:
     """What owners send for a cut that stands behind products, comparisons or iterations of totals: the frontier of
-    what is linear in their rows. It is protected from entry on and never opened.
+    what is linear in their rows. It is protected from entry on and opened only where it is the cut itself, whose bounds
+    leave room for noise.
     """
     cutter = _Entering(chosen.circuit, Entry.TOTALS, lambda facts: facts.is_linear and facts.scale is not None)
-    return cutter.below(chosen.openings)
+    below = cutter.below(chosen.openings)
+    return chosen if below.openings == chosen.openings else below
+
+
+@dataclass(frozen=True, slots=True)
+class _Grain:
+    """How finely a rational is opened: itself, or its root."""
+
+    resolution: Fraction
+    rooted: bool
+
+    def finer(self, other: _Grain) -> _Grain:
+        """One that serves both: what is needed as it stands is not opened as a root besides."""
+        if self.rooted == other.rooted:
+            return self if self.resolution <= other.resolution else other
+        root, plain = (self, other) if self.rooted else (other, self)
+        return _Grain(min(root.resolution**2, plain.resolution), False)
 
 
 class _Cutter:
+    opaque: ClassVar[frozenset[Op]] = frozenset({Op.INNER, Op.ITERATE})
+    """Operations that do not follow from what is opened below them."""
+
     def __init__(self, circuit: Circuit, entry: Entry, supports: Supports) -> None:
         self.circuit, self.entry, self.supports = circuit, entry, supports
         self.private: list[bool] = []
@@ -176,8 +206,8 @@ class _Cutter:
         for node in circuit.nodes:
             self._classify(node)
         self.wanted: dict[int, set[int]] = {}
-        self.walked: set[tuple[int, frozenset[int], Fraction | None]] = set()
-        self.resolutions: dict[int, Fraction] = {}
+        self.walked: set[tuple[int, frozenset[int], _Grain | None]] = set()
+        self.grains: dict[int, _Grain] = {}
 
     def _classify(self, node: Node) -> None:
         inputs = {Op.COLUMN, Op.PRESENT, Op.ONES, Op.LOCAL, Op.STATE}
@@ -217,13 +247,14 @@ class _Cutter:
                     code="needs_comparison",
                 )
             if not output.determined:
-                self._walk(output.node, frozenset(range(self.circuit.nodes[output.node].size)), output.resolution)
+                grain = None if output.resolution is None else _Grain(output.resolution, output.rooted)
+                self._walk(output.node, frozenset(range(self.circuit.nodes[output.node].size)), grain)
         return self._chosen()
 
     def _chosen(self) -> Cut:
         chosen = LinearForms(self.circuit, self.private, self.protected).choose(self.wanted)
         order = sorted(chosen)
-        openings = tuple(Opening(place, tuple(sorted(chosen[place])), self.resolutions.get(place)) for place in order)
+        openings = tuple(self._opening(place, tuple(sorted(chosen[place]))) for place in order)
         lower: list[int] = []
         upper: list[int] = []
         for opening in openings:
@@ -239,26 +270,30 @@ class _Cutter:
         answers = tuple(sorted(name for name, output in self.circuit.outputs.items() if self._follows(output.node, known)))
         return Cut(self.circuit, openings, answers, tuple(lower), tuple(upper))
 
-    def _walk(self, place: int, elements: frozenset[int], resolution: Fraction | None) -> None:
+    def _opening(self, place: int, elements: tuple[int, ...]) -> Opening:
+        grain = self.grains.get(place)
+        return Opening(place, elements) if grain is None else Opening(place, elements, grain.resolution, grain.rooted)
+
+    def _walk(self, place: int, elements: frozenset[int], grain: _Grain | None) -> None:
         node = self.circuit.nodes[place]
-        if not self.private[place] or not elements or (place, elements, resolution) in self.walked:
+        if not self.private[place] or not elements or (place, elements, grain) in self.walked:
             return
-        self.walked.add((place, elements, resolution))
+        self.walked.add((place, elements, grain))
         if node.op is Op.INDEX:
             flat = node.places
-            self._walk(node.args[0], frozenset(int(flat[element]) for element in elements), resolution)
+            self._walk(node.args[0], frozenset(int(flat[element]) for element in elements), grain)
             return
         if node.op is Op.CONCATENATE:
             start = 0
             for arg in node.args:
                 size = self.circuit.nodes[arg].size
-                self._walk(arg, frozenset(e - start for e in elements if start <= e < start + size), resolution)
+                self._walk(arg, frozenset(e - start for e in elements if start <= e < start + size), grain)
                 start += size
             return
-        if self.protected[place] and not node.rows and (node.scale is not None or resolution is not None):
+        if self.protected[place] and not node.rows and (node.scale is not None or grain is not None):
             self.wanted.setdefault(place, set()).update(elements)
-            if node.scale is None and resolution is not None:
-                self.resolutions[place] = min(resolution, self.resolutions.get(place, resolution))
+            if node.scale is None and grain is not None:
+                self.grains[place] = grain.finer(self.grains.get(place, grain))
             return
         if node.rows or node.op is Op.STATE:
             raise CapabilityError(
@@ -293,7 +328,7 @@ class _Cutter:
         node = self.circuit.nodes[place]
         if not self.private[place] or elements <= known.get(place, set()):
             return True
-        if node.rows or not node.args or node.op in (Op.INNER, Op.ITERATE):
+        if node.rows or not node.args or node.op in self.opaque:
             return False
         if node.op is Op.INDEX:
             flat = node.places
@@ -301,13 +336,10 @@ class _Cutter:
         return all(self._elements_follow(arg, frozenset(range(self.circuit.nodes[arg].size)), known, decided) for arg in node.args)
 
 
-class _Entering(_Cutter):
+class _Around(_Cutter):
     """Looks for what an iteration starts from, instead of refusing it."""
 
-    def below(self, openings: tuple[Opening, ...]) -> Cut:
-        for opening in openings:
-            self._walk(opening.node, frozenset(opening.elements), None)
-        return self._chosen()
+    opaque: ClassVar[frozenset[Op]] = frozenset({Op.INNER})
 
     def _walk_iteration(self, node: Node) -> None:
         assert node.loop is not None
@@ -316,3 +348,12 @@ class _Entering(_Cutter):
                 "owners cannot compute the totals of an iteration whose coefficients are not opened; let servers compute them on the rows (entry='rows')",
                 code="state_unprotected",
             )
+
+
+class _Entering(_Around):
+    """The same, from what is opened."""
+
+    def below(self, openings: tuple[Opening, ...]) -> Cut:
+        for opening in openings:
+            self._walk(opening.node, frozenset(opening.elements), None)
+        return self._chosen()

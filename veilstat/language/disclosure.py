@@ -12,10 +12,34 @@ from .cut import SEALING, Cut
 
 
 class NoiseSite(StrEnum):
-    """Where noise enters, after clipping and the linear prefix and before anything is opened."""
+    """Where noise enters, after clipping and the linear prefix: before anything is opened, but for the recipient's."""
 
     NONE = "none"
     OWNERS = "owners"
+    SERVERS = "servers"
+    RECIPIENT = "recipient"
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseSource:
+    """Who adds noise to what is opened, each on its own.
+
+    Args:
+        site: where they stand. count: how many they are at most.
+        honest: how many of them add theirs for sure and tell nobody, whoever else pools what he knows.
+    """
+
+    site: NoiseSite
+    count: int
+    honest: int
+
+    def __post_init__(self) -> None:
+        if self.site is NoiseSite.NONE or not 1 <= self.honest <= self.count:
+            raise ValueError("noise comes from somebody, of whom at least one is honest")
+
+    def adding(self, contributors: int) -> int:
+        """How many shares of noise are in a release over so many owners."""
+        return contributors if self.site is NoiseSite.OWNERS else self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +76,8 @@ def disclosures(
         stop = start + len(opening.elements)
         low, high = min(cut.lower[start:stop]), max(cut.upper[start:stop])
         formula = _named(cut, opening.node, cut.circuit.express(opening.node, levels))
+        if opening.rooted:
+            formula = f"signed root of {formula}"
         count = stop - start
         found.append(Disclosure(step, formula, count, (high - low).bit_length(), low, high, opening.resolution, recipients, at_most))
         start = stop

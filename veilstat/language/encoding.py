@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from math import isqrt
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -121,3 +122,9 @@ def _refuse_outside(count: int) -> None:
             f"{count} value{'s lie' if count > 1 else ' lies'} outside the agreed bounds; correct the data, or agree on wider bounds",
             code="out_of_bounds",
         )
+
+
+def rounded_root(square: Fraction, resolution: Fraction) -> int:
+    """The signed root of a rational in units of ``resolution``, rounded towards zero: of the square's nearest multiple of resolution^2."""
+    nearest = round_half_up(square / resolution**2)
+    return isqrt(nearest) if nearest >= 0 else -isqrt(-nearest)

@@ -29,11 +29,15 @@ _MOST_ELEMENTS = 1 << 22
 
 
 class SingularMatrix(ArithmeticError):
-    """A system has no unique solution; ``column`` is the first column that depends on those before it."""
+    """A system has no unique solution; ``column`` is the first column that depends on those before it, -1 where that is not known.
 
-    def __init__(self, column: int) -> None:
+    ``answers`` are those of the step that need no solution.
+    """
+
+    def __init__(self, column: int, answers: Mapping[str, Array] | None = None) -> None:
         super().__init__(column)
         self.column = column
+        self.answers = answers or {}
 
 
 class Rows(Protocol):
@@ -288,7 +292,13 @@ def _scale(body: Circuit, name: str) -> Fraction:
 
 
 def _fit(value: Array, node: Node) -> Array:
-    return value.astype(np.int64) if value.dtype == object and node.bits is not None and node.bits <= 62 else value
+    """In words where the node's bounds say that they do; what was opened with noise may lie beyond its bounds."""
+    if value.dtype != object or node.bits is None or node.bits > 62:
+        return value
+    try:
+        return value.astype(np.int64)
+    except OverflowError:
+        return value
 
 
 def _matrix(value: Array) -> Array:

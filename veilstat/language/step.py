@@ -69,6 +69,7 @@ class Answer:
 
     value: Value
     resolution: Fraction | None = None
+    rooted: bool = False
     determined: bool = False
     guarded: bool = False
 
@@ -90,6 +91,7 @@ class Step:
             returns the next state under the same names, and ``done`` (1 or 0).
         at_most: openings of a step without state; iterations of one with state.
         final: which parts of the state become clear when an iteration runs behind the wall.
+        must_hold: whether an architecture that would open the state of every iteration must refuse the step.
     """
 
     label: str
@@ -99,6 +101,7 @@ class Step:
     state: Mapping[str, WireType] = field(default_factory=dict)
     at_most: int = 1
     final: tuple[str, ...] = ()
+    must_hold: bool = False
 
     @property
     def types(self) -> Mapping[str, WireType]:
@@ -138,7 +141,7 @@ class Step:
         outputs = {}
         for name, answer in answers.items():
             plain = answer if isinstance(answer, Answer) else Answer(answer)
-            outputs[name] = Output(plain.value.index, plain.resolution, plain.determined, plain.guarded)
+            outputs[name] = Output(plain.value.index, plain.resolution, plain.rooted, plain.determined, plain.guarded)
         return trace.finish(outputs)
 
 
@@ -182,6 +185,30 @@ class HasForms(Protocol):
 
     def forms(self, schema: Schema) -> tuple[Statistic[Any], ...]:
         """The same query in every form, in order of preference."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseError:
+    """How much noise moves a released number, before anything is released: a standard deviation in the number's units.
+
+    ``over_rows``: it is divided by the number of rows that enter, which is not known beforehand.
+    """
+
+    error: float
+    over_rows: bool = False
+
+
+Noises: TypeAlias = Arrays
+"""The variance of the noise in each answer."""
+
+
+@runtime_checkable
+class HasExpectedErrors(Protocol):
+    """A private form that knows how far off its results will be."""
+
+    def expected(self, schema: Schema, noise: Noises) -> Mapping[str, NoiseError]:
+        """For each released number by name, what noise adds to it, at most."""
         ...
 
 

@@ -7,7 +7,7 @@ ciphertexts. A protected value has no truth value: ``if value:`` is refused, sin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from math import gcd
@@ -118,6 +118,10 @@ class Value:
         bounds = Interval.of(_floor(lower / scale), -_floor(-upper / scale))
         return self.trace.add_node(Op.ROUND, (self,), {}, self.shape, self.node.rows, scale, bounds)
 
+    def clip(self, lower: int, upper: int) -> Value:
+        """Each element, moved to the nearest integer within [lower, upper]; for integers."""
+        return self.trace.clip(self, lower, upper)
+
     def solve(self, right: Operand) -> Value:
         """The exact x with ``self @ x = right``."""
         return self.trace.solve(self, right)
@@ -203,6 +207,8 @@ class Trace:
             return self.rational(Op.MULTIPLY, a, b)
         assert a.node.bounds is not None and b.node.bounds is not None
         bounds = a.node.bounds.combine(b.node.bounds, lambda x, y: x * y)
+        if a.index == b.index:
+            bounds = bounds.clipped_below(0)
         return self.add_node(Op.MULTIPLY, (a, b), {}, shape, a.node.rows or b.node.rows, a.node.scale * b.node.scale, bounds)
 
     def matmul(self, a: Value, b: Value) -> Value:
@@ -274,6 +280,20 @@ class Trace:
         scale = _gcd(a.node.scale, b.node.scale)
         bounds = _rescaled(a.node, scale).joined(_rescaled(b.node, scale))
         return self.add_node(Op.SELECT, (condition, a, b), {}, shape, rows, scale, bounds)
+
+    def clip(self, value: Value, lower: int, upper: int) -> Value:
+        """The nearest integers within [lower, upper], whose bounds are known to be those."""
+        if value.node.scale != 1 or lower > upper:
+            raise CapabilityError("only integers are clipped, to a lower and an upper bound in this order", code="not_integers")
+        raised = self._replaced((value - lower).less(0), lower, value, np.maximum)
+        return self._replaced((upper - raised).less(0), upper, raised, np.minimum)
+
+    def _replaced(self, beyond: Value, bound: int, value: Value, nearer: Callable[[Any, Any], Any]) -> Value:
+        """``bound`` where a value lies beyond it; the interval moves as the value does."""
+        assert value.node.bounds is not None
+        bounds = value.node.bounds.combine(Interval.of(bound, bound), nearer)
+        attributes = {"bound": "lower" if nearer is np.maximum else "upper"}
+        return self.add_node(Op.SELECT, (beyond, self.value(bound), value), attributes, value.shape, value.node.rows, Fraction(1), bounds)
 
     def rational(self, op: Op, *args: Value) -> Value:
         """An operation whose result is a general rational."""

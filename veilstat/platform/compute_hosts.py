@@ -9,6 +9,7 @@ from tempfile import mkdtemp
 from typing import Any, Protocol
 from weakref import finalize
 
+from veilstat.dp.ledger import Budget
 from veilstat.language.step import Statistic
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.transports.memory import Hosted, Machine
@@ -16,7 +17,13 @@ from veilstat.transports.memory import Hosted, Machine
 from .approver import Planner
 from .compute import ComputeServer
 from .definition import ANALYST, SERVER, Definition
+from .ledgers import OpenLedger, in_memory
 from .upload_store import UploadStore
+
+
+def all_in_memory(server: str) -> OpenLedger:
+    """For compute servers that keep ledgers as long as their process."""
+    return in_memory
 
 
 class ComputeHosts(Protocol):
@@ -47,12 +54,22 @@ class ComputeHosts(Protocol):
         """Called before every query; raises a VeilstatError if a server cannot be reached."""
         ...
 
+    def budget(self, owner: str) -> Budget:
+        """What is spent and left of the budget of an owner who uploaded its rows; CapabilityError where that is not known here."""
+        ...
+
 
 class LocalServers:
-    """In this process, with fresh identities for everybody; what owners upload is kept as long as this object."""
+    """In this process, with fresh identities for everybody; what owners upload is kept as long as this object.
 
-    def __init__(self, definition: Definition, random: Callable[[int], bytes]) -> None:
-        self.definition, self.random = definition, random
+    ``ledgers`` finds where a server, by name, keeps the ledgers of owners.
+    """
+
+    def __init__(
+        self, definition: Definition, random: Callable[[int], bytes], ledgers: Callable[[str], OpenLedger] = all_in_memory
+    ) -> None:
+        self.definition, self.random, self.ledgers = definition, random, ledgers
+        self.servers: Mapping[str, ComputeServer] = {}
         self.identities = {name: Identity.from_seed(name, random(32)) for name in definition.roles}
         self.roster = Roster(
             {name: its.public for name, its in self.identities.items()},
@@ -66,13 +83,20 @@ class LocalServers:
         self, local: Mapping[str, Hosted], planner: Planner, statistics: Mapping[str, type[Statistic[Any]]]
     ) -> Mapping[str, Machine]:
         stores = self._stores()
-        return {
-            name: ComputeServer(self.identities[name], self.roster, self.definition, statistics, planner, self.random, stores.get(name))
+        self.servers = {
+            name: ComputeServer(
+                self.identities[name], self.roster, self.definition, statistics, planner, self.random, stores.get(name), ledgers=self.ledgers(name)
+            )
             for name in self.definition.servers
-        }
+        }  # fmt: skip
+        return self.servers
 
     def ready(self) -> None:
         """They are always here."""
+
+    def budget(self, owner: str) -> Budget:
+        """As the strictest of the servers keeps it."""
+        return max((server.budget(owner) for server in self.servers.values()), key=lambda budget: budget.spent)
 
     def _stores(self) -> Mapping[str, UploadStore]:
         if not self.definition.keeps_rows:

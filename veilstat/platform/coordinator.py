@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from veilstat.architectures.interface import StepBinding
+from veilstat.architectures.homomorphic.row_answers import Kept
+from veilstat.architectures.interface import EpochBinding, KeepsEpochs, StepBinding
 from veilstat.language.errors import VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
@@ -16,9 +17,10 @@ from veilstat.protocol.faults import Fault, quorum_lost, violation
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Send
 
-from . import messages
+from . import epochs, messages
 from .approver import Planner
 from .definition import ANALYST, PARTIES, SERVER, Definition
+from .epoch_store import EpochStore
 from .gate import ReleaseGate
 from .messages import Approval, Proposal, StepRequest
 from .party import Party
@@ -26,7 +28,7 @@ from .query import decode_privacy, decode_query
 
 
 class Coordinator(Party):
-    """The server's party."""
+    """The server's party; ``epoch_store`` keeps encrypted rows where the architecture has any."""
 
     def __init__(
         self,
@@ -35,8 +37,12 @@ class Coordinator(Party):
         definition: Definition,
         registry: Mapping[str, type[Statistic[Any]]],
         planner: Planner,
+        epoch_store: EpochStore | None = None,
     ) -> None:
         super().__init__(identity, roster)
+        self.epochs = epoch_store
+        self.kept = None if epoch_store is None else epoch_store.kept()
+        self.fault: Fault | None = None
         self.definition, self.registry, self.planner = definition, registry, planner
         self.gate: ReleaseGate | None = None
         self.approved: dict[str, Approval] | None = None
@@ -69,11 +75,22 @@ class Coordinator(Party):
             case _:
                 raise violation("unexpected_message", f"{envelope.sender!r} sent a message that has no place here", envelope.sender)
 
+    def open_epoch(self, identifier: bytes) -> None:
+        """Have all owners make a key and encrypt their rows under it; ``identifier`` is random and never used again."""
+        architecture = self.definition.architecture
+        assert isinstance(architecture, KeepsEpochs) and self.epochs is not None
+        self.session, self.gate, self.approved, self.fault, self.kept = None, None, None, None, None
+        self.root = epochs.epoch_root(self.definition, self.roster, identifier)
+        self.send(epochs.OPEN, PARTIES, identifier)
+        its = architecture.epoch_server(EpochBinding(self.identity, self.roster, self.root, SERVER, PARTIES, self.epochs.keep))
+        self.begin(its.binding.step, its)
+
     def on_finished(self, result: object) -> None:
-        pass
+        if isinstance(result, Kept):
+            self.kept = result
 
     def on_failed(self, fault: Fault) -> None:
-        self.gate, self.approved = None, None
+        self.gate, self.approved, self.fault = None, None, fault
 
     def _group(self) -> str:
         return PARTIES
@@ -131,10 +148,15 @@ class Coordinator(Party):
         )
         public = messages.decode_public(request.public, step.cut.broadcast(), step.types, envelope.sender)
         binding = StepBinding(
-            self.identity, self.roster, gate.root, context, gate.participants, SERVER, ANALYST, step.cut, public, request.key
+            self.identity, self.roster, gate.root, context, gate.participants, SERVER, ANALYST, step.cut, public, request.key, self.kept
         )
+        try:
+            session = self.definition.architecture.server(binding)
+        except VeilstatError as error:
+            self.fail(Fault(type(error).__name__, error.code, error.message, error.culprits))
+            return
         self._forward(envelope)
-        self.begin(context, self.definition.architecture.server(binding))
+        self.begin(context, session)
 
     def _forward(self, envelope: Envelope) -> None:
         """Pass on the analyst's own signed frame, unchanged."""

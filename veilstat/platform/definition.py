@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from veilstat.architectures.interface import Architecture
+from veilstat.architectures.interface import Architecture, FitsStudy, KeepsEpochs
 from veilstat.language.cut import Entry
 from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.schema import Schema
@@ -37,6 +37,8 @@ class Definition:
         if not self.owners:
             raise CapabilityError("a study needs data owners, there is none", code="too_few_owners")
         object.__setattr__(self, "owners", tuple(sorted(self.owners)))
+        if isinstance(self.architecture, FitsStudy):
+            object.__setattr__(self, "architecture", self.architecture.fitted(self.schema, self.owners))
         self.architecture.trust(self.owners)
         taken = sorted(set(self.owners) & set(self.servers))
         if taken:
@@ -51,6 +53,11 @@ class Definition:
     def keeps_rows(self) -> bool:
         """Whether owners upload their rows to compute servers, once, and may then be offline."""
         return self.architecture.entry is Entry.ROWS and bool(self.servers)
+
+    @property
+    def keeps_epochs(self) -> bool:
+        """Whether owners encrypt their rows once for the server to keep, and decrypt answers together."""
+        return isinstance(self.architecture, KeepsEpochs)
 
     @property
     def approvers(self) -> tuple[str, ...]:

@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
 
+from veilstat.architectures.homomorphic import Homomorphic
 from veilstat.architectures.masking import Masking
 from veilstat.architectures.sharing import Sharing
+from veilstat.language.errors import CapabilityError
 from veilstat.language.schema import Schema
 from veilstat.statistics.inference import LinearResult
 from veilstat.statistics.moments import Mean
@@ -55,6 +57,7 @@ def run_demo(console: Console) -> None:
     _regression(console, study, rows)
     _what_the_server_saw(console, study, tables)
     _dropout(console, tables, schema)
+    _encrypted(console, tables, schema, study)
     _sealed(console, tables, schema, study)
 
 
@@ -207,6 +210,32 @@ def _dropout(console: Console, tables: dict[str, pd.DataFrame], schema: Schema) 
         console,
         "This was a fresh study on purpose. Had the same sum been opened over all five before, the difference of the two exact answers *would be* "
         "cedar's data: every insurer keeps a record of what was opened over whom and refuses such a pair.",
+    )
+
+
+def _encrypted(console: Console, tables: dict[str, pd.DataFrame], schema: Schema, masked: Study) -> None:
+    _title(console, "The same regression on one cloud, which adds what it cannot read")
+    _say(
+        console,
+        "Insurers make a key that nobody holds whole, and encrypt their totals under it; a cloud adds the ciphertexts. Any three of the five "
+        "decrypt the sum together, towards the analyst alone. This time *dogwood* vanishes after it has encrypted:",
+    )
+    study = simulate(tables, schema, Homomorphic(colluding=1, threshold=3), faults=[Dropout("dogwood", "ready")])
+    query = LinearRegression(FORMULA)
+    try:
+        result, reference = study.run(query), masked.run(query)
+    except CapabilityError as error:
+        _say(console, f"This part was left out: {error}")
+        return
+    for words in result.plan.steps[0].cost.passage():
+        console.print(f"  {words}", highlight=False)
+    same = result.params.equals(reference.params) and result.bse.equals(reference.bse)
+    assert result.cost is not None
+    _say(
+        console,
+        f"Contributors: {', '.join(result.contributors)}; what dogwood had encrypted stays in the sum, and the others decrypt without it. "
+        f"Coefficients and standard errors are those of masking **{'to the last bit' if same else 'nearly'}**, in {result.cost.seconds:.1f} seconds and "
+        f"{size(result.cost.bytes_per_owner)} per insurer: ciphertexts are long, however few the numbers in them.",
     )
 
 

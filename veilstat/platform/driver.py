@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy.typing as npt
 from veilstat.architectures.interface import Released
 from veilstat.language import errors
 from veilstat.language.bounds import objects
+from veilstat.language.circuit import Op
+from veilstat.language.disclosure import NoiseSite
 from veilstat.language.errors import PolicyDenied, QuorumLost, VeilstatError
 from veilstat.language.evaluate import NoRows, SingularMatrix, Solver, evaluate
 from veilstat.language.step import Arrays, Opened, Request
@@ -19,6 +21,7 @@ from veilstat.protocol.faults import Fault, ProtocolError
 
 from .analyst import Analyst
 from .plan import Plan, StepPlan
+from .private_plan import answer_noise
 
 Progress = Callable[[str, int, int], None]
 
@@ -86,10 +89,10 @@ class Driver:
                 code="missing_public",
             )
         if not step.step.state:
-            return self._opened(self._answers(step, public), ())
+            return self._opened(step, self._answers(step, public))
         if step.held:
             values = self._answers(step, {**public, **state})
-            return self._opened(values, (), int(values["iterations"].reshape(-1)[0]))
+            return self._opened(step, values, iterations=int(values["iterations"].reshape(-1)[0]))
         return self._iterate(step, public, state)
 
     def _iterate(self, step: StepPlan, public: Arrays, state: Arrays) -> Opened:
@@ -101,28 +104,31 @@ class Driver:
             state = {name: wire.integers(name, values[name]) for name, wire in step.step.state.items()}
             if values["done"].reshape(-1)[0]:
                 break
-        return self._opened(values, tuple(history), len(history))
+        return self._opened(step, values, tuple(history), len(history))
 
-    def _opened(self, values: Arrays, history: tuple[Arrays, ...], iterations: int = 1) -> Opened:
-        return Opened(values, self.contributors, iterations, history, self._noise())
-
-    def _noise(self) -> dict[str, npt.NDArray[np.object_]]:
-        """Variances of the noise in each answer: answers are opened numbers, moved about, each with the noise of all survivors."""
-        noisy = next((step for step in self.plan.steps if step.noise is not None), None)
-        if noisy is None or noisy.noise is None:
-            return {}
-        circuit, names = noisy.circuit, noisy.cut.answers
-        nodes = tuple(circuit.outputs[name].node for name in names)
-        places = noisy.cut.unflatten(np.arange(noisy.cut.size).astype(object))
-        moved = evaluate(circuit, nodes, rows=NoRows(), inputs={}, known=places)
-        variances = np.array([share * len(self.contributors) for share in noisy.noise.variances], dtype=object)
-        return {name: variances[moved[node].astype(np.int64)] for name, node in zip(names, nodes, strict=True)}
+    def _opened(self, step: StepPlan, values: Arrays, history: tuple[Arrays, ...] = (), iterations: int = 1) -> Opened:
+        shares = 0 if step.source is None else step.source.adding(len(self.contributors))
+        return Opened(values, self.contributors, iterations, history, answer_noise(step.cut, step.noise, shares))
 
     def _answers(self, step: StepPlan, public: Arrays) -> dict[str, npt.NDArray[Any]]:
         """Open the cut once and compute everything that follows from it."""
         index = self.openings.get(step.label, 0)
         released = self._exchange(step, index, public)
-        circuit, names = step.circuit, step.cut.answers
+        noise = step.noise_of(NoiseSite.RECIPIENT)
+        if noise is not None:
+            released = replace(released, values=released.values + noise.draw(self.analyst.random))
+        names = step.cut.answers
+        unsolved = tuple(name for name in names if not step.circuit.contains(Op.SOLVE, (step.circuit.outputs[name].node,)))
+        if not released.solvable:
+            raise SingularMatrix(-1, self._computed(step, released, public, unsolved))
+        try:
+            return self._computed(step, released, public, names)
+        except SingularMatrix as error:
+            raise SingularMatrix(error.column, self._computed(step, released, public, unsolved)) from None
+
+    def _computed(self, step: StepPlan, released: Released, public: Arrays, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
+        """Answers that follow from what was opened, as exact rationals."""
+        circuit = step.circuit
         places = tuple(circuit.outputs[name].node for name in names)
         known = step.cut.unflatten(released.values)
         computed = evaluate(circuit, places, rows=NoRows(), inputs=public, known=known, solve=self.solve)
@@ -158,8 +164,6 @@ class Driver:
         self.analyst.opened.append((step.label, released))
         self.contributors = released.survivors
         self.progress(step.label, index + 1, step.at_most)
-        if not released.solvable:
-            raise SingularMatrix(-1)
         return released
 
     def _raise_fault(self) -> None:

@@ -76,6 +76,16 @@ def in_memory_only(entry: Entry) -> None:
     """For parties that forget with their process what was opened."""
 
 
+Explain = Callable[[str, frozenset[str], frozenset[str]], str]
+"""From a sum, and over whom it was opened before and is asked for now, to why it is not opened again."""
+
+
+def isolated_owners(expression: str, before: frozenset[str], now: frozenset[str]) -> str:
+    """For sums over the same rows of other owners."""
+    names = ", ".join(sorted(before ^ now))
+    return f"{expression!r} was opened before over other owners, and the difference would be the data of {names}; ask when the same owners take part"
+
+
 @dataclass(slots=True)
 class OpeningRecord:
     """What was opened from this owner's data, over whom: an owner refuses a second exact answer whose difference
@@ -99,8 +109,8 @@ class OpeningRecord:
             record._count(entry)
         return record
 
-    def authorise(self, cut: Cut, public: bytes, survivors: Iterable[str]) -> None:
-        """Check against everything opened before, then count this as opened.
+    def authorise(self, cut: Cut, public: bytes, survivors: Iterable[str], explain: Explain = isolated_owners) -> None:
+        """Check against everything opened before, then count this as opened; ``explain`` says why not.
 
         Raises:
             ProtocolError: PolicyDenied, or the opening could not be recorded.
@@ -108,15 +118,10 @@ class OpeningRecord:
         roster = frozenset(survivors)
         digests = cut.circuit.node_digests()
         keys = [digest("veilstat/opened/1", digests[opening.node], public) for opening in cut.openings]
-        for key in keys:
+        for opening, key in zip(cut.openings, keys, strict=True):
             for before in self.opened.get(key, ()):
-                alone = [difference for difference in (before - roster, roster - before) if 0 < len(difference) < self.fewest]
-                if alone:
-                    names = ", ".join(sorted(alone[0]))
-                    raise denied(
-                        "isolating_difference",
-                        f"the same sum was opened before over other owners, and the difference would be the data of {names}; ask when the same owners take part",
-                    )
+                if any(0 < len(difference) < self.fewest for difference in (before - roster, roster - before)):
+                    raise denied("isolating_difference", explain(cut.circuit.express(opening.node, {}), before, roster))
         unknown = [key for key in dict.fromkeys(keys) if roster not in self.opened.get(key, ())]
         if unknown:
             entry = Entry(unknown, sorted(roster))

@@ -9,16 +9,17 @@ from typing import Any
 
 from veilstat.architectures.interface import RoundCost, StepCost, Trust
 from veilstat.arithmetic.rings import ring_bits
-from veilstat.dp.mechanism import Gaussian, OwnerNoise
+from veilstat.dp.mechanism import Gaussian, NoiseShare
 from veilstat.language.circuit import Circuit
-from veilstat.language.cut import Cut, cut
-from veilstat.language.disclosure import Disclosure, NoiseSite, disclosures
+from veilstat.language.cut import Cut, Entry, cut, cut_around
+from veilstat.language.disclosure import Disclosure, NoiseSite, NoiseSource, disclosures
 from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.step import Form, HasForms, Statistic, Step, WireType
 from veilstat.protocol.envelope import frame_bytes
 
 from . import messages
 from .definition import ANALYST, PARTIES, SERVER, Definition
+from .noise_source import noise_source
 from .private_plan import Privacy, calibrate_noise, describe_privacy, private_form
 from .query import describe_query, encode_query
 
@@ -27,7 +28,8 @@ from .query import describe_query, encode_query
 class StepPlan:
     """One step as an architecture will run it.
 
-    ``held``: the iteration runs behind the wall, as one opening. ``noise``: what every owner adds, within the cut's bounds.
+    ``held``: the iteration takes one opening: it runs behind the wall, or on totals that are opened once. ``noise``: what each
+    party of ``source`` adds; the cut's bounds leave room for what is added before opening.
     """
 
     step: Step
@@ -37,7 +39,8 @@ class StepPlan:
     at_most: int
     cost: StepCost
     disclosures: tuple[Disclosure, ...]
-    noise: OwnerNoise | None = None
+    noise: NoiseShare | None = None
+    source: NoiseSource | None = None
 
     @property
     def label(self) -> str:
@@ -51,7 +54,22 @@ class StepPlan:
     @property
     def site(self) -> NoiseSite:
         """Where noise enters."""
-        return NoiseSite.NONE if self.noise is None else NoiseSite.OWNERS
+        return NoiseSite.NONE if self.source is None else self.source.site
+
+    @property
+    def opens_exactly(self) -> bool:
+        """Whether exact numbers become clear to somebody."""
+        return self.site in (NoiseSite.NONE, NoiseSite.RECIPIENT)
+
+    def labelled(self) -> StepPlan:
+        """The same, where what becomes clear says whether noise is in it."""
+        if self.opens_exactly:
+            return self
+        return replace(self, disclosures=tuple(replace(entry, formula=f"{entry.formula} + noise") for entry in self.disclosures))
+
+    def noise_of(self, site: NoiseSite) -> NoiseShare | None:
+        """What a party at ``site`` adds, if anything."""
+        return self.noise if self.site is site else None
 
     @property
     def ring_bits(self) -> int:
@@ -80,6 +98,11 @@ class Plan:
     def disclosures(self) -> tuple[Disclosure, ...]:
         """Everything that becomes clear, in order of steps."""
         return tuple(entry for step in self.steps for entry in step.disclosures)
+
+    @property
+    def opens_exactly(self) -> bool:
+        """Whether exact numbers become clear to somebody."""
+        return any(step.opens_exactly for step in self.steps)
 
     @property
     def ring_bits(self) -> int:
@@ -125,7 +148,7 @@ class Plan:
             state.update(len(part).to_bytes(8, "little") + part)
         for step in self.steps:
             state.update(
-                step.step.digest(step.circuit) + repr((step.cut.openings, step.held, step.at_most, step.site.value, step.noise)).encode()
+                step.step.digest(step.circuit) + repr((step.cut.openings, step.held, step.at_most, step.source, step.noise)).encode()
             )
         return state.hexdigest()
 
@@ -138,6 +161,10 @@ class Plan:
         from .plan_html import plan_html
 
         return plan_html(self)
+
+    def with_privacy(self, promise: Gaussian) -> Plan:
+        """The plan of the same query under a promise."""
+        return make_plan(self.statistic, self.definition, promise)
 
     @property
     def title(self) -> str:
@@ -178,28 +205,43 @@ def _plan_form(statistic: Statistic[Any], definition: Definition, trust: Trust) 
 
 def _plan_private(statistic: Statistic[Any], definition: Definition, trust: Trust, promise: Gaussian) -> Plan:
     schema = definition.schema
-    form = private_form(statistic, schema, definition.architecture.name, trust)
-    (step,) = form.steps(schema)
-    circuit, exact, held = _chosen(step, definition)
-    noise = calibrate_noise(exact, promise, trust, schema)
-    widened = exact.widened([len(definition.owners) * tail for tail in noise.tails])
-    planned = replace(_plan_step(step, circuit, widened, held, definition, trust), noise=noise)
-    privacy = describe_privacy(exact, promise, noise, schema, len(definition.owners))
+    source = noise_source(promise, definition.architecture, definition.owners)
+    form = private_form(statistic, schema)
+    steps = form.steps(schema)
+    chosen = [_chosen(step, definition) for step in steps]
+    cuts = [exact for _, exact, _ in chosen]
+    noises, rho = calibrate_noise(cuts, [step.at_most for step in steps], promise, source, schema)
+    planned = []
+    for step, (circuit, exact, held), noise in zip(steps, chosen, noises, strict=True):
+        opened = exact if source.site is NoiseSite.RECIPIENT else exact.widened([source.count * tail for tail in noise.tails])
+        planned.append(replace(_plan_step(step, circuit, opened, held, definition, trust), noise=noise, source=source).labelled())
+    privacy = describe_privacy(form, cuts, noises, rho, promise, schema, source)
     query = encode_query(statistic, promise)
-    return Plan(statistic, form, definition, query, (planned,), trust, form.inferences(schema), privacy)
+    return Plan(statistic, form, definition, query, tuple(planned), trust, form.inferences(schema), privacy)
 
 
 def _chosen(step: Step, definition: Definition) -> tuple[Circuit, Cut, bool]:
-    """The circuit of a step, its cut, and whether an iteration runs behind the wall."""
+    """The circuit of a step, its cut, and whether an iteration takes one opening."""
     schema, owners, architecture = definition.schema, definition.owners, definition.architecture
     if step.state:
         circuit = step.trace_held(schema, len(owners))
         try:
             return circuit, cut(circuit, architecture.entry, architecture.supports), True
         except CapabilityError:
-            pass
+            if step.must_hold:
+                raise
     circuit = step.trace(schema, len(owners))
-    return circuit, cut(circuit, architecture.entry, architecture.supports), False
+    try:
+        return circuit, cut(circuit, architecture.entry, architecture.supports), False
+    except CapabilityError as refusal:
+        if not step.state or architecture.entry is not Entry.ROWS:
+            raise
+        # rows that cannot be combined with a state may still give the totals that an iteration needs
+        circuit = step.trace_held(schema, len(owners))
+        try:
+            return circuit, cut_around(circuit, architecture.entry, architecture.supports), True
+        except CapabilityError:
+            raise refusal from None
 
 
 def _plan_step(step: Step, circuit: Circuit, chosen: Cut, held: bool, definition: Definition, trust: Trust) -> StepPlan:

@@ -6,9 +6,11 @@ import math
 import textwrap
 from fractions import Fraction
 
+from veilstat.dp.sensitivity import ADD_REMOVE
 from veilstat.language.disclosure import Disclosure
 from veilstat.statistics.table import Table
 
+from .noise_source import placement_words
 from .plan import Plan, StepPlan
 from .private_plan import Privacy
 
@@ -79,12 +81,18 @@ def _opens(plan: Plan) -> list[str]:
 
 
 def _promise(plan: Plan, privacy: Privacy) -> list[str]:
-    honest = plan.trust.threshold - plan.trust.colluding
+    source = next(step.source for step in plan.steps if step.source is not None)
     margins = [f"{name}: noise within {margin:,.4g} in 95 of 100 releases" for name, margin in privacy.margins.items()]
+    for name, expected in privacy.expected.items():
+        over = " / (number of rows)" if expected.over_rows else ""
+        margins.append(f"so {name} is moved by at most {expected.value:,.4g}{over} in 95 of 100 releases")
+    if any(step.at_most > 1 for step in plan.steps):
+        margins.append(f"all {sum(step.at_most for step in plan.steps):,} openings together cost that, and keep the promise together")
+    change = "more or less" if privacy.neighbours == ADD_REMOVE else "in place of another"
     return [
-        f"(epsilon {privacy.epsilon:g}, delta {privacy.delta:g})-differential privacy: one {privacy.unit} more or less hardly changes what is opened",
-        f"{privacy.mechanism}; every owner adds its own noise before anything is protected or opened, enough that {honest} honest ones keep the promise "
-        f"(threshold {plan.trust.threshold} less {plan.trust.colluding} who collude)",
+        f"(epsilon {privacy.epsilon:g}, delta {privacy.delta:g})-differential privacy: one {privacy.unit} {change} hardly changes what is opened",
+        placement_words(privacy.placement, source),
+        privacy.mechanism,
         f"it costs {float(privacy.rho):.4g} of each owner's budget (zCDP); sigma {privacy.sigma:.4g} for each unit of sensitivity",
         *margins,
     ]
@@ -116,7 +124,7 @@ def _ring_reason(step: StepPlan, plan: Plan) -> str:
     if widest.resolution is not None:
         return "results are rounded to the stated resolution before they are opened"
     rows = plan.definition.schema.max_rows * len(plan.definition.owners)
-    noise = 0 if step.noise is None else max(step.noise.tails) * len(plan.definition.owners)
+    noise = 0 if step.opens_exactly or step.noise is None or step.source is None else max(step.noise.tails) * step.source.count
     per_row = (max(abs(widest.lower), abs(widest.upper)) - noise) // rows
     reason = f"{len(plan.definition.owners)} owners x {plan.definition.schema.max_rows:,} rows x {_large(per_row)} per row"
     reason += ", and noise" if noise else ""

@@ -72,7 +72,10 @@ class Policy:
     def check(self, statistic: str, columns: tuple[str, ...], openings: int, *, private: bool = False) -> None:
         """Refuse what the rules do not permit; PolicyDenied names the rule."""
         if self.budget is not None and not private:
-            raise PolicyDenied("the policy has a privacy budget, so it permits no exact answer; ask with privacy=", code="privacy_required")
+            raise PolicyDenied(
+                "the policy has a privacy budget, so it permits no exact answer to anybody; ask with privacy=, and noise before opening",
+                code="privacy_required",
+            )
         if self.statistics is not None and statistic not in self.statistics:
             raise PolicyDenied(f"the policy does not permit {statistic}; it permits: {', '.join(self.statistics)}", code="statistic_denied")
         denied = sorted(set(columns) - set(self.columns)) if self.columns is not None else []

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from veilstat.architectures.interface import Trust
-from veilstat.dp.mechanism import Gaussian, OwnerNoise, calibrate
+import numpy as np
+import numpy.typing as npt
+
+from veilstat.dp.mechanism import Gaussian, NoiseShare, calibrate, calibrate_openings
 from veilstat.dp.sensitivity import owner_blocks, row_blocks
 from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut
-from veilstat.language.disclosure import NoiseSite
-from veilstat.language.errors import CapabilityError
+from veilstat.language.disclosure import NoiseSource
+from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.language.evaluate import NoRows, evaluate
 from veilstat.language.schema import Schema
-from veilstat.language.step import Form, HasPrivateForm, Statistic
+from veilstat.language.step import Form, HasExpectedErrors, HasPrivateForm, Statistic
 
 _NORMAL_95 = 1.959964
 
@@ -26,51 +29,136 @@ class Privacy:
     """What a release promises and what that costs in accuracy.
 
     Args:
-        epsilon, delta, unit: the promise. mechanism: how it is kept.
-        sigma: the noise's standard deviation for each unit of joint sensitivity, from as few honest owners as may contribute.
-        rho: what the release costs in zCDP, which ledgers add up.
-        margins: for each opened number, in its own units (codes of columns): the noise's 95 % margin when all owners contribute.
+        epsilon, delta, unit, neighbours: the promise. mechanism: how it is kept.
+        sigma: the noise's standard deviation for each unit of joint sensitivity, from as few honest parties as may add theirs.
+        rho: what all openings of the release cost in zCDP, which ledgers add up.
+        margins: for each opened number, in its own units (codes of columns): the noise's 95 % margin when all add theirs.
+        expected: for each released number in its units: the 95 % margin that noise gives it then, at most; empty where that
+            depends on the data in more ways than by the number of rows.
+        placement: where noise enters.
     """
 
     epsilon: float
     delta: float
     unit: str
+    neighbours: str
     mechanism: str
     sigma: float
     rho: Fraction
     margins: Mapping[str, float]
+    expected: Mapping[str, Margin]
+    placement: str
+
+    @property
+    def promise(self) -> tuple[float, float]:
+        """(epsilon, delta)."""
+        return self.epsilon, self.delta
+
+    def margin(self, rows: int | None = None) -> float:
+        """The largest expected margin; ``rows``: how many are thought to enter, where margins are divided by them.
+
+        Raises:
+            CapabilityError: it depends on the data in more ways. SchemaError: it depends on ``rows``.
+        """
+        if not self.expected:
+            raise CapabilityError("how far noise moves this answer depends on the data, and is not known before release", code="no_margin")
+        if rows is None and any(margin.over_rows for margin in self.expected.values()):
+            raise SchemaError(
+                "noise in this answer is divided by the number of rows; say how many you expect: rows=1000", code="needs_rows"
+            )
+        return max(margin.value / (rows or 1) if margin.over_rows else margin.value for margin in self.expected.values())
 
 
-def private_form(statistic: Statistic[Any], schema: Schema, architecture: str, trust: Trust) -> Form[Any]:
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """How far noise moves a released number in 95 of 100 releases; ``over_rows``: divided by the number of rows that enter."""
+
+    value: float
+    over_rows: bool
+
+
+def private_form(statistic: Statistic[Any], schema: Schema) -> Form[Any]:
     """The form of a statistic that is run with noise.
 
     Raises:
-        CapabilityError: the statistic or the architecture cannot be private yet.
+        CapabilityError: the statistic cannot be private yet.
     """
-    if trust.noise is NoiseSite.NONE:
-        raise CapabilityError(f"the architecture {architecture!r} cannot add noise before opening yet; masking can", code="no_noise_site")
     if not isinstance(statistic, HasPrivateForm):
         raise CapabilityError(
-            f"{statistic.name} has no form yet whose errors account for noise; with privacy= there are count, sum, mean, histogram and crosstab",
+            f"{statistic.name} has no form yet whose errors account for noise; privacy= is not for quantiles and logistic regression",
             code="no_private_form",
         )
     return statistic.private(schema)
 
 
-def calibrate_noise(cut: Cut, promise: Gaussian, trust: Trust, schema: Schema) -> OwnerNoise:
-    """Noise such that the fewest honest owners who may contribute keep the promise without the others' shares."""
-    _require_plain(cut.circuit, cut)
-    blocks = row_blocks(cut) if promise.privacy_unit == "row" else owner_blocks(cut, schema.max_rows)
-    return calibrate(promise, blocks, trust.threshold - trust.colluding)
+def calibrate_noise(
+    cuts: Sequence[Cut], times: Sequence[int], promise: Gaussian, source: NoiseSource, schema: Schema
+) -> tuple[tuple[NoiseShare, ...], Fraction]:
+    """Noise such that the honest parties who surely add theirs keep the promise without the others' shares.
+
+    Args:
+        cuts: what each step opens. times: how often each is opened; all openings together keep the promise, as they
+            compose in zCDP even where a later one depends on an earlier one.
+
+    Returns:
+        The noise of one opening of each step, and what all of them cost.
+    """
+    blocks = []
+    for cut in cuts:
+        _require_plain(cut.circuit, cut)
+        by_row = promise.privacy_unit == "row"
+        blocks.append(row_blocks(cut, promise.neighbours) if by_row else owner_blocks(cut, schema.max_rows, promise.neighbours))
+    whole = [block for part, count in zip(blocks, times, strict=True) for _ in range(count) for block in part]
+    noise = (calibrate if sum(times) == 1 else calibrate_openings)(promise, whole, source.honest)
+    rest = noise.rho - sum(_rho(noise, place) for place in range(len(whole)))
+    found, start = [], 0
+    for part, count in zip(blocks, times, strict=True):
+        places = range(start, start + len(part))
+        share = Fraction(sum(block.size for block in part), sum(block.size for block in whole))
+        cost = sum((_rho(noise, place) for place in places), rest * share)
+        found.append(replace(noise, blocks=part, shares=noise.shares[places.start : places.stop], rho=cost))
+        start += count * len(part)
+    return tuple(found), noise.rho
 
 
-def describe_privacy(cut: Cut, promise: Gaussian, noise: OwnerNoise, schema: Schema, owners: int) -> Privacy:
+def _rho(noise: NoiseShare, place: int) -> Fraction:
+    """What one block costs in zCDP, but for the distance of a sum of discrete Gaussians from one."""
+    return noise.blocks[place].squared_sensitivity / (2 * noise.honest * noise.shares[place])
+
+
+def answer_noise(cut: Cut, noise: NoiseShare | None, shares: int) -> dict[str, npt.NDArray[np.object_]]:
+    """Variances of the noise in each answer: answers are opened numbers, moved about, each with so many shares of noise."""
+    if noise is None:
+        return {}
+    nodes = {name: cut.circuit.outputs[name].node for name in cut.answers}
+    places = cut.unflatten(np.arange(cut.size).astype(object))
+    moved = evaluate(cut.circuit, tuple(nodes.values()), rows=NoRows(), inputs={}, known=places)
+    variances = np.array([share * shares for share in noise.variances], dtype=object)
+    return {name: variances[moved[node].reshape(-1).astype(np.int64)].reshape(moved[node].shape) for name, node in nodes.items()}
+
+
+def describe_privacy(
+    form: Form[Any],
+    cuts: Sequence[Cut],
+    noises: Sequence[NoiseShare],
+    rho: Fraction,
+    promise: Gaussian,
+    schema: Schema,
+    source: NoiseSource,
+) -> Privacy:
     """What a plan and a result say about a release."""
-    names = [cut.circuit.express(opening.node, schema.level_names()) for opening in cut.openings]
-    margins = {name: _NORMAL_95 * math.sqrt(share * owners) for name, share in zip(names, noise.shares, strict=True)}
+    margins: dict[str, float] = {}
+    variances: dict[str, npt.NDArray[np.object_]] = {}
+    for cut, noise in zip(cuts, noises, strict=True):
+        names = [cut.circuit.express(opening.node, schema.level_names()) for opening in cut.openings]
+        margins |= {name: _NORMAL_95 * math.sqrt(share * source.count) for name, share in zip(names, noise.shares, strict=True)}
+        variances |= answer_noise(cut, noise, source.count)
+    errors = form.expected(schema, variances) if isinstance(form, HasExpectedErrors) else {}
+    expected = {name: Margin(_NORMAL_95 * noise.error, noise.over_rows) for name, noise in errors.items()}
+    sigma, mechanism = math.sqrt(1 / (2 * rho)), noises[0].mechanism
     return Privacy(
-        promise.epsilon, promise.delta, promise.privacy_unit, noise.mechanism, math.sqrt(1 / (2 * noise.rho)), noise.rho, margins
-    )
+        promise.epsilon, promise.delta, promise.privacy_unit, promise.neighbours, mechanism, sigma, rho, margins, expected, promise.placement
+    )  # fmt: skip
 
 
 def _require_plain(circuit: Circuit, cut: Cut) -> None:

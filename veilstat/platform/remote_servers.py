@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 from weakref import finalize
 
-from veilstat.language.errors import SchemaError
+from veilstat.dp.ledger import Budget
+from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.step import Statistic
 from veilstat.protocol.faults import ProtocolError
 from veilstat.transports.connection import Timeouts
@@ -61,6 +62,12 @@ class RemoteServers:
     ) -> Mapping[str, Machine]:
         self._parties = RemoteParties(self.endpoint, self.roster.with_role("compute"), local, log_occurrence)
         return self._parties.machines
+
+    def budget(self, owner: str) -> Budget:
+        raise CapabilityError(
+            f"what is left of the budget of {owner!r} is kept by the compute servers, which run elsewhere; a query that exceeds it is refused and says what is left",
+            code="budget_elsewhere",
+        )
 
     def ready(self) -> None:
         assert self._parties is not None

@@ -24,6 +24,7 @@ from .compute import ComputeServer
 from .definition import PARTIES, Definition
 from .driver import as_error
 from .identity_file import read_identity
+from .ledgers import in_directory
 from .opening_file import OpeningFile
 from .plan import make_plan
 from .roster_file import read_roster
@@ -47,7 +48,8 @@ def compute_server(identity: Identity, roster: Roster, definition: Definition, c
             )
         store = UploadStore(config.uploads, definition.schema, definition.servers.index(identity.name))
     planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
-    return ComputeServer(identity, roster, definition, registry(), planner, secrets.token_bytes, store, OpeningFile(config.openings))
+    openings, ledgers = OpeningFile(config.openings), in_directory(config.ledgers)
+    return ComputeServer(identity, roster, definition, registry(), planner, secrets.token_bytes, store, openings, ledgers)
 
 
 FACTORIES: Mapping[str, Factory] = {"compute": compute_server}

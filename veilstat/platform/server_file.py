@@ -18,7 +18,7 @@ _NEEDED = ("party", "study", "roster", "identity")
 @dataclass(frozen=True, slots=True)
 class ServerFile:
     """The party's name, paths, where to listen if not at the roster's address, where to keep what owners upload, if anything,
-    and where to record what was opened.
+    where to record what was opened, and the directory of the privacy ledgers of owners who uploaded their rows.
     """
 
     party: str
@@ -28,16 +28,17 @@ class ServerFile:
     listen: Address | None
     uploads: Path | None
     openings: Path
+    ledgers: Path
     timeouts: Timeouts
 
 
 def load_server(path: Path) -> ServerFile:
     """Read a server's file; paths in it are relative to it. SchemaError says what is missing or wrong."""
     plain = read_toml(path)
-    unknown = sorted(set(plain) - {*_NEEDED, "listen", "uploads", "openings", "timeouts"})
+    unknown = sorted(set(plain) - {*_NEEDED, "listen", "uploads", "openings", "ledgers", "timeouts"})
     if unknown:
         raise SchemaError(
-            f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_NEEDED)}, listen, uploads, openings, [timeouts]",
+            f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_NEEDED)}, listen, uploads, openings, ledgers, [timeouts]",
             code="unknown_key",
         )
     for key in _NEEDED:
@@ -51,7 +52,8 @@ def load_server(path: Path) -> ServerFile:
     study, roster, identity = (path.parent / plain[key] for key in _NEEDED[1:])
     uploads = path.parent / str(plain["uploads"]) if "uploads" in plain else None
     openings = path.parent / str(plain["openings"]) if "openings" in plain else path.with_suffix(".openings")
-    return ServerFile(plain["party"], study, roster, identity, listen, uploads, openings, timeouts)
+    ledgers = path.parent / str(plain["ledgers"]) if "ledgers" in plain else path.with_suffix(".ledgers")
+    return ServerFile(plain["party"], study, roster, identity, listen, uploads, openings, ledgers, timeouts)
 
 
 def _timeouts(plain: Mapping[str, Any]) -> Timeouts:

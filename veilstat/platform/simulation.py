@@ -11,20 +11,23 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from types import NoneType
 from typing import Any
+from weakref import finalize
 
 import pandas as pd
 
 from veilstat.architectures.interface import Architecture, Released
 from veilstat.architectures.registry import architectures
-from veilstat.dp.ledger import Budget, Ledger
-from veilstat.dp.ledger_file import open_ledger
+from veilstat.dp.ledger import Budget
 from veilstat.language.errors import CapabilityError, ConvergenceError, SchemaError
 from veilstat.language.schema import Schema
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError
+from veilstat.protocol.identity import Roster
 from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Cost, Receipt, Result
 from veilstat.statistics.solve import solve
@@ -37,6 +40,9 @@ from .compute_hosts import ComputeHosts, LocalServers
 from .coordinator import Coordinator
 from .definition import ANALYST, PARTIES, SERVER, Definition
 from .driver import Driver, Progress, as_error, no_progress
+from .epoch_store import EpochStore
+from .epochs import IDENTIFIER_BYTES, study_digest
+from .ledgers import OpenLedger, in_directory, in_memory
 from .plan import Plan, make_plan
 from .policy import Policy
 from .table import Table
@@ -80,36 +86,57 @@ class Simulation:
         faults: Iterable[Fault],
         random: Callable[[int], bytes],
         hosts: ComputeHosts,
-        ledgers: str | Path | None = None,
+        ledgers: OpenLedger = in_memory,
         added: Iterable[type[Statistic[Any]]] = (),
     ) -> None:
         identities, roster = hosts.identities, hosts.roster
         statistics = registry(*added)
         planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
         self.definition, self.hosts = definition, hosts
-        paid = _ledgers(definition, policies, ledgers)
+        epochs, self.random = self._epoch_stores(definition, roster), random
         self.analyst = Analyst(identities[ANALYST], roster, definition, random)
         self.agents = {
             name: Agent(
-                identities[name], roster, definition, Table(name, tables[name], definition.schema), policies.get(name, Policy()), statistics, planner, random, paid[name]
+                identities[name], roster, definition, Table(name, tables[name], definition.schema), policies.get(name, Policy()),
+                statistics, planner, random, ledgers(name, policies.get(name, Policy()).budget), epochs.get(name),
             )
             for name in definition.owners
         }  # fmt: skip
-        coordinator = Coordinator(identities[SERVER], roster, definition, statistics, planner)
-        local: dict[str, Hosted] = {SERVER: coordinator, **self.agents, ANALYST: self.analyst}
+        self.coordinator = Coordinator(identities[SERVER], roster, definition, statistics, planner, epochs.get(SERVER))
+        local: dict[str, Hosted] = {SERVER: self.coordinator, **self.agents, ANALYST: self.analyst}
         machines: dict[str, Machine] = {**local, **hosts.machines(local, planner, statistics)}
         kept = (SERVER, *hosts.observable, ANALYST)
         self.network = MemoryNetwork(machines, {PARTIES: definition.approvers}, faults, identities, kept, hosts.tiers)
         if definition.keeps_rows:
             for owner in definition.owners:
                 self.upload(owner)
+        if definition.keeps_epochs:
+            self.open_epoch()
+
+    def open_epoch(self) -> None:
+        """Have all owners make a key and encrypt their rows under it, in place of what they encrypted before.
+
+        Raises:
+            VeilstatError: an owner was lost, or refused.
+        """
+        self.coordinator.open_epoch(self.random(IDENTIFIER_BYTES))
+        self.network.settle()
+        faults = [agent.fault for agent in self.agents.values()]
+        fault = next((fault for fault in (*faults, self.coordinator.fault) if fault is not None), None)
+        if fault is not None:
+            raise as_error(fault)
 
     def upload(self, owner: str) -> None:
-        """Share an owner's rows with the compute servers, in place of those that it shared before.
+        """Share an owner's rows with the compute servers, in place of those that it shared before. Where owners encrypt
+        their rows under a common key, all of them make a new key and encrypt theirs again.
 
         Raises:
             VeilstatError: a server refused, or was lost.
         """
+        if self.definition.keeps_epochs:
+            self._agent(owner).rejoin()
+            self.open_epoch()
+            return
         if not self.definition.keeps_rows:
             raise CapabilityError("rows are uploaded to compute servers only: vs.Sharing(servers=3, entry='rows')", code="no_uploads")
         agent = self._agent(owner)
@@ -117,14 +144,29 @@ class Simulation:
         self._settle_owner(agent, agent.offer_rows)
 
     def withdraw(self, owner: str) -> None:
-        """Remove an owner's rows from the compute servers; the version is never taken again.
+        """Remove an owner's rows from the compute servers; the version is never taken again. Where rows are encrypted, the
+        owner gives up its share of the key, without which nothing is decrypted.
 
         Raises:
             VeilstatError: there is no upload, or a server was lost.
         """
         agent = self._agent(owner)
+        if self.definition.keeps_epochs:
+            agent.give_up_key()
+            return
         self._settle_owner(agent, agent.ask_versions)
         self._settle_owner(agent, agent.withdraw_rows)
+
+    def _epoch_stores(self, definition: Definition, roster: Roster) -> dict[str, EpochStore]:
+        """For the server and every owner, as long as this object lives."""
+        if not definition.keeps_epochs:
+            return {}
+        disk, study = Path(mkdtemp(prefix="veilstat-")), study_digest(definition, roster)
+        finalize(self, rmtree, disk, ignore_errors=True)
+        directories = {name: disk / str(place) for place, name in enumerate((SERVER, *definition.owners))}
+        for directory in directories.values():
+            directory.mkdir(mode=0o700)
+        return {name: EpochStore(directory, study) for name, directory in directories.items()}
 
     def _settle_owner(self, agent: Agent, begin: Callable[[], None]) -> None:
         """Let an owner ask the compute servers something, until all have answered."""
@@ -162,7 +204,9 @@ class Simulation:
         return Receipt(plan, driver.contributors, plan.privacy, cost)
 
     def budget(self) -> dict[str, Budget]:
-        """What is spent and left of every owner's privacy budget."""
+        """What is spent and left of every owner's privacy budget, kept by whoever adds noise: owners, or servers while these are offline."""
+        if self.definition.keeps_rows:
+            return {name: self.hosts.budget(name) for name in self.agents}
         return {name: agent.ledger.budget for name, agent in self.agents.items()}
 
     @property
@@ -203,7 +247,8 @@ def simulate(
         faults: what goes wrong, for tests (``vs.testing``).
         certificates: the directory that `veilstat certificates` made, if the compute servers run as processes of their own
             (`veilstat server`); by default they run in this one.
-        ledgers: a directory in which owners keep what they spent of their privacy budgets; in memory, by default.
+        ledgers: a directory in which owners, and compute servers for owners who uploaded their rows, keep what was spent of
+            privacy budgets; in memory, by default. Servers that run as processes of their own keep them where their file says.
         statistics: classes of statistics beside those that are installed, which all parties of this study then have.
 
     Raises:
@@ -232,21 +277,18 @@ def simulate(
     ]
     if absent:
         raise SchemaError(f"a fault names {absent[0]!r}, who is no party of the study", code="bad_fault")
-    hosts = _hosts(definition, certificates)
     added = tuple(statistics)
-    return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes, hosts, ledgers, added), added)
+    folder = None if ledgers is None else Path(ledgers)
+    kept = in_memory if folder is None else in_directory(folder)
+    hosts = _hosts(definition, certificates, folder)
+    return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes, hosts, kept, added), added)
 
 
-def _ledgers(definition: Definition, rules: Mapping[str, Policy], directory: str | Path | None) -> dict[str, Ledger]:
-    promises = {name: rules[name].budget if name in rules else None for name in definition.owners}
-    if directory is None:
-        return {name: Ledger(promise) for name, promise in promises.items()}
-    return {name: open_ledger(Path(directory) / f"{name.encode().hex()}.ledger", promise) for name, promise in promises.items()}
-
-
-def _hosts(definition: Definition, certificates: str | Path | None) -> ComputeHosts:
+def _hosts(definition: Definition, certificates: str | Path | None, ledgers: Path | None) -> ComputeHosts:
     if certificates is None:
-        return LocalServers(definition, secrets.token_bytes)
+        if ledgers is None:
+            return LocalServers(definition, secrets.token_bytes)
+        return LocalServers(definition, secrets.token_bytes, lambda server: in_directory(ledgers / server.encode().hex()))
     from .remote_servers import RemoteServers
 
     return RemoteServers(definition, Path(certificates))

@@ -86,11 +86,11 @@ class Study:
             return self._backend.run(plan, report)
 
     def upload(self, owner: str) -> None:
-        """Share an owner's rows with the compute servers again, in place of its former upload (embedded, entry="rows")."""
+        """Share an owner's rows again, in place of its former upload; encrypted ones of all owners, under a new key (embedded, entry="rows")."""
         self._embedded("upload")(owner)
 
     def withdraw(self, owner: str) -> None:
-        """Remove an owner's rows from the compute servers (embedded, entry="rows")."""
+        """Remove an owner's rows from the compute servers; of encrypted ones its share of the key (embedded, entry="rows")."""
         self._embedded("withdraw")(owner)
 
     def groupby(self, by: str) -> GroupedStudy:

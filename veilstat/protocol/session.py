@@ -19,7 +19,8 @@ from .faults import Fault, ProtocolError, quorum_lost, violation
 from .identity import Identity, Roster
 
 ABORT = "abort"
-_MOST_EARLY = 64
+# Blocks, of 1 MiB at most: one layer of a computation on rows may take hundreds, and come before the round that it is for.
+_MOST_EARLY = 1 << 10
 _LONGEST_LAYER = 9
 
 
@@ -138,6 +139,11 @@ class Session:
     def waiting_for(self) -> str | None:
         """The round whose messages are awaited; None once the session has ended."""
         return None if self._ended or self._round is None else self._round.name
+
+    @property
+    def awaited(self) -> frozenset[str]:
+        """The parties whose messages are awaited."""
+        return frozenset() if self._ended or self._round is None else self._round.senders - self._arrived
 
     @property
     def stage(self) -> int:

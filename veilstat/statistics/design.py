@@ -21,6 +21,7 @@ from veilstat.language.errors import RangeError, SchemaError
 from veilstat.language.schema import Schema
 from veilstat.language.trace import Trace, Value, stack
 
+from .clipping import RowColumns
 from .formula import Category, Factor, Formula, Numeric, Term
 
 MOST_COLUMNS = 500
@@ -67,13 +68,13 @@ class Design:
         found = [name for column in (self.response, *self.columns) for name in column.sources]
         return tuple(dict.fromkeys(found))
 
-    def trace(self, rows: Trace) -> tuple[Value, Value]:
+    def trace(self, rows: RowColumns) -> tuple[Value, Value]:
         """X of shape (p,) and y per row, in integers; 0 in rows that do not count."""
         weight = rows.all_present(self.used)
         x = stack(*(self.integers(rows, column) for column in self.columns)) * weight
         return x, self.integers(rows, self.response) * weight
 
-    def integers(self, rows: Trace, column: DesignColumn) -> Value:
+    def integers(self, rows: RowColumns, column: DesignColumn) -> Value:
         """The integer of one column per row, before rows with missing values are zeroed."""
         return _integers(rows, self.schema, column)
 
@@ -158,7 +159,7 @@ def _anchor(schema: Schema, factor: Numeric) -> tuple[int, int, Fraction]:
     return int(low / unit), int(step / unit), unit
 
 
-def _integers(rows: Trace, schema: Schema, column: DesignColumn) -> Value:
+def _integers(rows: RowColumns, schema: Schema, column: DesignColumn) -> Value:
     if column.shifted:
         return rows.column(column.numeric[0].column)
     result = rows.ones

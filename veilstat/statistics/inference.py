@@ -167,7 +167,7 @@ class RegressionResult(Result):
         facts = [
             ("Response", self.design.response.name),
             ("Rows", f"{self.nobs:,}"),
-            ("Rows left out (missing)", f"{int(self.n_missing):,}"),
+            ("Rows left out (missing)", "" if self.n_missing is None else f"{int(self.n_missing):,}"),
         ]
         facts += [("Df residuals", f"{self.df_resid:,}"), ("Df model", f"{self.df_model:,}")]
         facts += [("Log-likelihood", number(self.llf)), ("AIC", number(self.aic)), ("BIC", number(self.bic))]

@@ -17,8 +17,11 @@ from veilstat.language.schema import Schema
 from veilstat.language.step import Answer, Form, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 
+from .clipping import Clip, as_clip, refuse_clip
 from .columns import LISTWISE, SEALED, as_names, check_missing, counts, flags, in_units, number_or_series, require_rows, root
-from .private import PrivateCount, PrivateMean, PrivateSum
+from .private import PrivateCount
+from .private_covariance import PrivateCorrelation, PrivateCovariance
+from .private_moments import PrivateMean, PrivateStd, PrivateSum, PrivateVariance
 from .results import EstimateWithError, Result
 
 
@@ -70,16 +73,21 @@ class Count:
 
 @dataclass(frozen=True)
 class _OfColumns:
-    """Statistics of one or several numeric columns, each over its own rows unless ``missing='listwise'``."""
+    """Statistics of one or several numeric columns, each over its own rows unless ``missing='listwise'``.
+
+    ``clip``, with privacy only: {column: (lower, upper)} to which values are moved; (lower, upper) for one column.
+    """
 
     column: str | tuple[str, ...]
     missing: str | None = None
+    clip: Clip | None = None
 
     _powers: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         names = as_names(self.column)
         object.__setattr__(self, "column", self.column if isinstance(self.column, str) else names)
+        object.__setattr__(self, "clip", as_clip(self.clip, names))
         check_missing(self.missing)
 
     @property
@@ -95,6 +103,7 @@ class _OfColumns:
         return tuple(schema.numeric(name).name for name in self.names)
 
     def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        refuse_clip(self.clip)
         present = flags(rows, self.names, self.missing)
         values = [
             rows.column(name) * flag if self.missing == LISTWISE else rows.column(name)
@@ -133,7 +142,7 @@ class Sum(_OfColumns):
         return Result(title=f"sum of {', '.join(self.names)}", estimate=estimate, n=n, n_missing=n_missing)
 
     def private(self, schema: Schema) -> Form[Any]:
-        return PrivateSum(self.column, self.missing)
+        return PrivateSum(self.column, self.missing, self.clip)
 
 
 def _moments(totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
@@ -141,6 +150,13 @@ def _moments(totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[s
     mean = total / n
     variance = (n * totals["squares"] - total * total) / (n * (n - 1))
     return {"rows": totals["rows"], "n": n, "mean": Answer(mean, SEALED), "variance": Answer(variance, SEALED)}
+
+
+def _spread(totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
+    """The variance, whose root is opened where it is not the totals."""
+    n, total = totals["n"], totals["sum"]
+    variance = (n * totals["squares"] - total * total) / (n * (n - 1))
+    return {"rows": totals["rows"], "n": n, "variance": Answer(variance, SEALED, rooted=True)}
 
 
 @dataclass(frozen=True)
@@ -173,7 +189,7 @@ class Mean(_OfColumns):
         )
 
     def private(self, schema: Schema) -> Form[Any]:
-        return PrivateMean(self.column, self.missing)
+        return PrivateMean(self.column, self.missing, self.clip)
 
 
 @dataclass(frozen=True)
@@ -188,6 +204,9 @@ class Variance(_OfColumns):
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("moments")
         return self._result(schema, opened, "variance", float)
+
+    def private(self, schema: Schema) -> Form[Any]:
+        return PrivateVariance(self.column, self.missing, self.clip)
 
     def _result(self, schema: Schema, opened: Opened, word: str, scale: Any) -> Result:
         for name, count in zip(self.names, opened["n"], strict=True):
@@ -211,20 +230,31 @@ class Std(Variance):
 
     name: ClassVar[str] = "std"
 
+    def steps(self, schema: Schema) -> tuple[Step, ...]:
+        return (Step("moments", self._contribution, _spread),)
+
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("moments")
         return self._result(schema, opened, "standard deviation", root)
 
+    def private(self, schema: Schema) -> Form[Any]:
+        return PrivateStd(self.column, self.missing, self.clip)
+
 
 @dataclass(frozen=True)
 class Covariance:
-    """The covariance matrix of numeric columns over the rows where all are present (ddof = 1)."""
+    """The covariance matrix of numeric columns over the rows where all are present (ddof = 1).
+
+    ``clip``, with privacy only: {column: (lower, upper)} to which values are moved.
+    """
 
     name: ClassVar[str] = "covariance"
     column: tuple[str, ...]
+    clip: Clip | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "column", as_names(self.column))
+        object.__setattr__(self, "clip", as_clip(self.clip, self.column))
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
         return tuple(schema.numeric(name).name for name in self.column)
@@ -238,10 +268,14 @@ class Covariance:
         matrix = opened["covariance"].astype(np.float64) * np.outer(steps, steps)
         return self._result(opened, "covariance", matrix)
 
+    def private(self, schema: Schema) -> Form[Any]:
+        return PrivateCovariance(self.column, self.clip)
+
     def inferences(self, schema: Schema) -> tuple[str, ...]:
         return (f"means, variances, correlations and every regression among {', '.join(self.column)} over all owners together",)
 
     def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        refuse_clip(self.clip)
         vector = stack(rows.ones, *(rows.column(name) for name in self.column)) * rows.all_present(self.column)
         return {"rows": rows.ones.total(), "products": vector.inner(vector)}
 
@@ -267,7 +301,8 @@ class Covariance:
 class Correlation(Covariance):
     """Pearson's correlation matrix of numeric columns over the rows where all are present.
 
-    Its arithmetic ends with the squares r |r|, which are rational; the root is taken of what was opened.
+    Its arithmetic ends with the squares r |r|, which are rational; servers open their roots, other architectures what
+    they follow from.
     """
 
     name: ClassVar[str] = "correlation"
@@ -277,6 +312,9 @@ class Correlation(Covariance):
         squares = opened["signed_square"].astype(np.float64)
         return self._result(opened, "correlation", np.sign(squares) * np.sqrt(np.abs(squares)))
 
+    def private(self, schema: Schema) -> Form[Any]:
+        return PrivateCorrelation(self.column, self.clip)
+
     def _combine(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
         n, scatter = self._scatter(totals)
         size = len(self.column)
@@ -284,7 +322,7 @@ class Correlation(Covariance):
         first, second = np.repeat(np.arange(size), size).reshape(size, size), np.tile(np.arange(size), (size, 1))
         magnitude = scatter.less(0).select(0 - scatter, scatter)
         signed = scatter * magnitude / (diagonal[first] * diagonal[second])
-        return {"rows": totals["rows"], "n": n, "signed_square": Answer(signed, SEALED**2)}
+        return {"rows": totals["rows"], "n": n, "signed_square": Answer(signed, SEALED, rooted=True)}
 
 
 __all__: Sequence[str] = ["Correlation", "Count", "Covariance", "Mean", "Std", "Sum", "Variance"]

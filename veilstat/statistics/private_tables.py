@@ -1,22 +1,23 @@
-"""Histograms and crosstabs from counts with noise: each row is in one cell, so all cells together cost what one count does."""
+"""Histograms, crosstabs and means by category with noise: each row is in one cell, so all cells together cost what one does."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from veilstat.language.schema import Schema
-from veilstat.language.step import Opened, Request, Step
+from veilstat.language.step import NoiseError, Noises, Opened, Request, Step
+from veilstat.language.trace import Trace, Value, stack
 
-from .distributions import t_quantile
-from .private import NoisyEstimate
+from .clipping import Clip, Clipped, clip_codes, clipped_reason
+from .private import Centred, NoisyEstimate, NoisyMatrix, PrivateForm, no_interval
+from .private_moments import NoisyMoments
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -28,42 +29,35 @@ class NoisyHistogram(NoisyEstimate):
     above: int
 
 
-@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class NoisyCrosstab(NoisyEstimate):
-    """Noisy counts of pairs of levels; ``std_error`` is the same in every cell."""
-
-    def conf_int(self, alpha: float = 0.05) -> Any:
-        """(lower, upper), DataFrames of the same shape."""
-        half = t_quantile(1 - alpha / 2, math.inf) * self.std_error
-        return (self.estimate - half, self.estimate + half)
-
-    def to_frame(self) -> pd.DataFrame:
-        frame: pd.DataFrame = self.estimate.copy()
-        return frame
-
-
 @dataclass(frozen=True)
-class PrivateHistogram:
-    """``Histogram`` with noise: integers that may be negative. ``step`` opens rows and counts."""
+class PrivateHistogram(PrivateForm):
+    """``Histogram`` with noise: integers that may be negative.
+
+    Args:
+        values: 1 for the bin of each row, from below the edges to above them; all 0 where the column is missing.
+    """
 
     column: str
     edges: tuple[float, ...]
-    step: Step
+    values: Callable[[Trace], Value]
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        return (self.step,)
+        def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+            counts = stack(1 - rows.present(self.column), self.values(rows)).total()
+            return {"missing": counts[0], "counts": counts[1:]}
+
+        return (Step("counts", contribution, lambda totals, public: totals),)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, NoisyHistogram]:
-        opened = yield Request(self.step.label)
+        opened = yield Request("counts")
         below, *inside, above = (int(count) for count in opened["counts"])
-        n = below + sum(inside) + above
         labels = bin_labels(self.edges)
         error = math.sqrt(opened.noise["counts"][0])
         return NoisyHistogram(
             title=f"histogram of {self.column}",
             estimate=pd.Series(inside, index=labels, name="count"),
-            n=n,
-            n_missing=int(opened.number("rows")) - n,
+            n=below + sum(inside) + above,
+            n_missing=int(opened.number("missing")),
             std_error=pd.Series(error, index=labels),
             freedom=pd.Series(math.inf, index=labels),
             edges=np.array(self.edges),
@@ -71,37 +65,111 @@ class PrivateHistogram:
             above=above,
         )
 
-    def inferences(self, schema: Schema) -> tuple[str, ...]:
-        return ("nothing about one row beyond the promise",)
+    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
+        return {"each bin": NoiseError(math.sqrt(noise["counts"][0]))}
 
 
 @dataclass(frozen=True)
-class PrivateCrosstab:
-    """``Crosstab`` with noise: integers that may be negative. ``step`` opens rows and counts."""
+class PrivateCrosstab(PrivateForm):
+    """``Crosstab`` with noise: integers that may be negative.
+
+    Missing values are a level more of each column, so that each row is in one cell.
+    """
 
     row: str
     column: str
-    step: Step
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        return (self.step,)
+        def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+            first, second = (self._with_missing(rows, schema, name) for name in (self.row, self.column))
+            return {"counts": first.inner(second)}
 
-    def run(self, schema: Schema) -> Generator[Request, Opened, NoisyCrosstab]:
-        opened = yield Request(self.step.label)
-        counts = opened["counts"].astype(np.int64)
-        n = int(counts.sum())
+        return (Step("counts", contribution, lambda totals, public: totals),)
+
+    def run(self, schema: Schema) -> Generator[Request, Opened, NoisyMatrix]:
+        opened = yield Request("counts")
+        whole = opened["counts"].astype(np.int64)
+        counts = whole[1:, 1:]
         rows, columns = pd.Index(schema.levels(self.row), name=self.row), pd.Index(schema.levels(self.column), name=self.column)
-        return NoisyCrosstab(
+        return NoisyMatrix(
             title=f"crosstab of {self.row} and {self.column}",
             estimate=pd.DataFrame(counts, index=rows, columns=columns),
-            n=n,
-            n_missing=int(opened.number("rows")) - n,
+            n=int(counts.sum()),
+            n_missing=int(whole.sum() - counts.sum()),
             std_error=math.sqrt(opened.noise["counts"][0, 0]),
             freedom=math.inf,
         )
 
-    def inferences(self, schema: Schema) -> tuple[str, ...]:
-        return ("nothing about one row beyond the promise",)
+    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
+        return {"each cell": NoiseError(math.sqrt(noise["counts"][0, 0]))}
+
+    def _with_missing(self, rows: Trace, schema: Schema, name: str) -> Value:
+        return stack(1 - rows.present(name), one_hot(rows, schema, name))
+
+
+@dataclass(frozen=True)
+class PrivateMeanBy(PrivateForm):
+    """``MeanBy`` with noise: a row is in one level, so that all levels together cost what one mean does."""
+
+    column: str
+    by: str
+    clip: Clip | None
+
+    def steps(self, schema: Schema) -> tuple[Step, ...]:
+        def contribution(trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+            rows, column = Clipped(trace, self._codes(schema)), self._centred(schema)
+            levels, present = one_hot(trace, schema, self.by), rows.present(self.column)
+            counts = stack(1 - rows.all_present((self.column, self.by)), levels * present).total()
+            return {
+                "missing": counts[0],
+                "n": counts[1:],
+                "sum": levels.inner(column.value(rows) * present),
+                "squares": levels.inner(column.square(rows) * present),
+            }
+
+        return (Step("moments", contribution, lambda totals, public: totals),)
+
+    def run(self, schema: Schema) -> Generator[Request, Opened, NoisyEstimate]:
+        opened = yield Request("moments")
+        column, clipped = self._centred(schema), clipped_reason(self._codes(schema))
+        half_step = column.half_step(schema)
+        levels = pd.Index(schema.levels(self.by), name=self.by)
+        n = pd.Series([int(count) for count in opened["n"]], index=levels, name="n")
+        means, errors, reasons = [], [], []
+        for place, level in enumerate(levels):
+            totals, noise = ([source[key][place] for key in ("n", "sum", "squares")] for source in (opened.values, opened.noise))
+            moments = NoisyMoments((int(totals[0]), int(totals[1]), int(totals[2])), (noise[0], noise[1], noise[2]), column.middle_square)
+            error, reason = moments.mean_error()
+            mean, reason = moments.mean, clipped or reason
+            means.append(math.nan if mean is None else float(column.middle(schema) + half_step * mean))
+            errors.append(float(half_step) * error if reason is None else math.nan)
+            reasons += [] if reason is None else [no_interval(str(level), reason)]
+        return NoisyEstimate(
+            title=f"mean of {self.column} by {self.by}",
+            estimate=pd.Series(means, index=levels, name=self.column),
+            n=n,
+            n_missing=int(opened.number("missing")),
+            std_error=pd.Series(errors, index=levels),
+            freedom=n.clip(lower=1) - 1,
+            reason="; ".join(reasons) or None,
+        )
+
+    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
+        """At most, wherever a level's mean lies within its bounds; over the rows of the level."""
+        column = self._centred(schema)
+        worst = noise["sum"][0] + column.width**2 * noise["n"][0]
+        return {f"each level's mean of {self.column}": NoiseError(float(column.half_step(schema)) * math.sqrt(worst), over_rows=True)}
+
+    def _codes(self, schema: Schema) -> dict[str, tuple[int, int]]:
+        return clip_codes(self.clip, schema, (self.column,))
+
+    def _centred(self, schema: Schema) -> Centred:
+        return Centred.of(schema, self.column, self._codes(schema))
+
+
+def one_hot(rows: Trace, schema: Schema, name: str) -> Value:
+    """For each level 1 in its rows; all 0 where missing."""
+    return rows.column(name).equal(list(range(len(schema.levels(name))))) * rows.present(name)
 
 
 def bin_labels(edges: tuple[float, ...]) -> list[str]:

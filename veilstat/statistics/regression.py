@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -17,20 +17,25 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from veilstat.language.errors import SchemaError
+from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.evaluate import SingularMatrix
 from veilstat.language.schema import Schema
-from veilstat.language.step import Answer, Opened, Request, Step
+from veilstat.language.step import Answer, Form, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 
-from .columns import check_option, require_rows
+from .clipping import Clip, as_clip, refuse_clip
+from .columns import check_number, check_option, require_rows
 from .descent import Descent, Fit, Settings
 from .design import Design, make_design
 from .formula import parse_formula
 from .inference import LinearResult
+from .perturbed import ADASSP, ESTIMATORS
+from .private_descent import CLIP_NORM, ITERATIONS, PrivateDescent
+from .private_regression import PrivateRegression
 
 NORMAL_EQUATIONS, GRADIENT_DESCENT = "normal_equations", "gradient_descent"
 SEALED = Fraction(1, 2**40)
+MOST_ITERATIONS = 10_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,9 @@ class LinearRegression:
         formula: such as "bp ~ age + bmi + C(sex)".
         method: "normal_equations" opens all moments once; "gradient_descent" opens one gradient per iteration.
         standardise, rate, acceleration, tolerance, max_iterations: of gradient descent, see ``Settings``.
+        clip: with privacy only: {column: (lower, upper)} to which values are moved.
+        estimator: with privacy only: how normal equations with noise are solved, see ``PrivateRegression``.
+        clip_norm, iterations: with privacy only: of gradient descent with noise, see ``PrivateDescent``.
     """
 
     name: ClassVar[str] = "linear_regression"
@@ -51,9 +59,19 @@ class LinearRegression:
     acceleration: str | None = "nesterov"
     tolerance: float = 1e-8
     max_iterations: int = 1000
+    clip: Clip | None = None
+    estimator: str | None = None
+    clip_norm: float | None = None
+    iterations: int | None = None
 
     def __post_init__(self) -> None:
         check_option("method", self.method, (NORMAL_EQUATIONS, GRADIENT_DESCENT))
+        check_option("estimator", self.estimator, (None, *ESTIMATORS))
+        object.__setattr__(self, "clip", as_clip(self.clip, ()))
+        if self.clip_norm is not None:
+            check_number("clip_norm", self.clip_norm, 0, 1e3)
+        if self.iterations is not None and (type(self.iterations) is not int or not 1 <= self.iterations <= MOST_ITERATIONS):
+            raise SchemaError(f"iterations must be a whole number from 1 to {MOST_ITERATIONS:,}", code="bad_option")
         self._settings()
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
@@ -61,6 +79,8 @@ class LinearRegression:
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
         design = self._design(schema)
+        refuse_clip(self.clip)
+        self._refuse_given(("estimator", "clip_norm", "iterations"), "it says how noise is met; ask with privacy=")
         if self.method == GRADIENT_DESCENT:
             return self._descent(design).steps()
         return (Step("moments", _contribution(design), _normal_equations(design)),)
@@ -76,8 +96,7 @@ class LinearRegression:
         try:
             opened = yield Request("moments")
         except SingularMatrix as error:
-            if error.column == 0 and not design.columns[0].sources:
-                require_rows(0, f"linear regression {self.formula!r}")
+            require_rows(int(error.answers["n"].reshape(-1)[0]), f"linear regression {self.formula!r}")
             raise collinear(design, error) from None
         return _from_moments(self.formula, design, opened)
 
@@ -89,6 +108,20 @@ class LinearRegression:
             f"means, variances, correlations and every regression among {', '.join((design.response.name, *design.names))} over all owners together",
             *_indicator_inference(design),
         )
+
+    def private(self, schema: Schema) -> Form[Any]:
+        if self.method == NORMAL_EQUATIONS:
+            self._refuse_given(("clip_norm", "iterations"), "it belongs to method='gradient_descent'")
+            return PrivateRegression(self.formula, self.clip, self.estimator or ADASSP)
+        fixed = ("estimator", "standardise", "acceleration", "tolerance", "max_iterations")
+        self._refuse_given(fixed, "private descent runs a fixed number of iterations= in the schema's bounds")
+        return PrivateDescent(self.formula, self.clip, self.clip_norm or CLIP_NORM, self.iterations or ITERATIONS, self.rate)
+
+    def _refuse_given(self, names: tuple[str, ...], reason: str) -> None:
+        """Refuse options that would have no effect."""
+        for entry in fields(self):
+            if entry.name in names and getattr(self, entry.name) != entry.default:
+                raise CapabilityError(f"{entry.name}= has no effect here: {reason}", code="option_without_effect")
 
     def _design(self, schema: Schema) -> Design:
         return make_design(parse_formula(self.formula, schema), schema)
@@ -167,7 +200,7 @@ def _normal_equations(design: Design) -> Any:
             "rows": totals["rows"],
             "n": n,
             "coefficients": Answer(solution * list(spans), SEALED),
-            "variances": Answer(_variances(design, inverse) * list(widths**2) * rss / (n - size), SEALED**2),
+            "variances": Answer(_variances(design, inverse) * list(widths**2) * rss / (n - size), SEALED, rooted=True),
             "inverse": Answer(inverse, determined=True),
             "residual squares": Answer(rss, SEALED),
             "total squares": Answer(centred if design.constant is not None else yy, SEALED),

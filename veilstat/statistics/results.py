@@ -83,7 +83,8 @@ class Result:
 
     def notes(self) -> tuple[str, ...]:
         """Lines below the table: rows, missing rows, owners, digest of the plan."""
-        lines = [f"{_count(self.n, 'row')}; {_count(self.n_missing, 'row')} left out for missing values"]
+        left_out = "" if self.n_missing is None else f"; {_count(self.n_missing, 'row')} left out for missing values"
+        lines = [f"{_count(self.n, 'row')}{left_out}"]
         if self.receipt is not None:
             lines.append(
                 f"data owners: {', '.join(self.contributors)}; architecture: {self.plan.definition.architecture.name}; plan {self.plan.digest[:12]}"

@@ -12,13 +12,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from veilstat.language.encoding import exact
-from veilstat.language.errors import SchemaError
+from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.schema import Schema
 from veilstat.language.step import Answer, Form, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 
+from .clipping import Clip, as_clip, refuse_clip
 from .columns import SEALED, check_missing, in_units, require_rows, root
-from .private_tables import PrivateCrosstab, PrivateHistogram, bin_labels
+from .private_tables import PrivateCrosstab, PrivateHistogram, PrivateMeanBy, bin_labels, one_hot
 from .results import EstimateWithError, Result
 from .suppression import HIDDEN, check_fewest, hidden_cells, hidden_levels
 
@@ -70,16 +71,17 @@ class Histogram:
         return (schema.numeric(self.column).name,)
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        edges = [self._first_code(schema, edge) for edge in self._edges(schema)]
-        edges[-1] = self._first_code(schema, self._edges(schema)[-1], after=True)
-
         def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            under = rows.column(self.column).less(edges) * rows.present(self.column)
-            cumulative = stack(under, rows.present(self.column))
-            counts = cumulative - stack(0, under)
-            return {"rows": rows.ones.total(), "counts": counts.total()}
+            return {"rows": rows.ones.total(), "counts": self._bins(rows).total()}
 
         return (Step("counts", contribution, lambda totals, public: totals),)
+
+    def _bins(self, rows: Trace) -> Value:
+        """For each bin, from below the edges to above them, 1 in its rows; all 0 where missing."""
+        edges = [self._first_code(rows.schema, edge) for edge in self._edges(rows.schema)]
+        edges[-1] = self._first_code(rows.schema, self._edges(rows.schema)[-1], after=True)
+        under = rows.column(self.column).less(edges) * rows.present(self.column)
+        return stack(under, rows.present(self.column)) - stack(0, under)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, HistogramResult]:
         opened = yield Request("counts")
@@ -101,7 +103,7 @@ class Histogram:
         return ("small counts can point to single rows, above all at the ends; nothing is suppressed",)
 
     def private(self, schema: Schema) -> Form[Any]:
-        return PrivateHistogram(self.column, self._edges(schema), self.steps(schema)[0])
+        return PrivateHistogram(self.column, self._edges(schema), self._bins)
 
     def _edges(self, schema: Schema) -> tuple[float, ...]:
         if not isinstance(self.bins, int):
@@ -115,11 +117,6 @@ class Histogram:
         place = (exact(edge) - column.origin) / column.lattice_step
         first = place.numerator // place.denominator + 1 if after else -(-place.numerator // place.denominator)
         return min(max(first, 0), column.top + 1)
-
-
-def one_hot(rows: Trace, schema: Schema, name: str) -> Value:
-    """For each level 1 in its rows; all 0 where missing."""
-    return rows.column(name).equal(list(range(len(schema.levels(name))))) * rows.present(name)
 
 
 @dataclass(frozen=True)
@@ -181,7 +178,9 @@ class Crosstab:
         return ("small counts can point to single rows; nothing is suppressed",)
 
     def private(self, schema: Schema) -> Form[Any]:
-        return PrivateCrosstab(self.row, self.column, self.steps(schema)[0])
+        if self.min_cell is not None:
+            raise CapabilityError("noise hides small cells already; leave out min_cell= with privacy=", code="no_private_form")
+        return PrivateCrosstab(self.row, self.column)
 
 
 @dataclass(frozen=True)
@@ -194,15 +193,18 @@ class MeanBy:
         column: a numeric column. by: a categorical or binary one.
         min_cell: levels with fewer rows are hidden before anything is opened, and another one with them where their
             values would follow from totals; for architectures that can compare. None hides nothing.
+        clip: with privacy only: (lower, upper), to which values are moved.
     """
 
     name: ClassVar[str] = "mean_by"
     column: str
     by: str
     min_cell: int | None = None
+    clip: Clip | None = None
 
     def __post_init__(self) -> None:
         check_fewest(self.min_cell)
+        object.__setattr__(self, "clip", as_clip(self.clip, (self.column,)))
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
         names = (schema[self.column].name, schema[self.by].name)
@@ -213,6 +215,7 @@ class MeanBy:
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
         def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+            refuse_clip(self.clip)
             value = rows.column(self.column)
             powers = stack(rows.present(self.column), value, value * value)
             return {"rows": rows.ones.total(), "powers": one_hot(rows, schema, self.by).inner(powers)}
@@ -259,3 +262,8 @@ class MeanBy:
         if self.min_cell is not None:
             return ("which levels are hidden; other queries may narrow down what they hold",)
         return ("a level with one row shows that row's value, one with two rows shows both; nothing is suppressed",)
+
+    def private(self, schema: Schema) -> Form[Any]:
+        if self.min_cell is not None:
+            raise CapabilityError("noise hides small levels already; leave out min_cell= with privacy=", code="no_private_form")
+        return PrivateMeanBy(self.column, self.by, self.clip)

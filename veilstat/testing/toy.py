@@ -28,9 +28,10 @@ from veilstat.architectures.interface import (
     no_compute_servers,
 )
 from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total_size
+from veilstat.language.circuit import Op
 from veilstat.language.columns import Codes
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.encoding import round_half_up
+from veilstat.language.encoding import round_half_up, rounded_root
 from veilstat.language.evaluate import SingularMatrix, evaluate
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Message, Session, Turn
@@ -152,7 +153,11 @@ class _Pool:
             values = evaluate(cut.circuit, places, rows=self._rows(survivors), inputs=self.binding.public, known={}, solve=solve)
             solvable, integers = True, _rounded(cut, values)
         except SingularMatrix:
-            solvable, integers = False, [0] * cut.size
+            nodes = cut.circuit.nodes
+            plain = tuple(place for place in places if nodes[place].scale is not None and not cut.circuit.contains(Op.SOLVE, (place,)))
+            values = {place: np.zeros(nodes[place].shape, dtype=object) for place in places}
+            values |= evaluate(cut.circuit, plain, rows=self._rows(survivors), inputs=self.binding.public, known={})
+            solvable, integers = False, _rounded(cut, values)
         raw = bytes((solvable,)) + b"".join(value.to_bytes(_WIDTH, "little", signed=True) for value in integers)
         return Turn((Message(RESULT, self.binding.analyst, encode_total(survivors, raw)),), None, survivors)
 
@@ -175,11 +180,11 @@ def _rounded(cut: Cut, values: dict[int, npt.NDArray[Any]]) -> list[int]:
         resolution = opening.resolution or Fraction(1)
         for element in opening.elements:
             value = flat[element]
-            integers.append(
-                _UNDEFINED
-                if value != value
-                else round_half_up(Fraction(int(value) if isinstance(value, np.integer) else value) / resolution)
-            )
+            if value != value:
+                integers.append(_UNDEFINED)
+                continue
+            exact = Fraction(int(value) if isinstance(value, np.integer) else value)
+            integers.append(rounded_root(exact, resolution) if opening.rooted else round_half_up(exact / resolution))
     return integers
 
 

@@ -32,7 +32,9 @@ class Visit:
 
 @dataclass(slots=True, eq=False)
 class Channel:
-    """``over_at`` is when a session whose connection broke ends; ``dial_at`` when to dial again; ``trouble`` why that failed."""
+    """``over_at`` is when a session whose connection broke ends; ``dial_at`` when to dial again; ``trouble`` why that failed;
+    ``heard_at`` when the peer's process was last known to run.
+    """
 
     party: str
     peer: str
@@ -43,6 +45,7 @@ class Channel:
     dial_at: float = 0.0
     pause: float = SHORTEST_PAUSE
     trouble: str = ""
+    heard_at: float = 0.0
 
     @property
     def is_open(self) -> bool:

@@ -28,6 +28,7 @@ class Link:
         self._unsent: deque[bytes] = deque()
         self._unacknowledged: deque[bytes] = deque()
         self._held = 0
+        self._beats = False
         self.begin(b"")
 
     @property
@@ -64,6 +65,10 @@ class Link:
         self._held += len(frame)
         self._unsent.append(frame)
 
+    def beat(self) -> None:
+        """Let the peer know that this process runs: an acknowledgement is due, whatever it acknowledges."""
+        self._beats = bool(self.session)
+
     def outgoing(self) -> bytes:
         """The next bytes to write: small frames together, large ones alone, an acknowledgement where one is due, or nothing."""
         records: list[bytes] = []
@@ -74,10 +79,11 @@ class Link:
             records.append(Record(Kind.FRAME, self._sent, self.received, frame).encode())
             self._sent += 1
             size += len(frame)
-        if not records and (self.received - self._told >= _ACKNOWLEDGED_FRAMES or self._untold_bytes >= _ACKNOWLEDGED_BYTES):
+        is_due = self._beats or self.received - self._told >= _ACKNOWLEDGED_FRAMES or self._untold_bytes >= _ACKNOWLEDGED_BYTES
+        if not records and is_due:
             records.append(Record(Kind.ACKNOWLEDGE, self._sent, self.received, b"").encode())
         if records:
-            self._told, self._untold_bytes = self.received, 0
+            self._told, self._untold_bytes, self._beats = self.received, 0, False
         return b"".join(records)
 
     def accept(self, record: Record) -> None:

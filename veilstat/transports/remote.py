@@ -16,6 +16,8 @@ from .memory import Hosted
 from .occurrences import Arrived, Lost, Occurrence
 from .tcp import Endpoint
 
+_WRITING = 0.05
+
 
 class RemoteParties:
     """The parties that an embedded study reaches in other processes.
@@ -54,7 +56,11 @@ class RemoteParties:
     @property
     def is_awaited(self) -> bool:
         """Whether the network may still bring what a local party waits for, or has yet to take what it was given."""
-        return not self._in_vain and (self.endpoint.is_unsent or any(machine.waiting for machine in self.local.values()))
+        return not self._in_vain and (self.endpoint.is_unsent or self._someone_waits)
+
+    @property
+    def _someone_waits(self) -> bool:
+        return any(machine.waiting for machine in self.local.values())
 
     def send(self, party: str, peer: str, frame: bytes) -> None:
         """Send a frame of a local party to a remote one."""
@@ -67,7 +73,9 @@ class RemoteParties:
         while self.is_awaited:
             left = deadline - self.endpoint.clock()
             self._in_vain = left <= 0
-            useful = [self._take(occurrence) for occurrence in self.endpoint.poll(max(0.0, left))]
+            # Where nobody waits, the frames that are left to be written are all that keeps this process.
+            longest = left if self._someone_waits else min(left, _WRITING)
+            useful = [self._take(occurrence) for occurrence in self.endpoint.poll(max(0.0, longest))]
             if any(useful):
                 self._in_vain = False
                 return
@@ -92,7 +100,7 @@ class RemoteMachine:
         self.name, self.parties = name, parties
         self.arrived: list[Send] = []
 
-    def receive(self, frame: bytes) -> None:
+    def receive(self, frame: bytes, carrier: str = "") -> None:
         """Send the frame on, over the connection of the party that signed it."""
         try:
             sender = Envelope.decode(frame).sender

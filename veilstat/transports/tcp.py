@@ -84,6 +84,18 @@ class Endpoint:
         else:
             self._dirty[channel] = None
 
+    def beat(self, party: str) -> None:
+        """Let every peer of a party know, with the next ``poll``, that this process runs."""
+        for channel in self._channels.values():
+            if channel.party == party:
+                channel.link.beat()
+                self._dirty[channel] = None
+
+    def silence(self, party: str, peer: str) -> float:
+        """Seconds since anything came from a peer."""
+        channel = self._channels.get((party, peer))
+        return self.clock() - channel.heard_at if channel is not None else float("inf")
+
     def poll(self, timeout: float) -> list[Occurrence]:
         """Write what is queued, wait for at most ``timeout`` seconds for something to happen, and say what did."""
         self._flush()
@@ -201,6 +213,8 @@ class Endpoint:
 
     def _take(self, visit: Visit, record: Record) -> None:
         channel = visit.channel
+        if channel is not None:
+            channel.heard_at = self.clock()
         if record.kind is Kind.REFUSAL and channel is not None:
             raise ConnectionRefusedError(f"refused by the peer: {decode_fault(record.body, channel.peer).message}")
         if channel is None or not visit.greeted:

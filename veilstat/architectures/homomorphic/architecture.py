@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from veilstat.architectures.interface import (
+    Architecture,
     Contribution,
     Custody,
     Random,
     Released,
-    RoundCost,
     StepBinding,
     StepCost,
     Trust,
@@ -22,17 +22,31 @@ from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
 from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.architectures.totals import owner_totals
 from veilstat.language.cut import Cut, Entry, Facts
+from veilstat.language.disclosure import NoiseSite, NoiseSource
 from veilstat.language.errors import CapabilityError
-from veilstat.protocol.faults import violation
-from veilstat.protocol.identity import SIGNATURE_BYTES
+from veilstat.language.schema import Schema
+from veilstat.protocol.faults import ProtocolError, violation
 from veilstat.protocol.session import Binding, Session, Turn
 
 from . import mouchet21 as paper
+from . import mouchet22, row_query
 from .bfv import Scheme, scheme
 from .mouchet21_owner import Owner
 from .mouchet21_server import Server
+from .mouchet22_owner import DealingOwner
+from .mouchet22_server import DealingServer
 from .parameters import LEAST_SMUDGING, Parameters, choose_parameters
+from .quadratic import supports_rows
 from .ring import Residues
+from .row_parameters import choose_row_parameters
+from .rows import EncryptedRows
+
+_KEY_WORDS = (
+    "one untrusted cloud adds ciphertexts; the secret key is made afresh for every opening, each owner holds a share, nobody holds it whole"
+)
+_UNDEFENDED_WORDS = (
+    "not defended: an owner that encrypts or decrypts otherwise than the protocol says, and owners that lie about their own data"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +55,12 @@ class Homomorphic:
 
     Args:
         colluding: how many owners may pool what they know with the cloud and with the analyst; min(1, owners - 2) by
-            default. The threshold follows: max(colluding + 2, min_owners).
-        entry: "totals": what leaves an owner are encrypted totals over its rows.
+            default. The threshold follows: max(colluding + 2, min_owners); with entry="rows" all are needed.
+        entry: "totals": what leaves an owner are encrypted totals over its rows. "rows": encrypted rows, once for many queries.
         smudging_bits: lambda, 40 or more: what a decryption tells about the keys is hidden within 2^-smudging_bits.
         min_owners: the fewest owners whose total may be opened.
+        threshold: how many owners decrypt, and at least contribute: all who made the key by default; with t of n the shares
+            of the key are dealt among all, so that owners may be lost until the t are fixed.
         threat: "curious": everybody follows the protocol and tries to learn from what it sees.
     """
 
@@ -52,6 +68,7 @@ class Homomorphic:
     entry: Entry = Entry.TOTALS
     smudging_bits: int = 64
     min_owners: int | None = None
+    threshold: int | None = None
     threat: str = "curious"
 
     def __post_init__(self) -> None:
@@ -64,9 +81,11 @@ class Homomorphic:
             raise CapabilityError(f"threat must be 'curious' or 'active', not {self.threat!r}", code="bad_configuration")
         if self.entry not in tuple(Entry):
             raise CapabilityError(f"entry must be 'totals' or 'rows', not {self.entry!r}", code="bad_configuration")
-        if self.entry == Entry.ROWS:
-            raise CapabilityError("encrypted rows (entry='rows') are not available yet; use entry='totals'", code="not_available")
         object.__setattr__(self, "entry", Entry(self.entry))
+        if self.entry is Entry.ROWS and self.threshold is not None:
+            raise CapabilityError(
+                "encrypted rows (entry='rows') are decrypted by all owners; leave threshold out", code="bad_configuration"
+            )
         if type(self.smudging_bits) is not int or self.smudging_bits < LEAST_SMUDGING:
             raise CapabilityError(
                 f"smudging_bits is a whole number, {LEAST_SMUDGING} or more, not {self.smudging_bits!r}: with fewer, decryptions tell about the keys",
@@ -79,31 +98,51 @@ class Homomorphic:
 
     @property
     def rounds(self) -> tuple[str, ...]:
-        return paper.ROUNDS
+        if self.entry is Entry.ROWS:
+            return row_query.ROUNDS
+        return paper.ROUNDS if self.threshold is None else mouchet22.ROUNDS
 
     @property
     def input_round(self) -> str:
-        return paper.INPUT
+        return row_query.DECRYPT if self.entry is Entry.ROWS else paper.INPUT
 
     def supports(self, facts: Facts) -> bool:
-        """Ciphertexts of totals are added, and nothing else."""
-        return facts.is_linear and facts.scale is not None
+        """Ciphertexts of totals are added, and nothing else; those of rows are multiplied once."""
+        return supports_rows(facts) if self.entry is Entry.ROWS else facts.is_linear and facts.scale is not None
+
+    def fitted(self, schema: Schema, owners: tuple[str, ...]) -> Architecture:
+        """The architecture in a study: encrypted rows have parameters that follow from its schema.
+
+        Raises:
+            CapabilityError: the study's totals are too wide for any parameters at 128-bit security.
+        """
+        if self.entry is Entry.TOTALS:
+            return self
+        largest = max(column.top for column in schema)
+        parameters = choose_row_parameters(largest, len(owners) * schema.max_rows, len(owners), self.smudging_bits)
+        return EncryptedRows(self.describe(), self.trust(owners), schema, owners, parameters)
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
         """The computed threshold; CapabilityError where it cannot be reached."""
         count = len(owners)
         colluding = default_colluding(count) if self.colluding is None else self.colluding
         threshold = curious_threshold(count, colluding, self.min_owners)
+        if self.entry is Entry.ROWS:
+            return _trust_with_rows(count, colluding)
+        formula = f"max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0})"
+        if self.threshold is not None:
+            return _trust_in_some(self.threshold, threshold, count, colluding, formula)
         lost = count - threshold
         words = (
-            "one untrusted cloud adds ciphertexts; the secret key is made afresh for every opening, each owner holds a share, nobody holds it whole",
-            f"the cloud and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
-            f"threshold {threshold} = max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0}): "
+            _KEY_WORDS,
+            _pooling_words(count, colluding),
+            f"threshold {threshold} = {formula}: "
             + (f"up to {lost} owner{'s' * (lost != 1)} may drop out" if lost else "no owner may drop out")
             + " until the shares of the key are revealed; from then on the loss of any owner ends the query",
-            "not defended: an owner that encrypts or decrypts otherwise than the protocol says, and owners that lie about their own data",
+            _UNDEFENDED_WORDS,
         )
-        return Trust(threshold, colluding, words, ("analyst",), all_needed_from=paper.INPUT)
+        noise = NoiseSource(NoiseSite.OWNERS, count, threshold - colluding)
+        return Trust(threshold, colluding, words, ("analyst",), all_needed_from=paper.INPUT, noise=noise)
 
     def describe(self) -> Mapping[str, str | int]:
         return {
@@ -112,21 +151,19 @@ class Homomorphic:
             "entry": self.entry.value,
             "smudging_bits": self.smudging_bits,
             "min_owners": self.min_owners or 0,
+            "threshold": self.threshold or 0,
             "threat": self.threat,
         }
 
     def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
         parameters = self._parameters(cut, owners)
         share, vector = parameters.share_bytes, parameters.vector_bytes
-        rounds = (
-            RoundCost(paper.COMMIT_KEY, paper.COMMITMENT_BYTES, 0),
-            RoundCost(paper.REVEAL_KEY, share, paper.parts_size(owners, paper.COMMITMENT_BYTES)),
-            RoundCost(paper.INPUT, vector + SIGNATURE_BYTES, paper.parts_size(owners, share)),
-            RoundCost(paper.DECRYPT, vector, paper.parts_size(owners, vector + SIGNATURE_BYTES)),
-        )
-        return StepCost(
-            dict.fromkeys(owners, rounds), paper.SEED_BYTES + share, total_size(owners, vector), passage=lambda: parameters.words
-        )
+        if self.threshold is None:
+            by_owner = dict.fromkeys(owners, paper.round_costs(owners, share, vector))
+        else:
+            decrypting = sorted(owners)[: self.threshold]
+            by_owner = {owner: mouchet22.round_costs(owner, owners, decrypting, share, vector) for owner in owners}
+        return StepCost(by_owner, paper.SEED_BYTES + share, total_size(owners, vector), passage=lambda: parameters.words)
 
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         return ()
@@ -140,7 +177,8 @@ class Homomorphic:
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
         its = self._scheme(binding.cut, binding.owners)
-        party = Owner(
+        kind = Owner if self.threshold is None else DealingOwner
+        party = kind(
             identity=binding.identity,
             roster=binding.roster,
             server=binding.server,
@@ -153,10 +191,11 @@ class Homomorphic:
             random=random,
             authorise=contribution.authorise,
         )
-        return _session(binding, (binding.server,), party.start())
+        return self._session(binding, (binding.server,), party.start())
 
     def server(self, binding: StepBinding) -> Session:
-        party = Server(
+        kind = Server if self.threshold is None else DealingServer
+        party = kind(
             analyst=binding.analyst,
             roster=binding.roster,
             participants=binding.participants,
@@ -164,7 +203,7 @@ class Homomorphic:
             context=binding.step,
             scheme=self._scheme(binding.cut, binding.owners),
         )
-        return _session(binding, (*binding.participants, binding.analyst), party.start())
+        return self._session(binding, (*binding.participants, binding.analyst), party.start())
 
     def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
         raise no_compute_servers(self.name)
@@ -178,15 +217,35 @@ class Homomorphic:
                 raise violation("malformed", f"{server!r} sent a total over fewer than {threshold} owners", server)
             key = its.ring.from_integers(np.frombuffer(secret, dtype=np.int8).astype(np.int64))
             ciphertexts = paper.read_ciphertexts(its.ring, raw, size, server)
-            return Released(its.decrypt_vector(ciphertexts, key, binding.cut.lower), survivors)
+            try:
+                return Released(its.decrypt_total(ciphertexts, key, binding.cut.lower), survivors)
+            except ValueError:
+                raise undecryptable() from None
 
-        return _session(binding, (server,), Turn((), AwaitTotal(server, binding.participants, size, release)))
+        return self._session(binding, (server,), Turn((), AwaitTotal(server, binding.participants, size, release)))
+
+    def _session(self, binding: StepBinding, tell: tuple[str, ...], first: Turn) -> Session:
+        return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, (*self.rounds, RESULT), tell), first)
 
     def _parameters(self, cut: Cut, owners: tuple[str, ...]) -> Parameters:
+        if self.entry is Entry.ROWS:
+            raise CapabilityError("parameters of encrypted rows follow from a study's schema: fitted(schema, owners)", code="not_fitted")
         return choose_parameters(cut.bits, cut.size, len(owners), self.smudging_bits)
 
     def _scheme(self, cut: Cut, owners: tuple[str, ...]) -> Scheme:
         return scheme(self._parameters(cut, owners))
+
+
+def _trust_with_rows(count: int, colluding: int) -> Trust:
+    words = (
+        "one untrusted cloud keeps ciphertexts of all rows and multiplies them; the secret key is made once for many queries, each owner holds a "
+        "share, nobody holds it whole",
+        f"the cloud, the analyst and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
+        f"all {count} data owners are needed for every answer: each computes it again from what everybody uploaded, and decrypts nothing else",
+        "everybody learns how many rows each owner has, rounded up by at most an eighth, and in which of its columns values are missing",
+        _UNDEFENDED_WORDS,
+    )
+    return Trust(count, colluding, words, ("analyst",), all_needed_from=row_query.COMMIT_ZERO)
 
 
 def _recipient(its: Scheme, binding: StepBinding) -> Residues:
@@ -196,5 +255,32 @@ def _recipient(its: Scheme, binding: StepBinding) -> Residues:
     return np.stack([share, its.ring.uniform(paper.analyst_label(seed))])
 
 
-def _session(binding: StepBinding, tell: tuple[str, ...], first: Turn) -> Session:
-    return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, (*paper.ROUNDS, RESULT), tell), first)
+def _trust_in_some(decrypting: int, least: int, count: int, colluding: int, formula: str) -> Trust:
+    """Where any ``decrypting`` of ``count`` owners decrypt; CapabilityError for fewer than ``least``, or more than there are."""
+    if type(decrypting) is not int or not least <= decrypting <= count:
+        raise CapabilityError(
+            f"threshold={decrypting!r} of {count} data owners is not possible: a whole number from {formula} = {least}, "
+            f"which keeps two honest owners in every decryption, to {count}",
+            code="threshold_unreachable",
+        )
+    words = (
+        _KEY_WORDS,
+        _pooling_words(count, colluding),
+        f"any {decrypting} of the {count} data owners together can decrypt (at least {least} = {formula}): others may drop out "
+        f"until the {decrypting} who decrypt are fixed, and what they had encrypted stays in the sum; from then on the loss of one of these ends the query",
+        _UNDEFENDED_WORDS,
+    )
+    return Trust(decrypting, colluding, words, ("analyst",), all_needed_from=mouchet22.AGREE)
+
+
+def _pooling_words(count: int, colluding: int) -> str:
+    return f"the cloud and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol"
+
+
+def undecryptable() -> ProtocolError:
+    """Somebody's share of the key, or of the decryption, was not what the protocol says; a sum does not tell whose."""
+    return violation(
+        "not_decrypted",
+        "what the cloud sent does not decrypt: a party's share of the key or of the decryption is wrong, and a sum does not tell whose; "
+        "nothing was opened, and a new query starts with new keys",
+    )

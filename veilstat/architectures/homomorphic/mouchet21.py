@@ -13,10 +13,11 @@ key is gone. Deviations from the paper, which assumes parties that follow the pr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from veilstat.architectures.interface import RoundCost
 from veilstat.protocol.context import DIGEST_BYTES, digest
 from veilstat.protocol.envelope import array_bytes, text_bytes
 from veilstat.protocol.faults import violation
@@ -80,6 +81,16 @@ def parts_size(names: Iterable[str], size: int) -> int:
     """Bytes of ``encode_parts``, from the names alone."""
     lengths = [len(name.encode()) for name in names]
     return 4 + array_bytes(len(lengths)) + sum(text_bytes(length) for length in lengths) + len(lengths) * size
+
+
+def round_costs(owners: Sequence[str], share: int, vector: int) -> tuple[RoundCost, ...]:
+    """What each owner sends and receives, for shares and ciphertexts of so many bytes."""
+    return (
+        RoundCost(COMMIT_KEY, COMMITMENT_BYTES, 0),
+        RoundCost(REVEAL_KEY, share, parts_size(owners, COMMITMENT_BYTES)),
+        RoundCost(INPUT, vector + SIGNATURE_BYTES, parts_size(owners, share)),
+        RoundCost(DECRYPT, vector, parts_size(owners, vector + SIGNATURE_BYTES)),
+    )
 
 
 def read_share(ring: CyclotomicRing, raw: memoryview, sender: str) -> Residues:

@@ -42,3 +42,15 @@ def flooding(ring: CyclotomicRing, bits: int, random: Random) -> Residues:
     for place, word in enumerate(drawn):
         total = ring.add(total, ring.scale(word, 1 << (PRIME_BITS * place)))
     return total
+
+
+def uniform(ring: CyclotomicRing, random: Random) -> Residues:
+    """A secret element, uniform in the ring: draws of 48 bits that exceed the prime are skipped."""
+    rows = []
+    for prime in ring.moduli:
+        drawn = np.zeros(0, dtype=np.uint64)
+        while len(drawn) < ring.degree:
+            fresh = words_of(random(RESIDUE_BYTES * (ring.degree + _SPARE_DRAWS)))
+            drawn = np.concatenate([drawn, fresh[fresh < prime]])
+        rows.append(drawn[: ring.degree])
+    return np.stack(rows)

@@ -12,7 +12,7 @@ from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.arithmetic.rings import Ring, ring_bits
 from veilstat.arithmetic.shamir import SHARE_BYTES
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.disclosure import NoiseSite
+from veilstat.language.disclosure import NoiseSite, NoiseSource
 from veilstat.language.errors import CapabilityError
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Session, Turn
@@ -86,7 +86,7 @@ class Masking:
             "not defended: a server or owner that deviates from the protocol, and owners that lie about their own data",
         )
         recipients = ("analyst",) if self.recipient == "analyst" else ("analyst", "server")
-        return Trust(threshold, colluding, words, recipients, noise=NoiseSite.OWNERS)
+        return Trust(threshold, colluding, words, recipients, noise=NoiseSource(NoiseSite.OWNERS, count, threshold - colluding))
 
     def describe(self) -> Mapping[str, str | int]:
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
 from typing import Any
@@ -18,6 +19,7 @@ from .division import HIGHEST, LOWEST, Precision
 from .floor import MASKING
 from .ranges import Comparison, Part, Ranges, Rounding, System
 from .rational import Atom, Denominators, Form, Integers, common_scale, larger
+from .roots import compared_bits
 from .solve import cramer_bounds
 
 Elements = npt.NDArray[np.int64]
@@ -53,6 +55,7 @@ def ranges(cut: Cut) -> Ranges:
             other, before = openings[key]
             rounding, positions = other.joined(rounding), np.concatenate([before, positions])
         openings[key] = (rounding, positions)
+    analysis.leave_room(cut)
     return analysis.finish(tuple(openings.values()))
 
 
@@ -76,6 +79,10 @@ class _Analysis:
             self.circuit, self.denominators, self.forms, self.comparisons, self.roundings, systems, self.bodies, openings, self.bits
         )
 
+    def leave_room(self, cut: Cut) -> None:
+        """Noise may take what is opened beyond what totals can be."""
+        self._fit(max((max(-low, high) for low, high in zip(cut.lower, cut.upper, strict=True)), default=0).bit_length())
+
     def visit(self, roots: tuple[int, ...]) -> None:
         """Find the forms of all nodes that ``roots`` depend on."""
         nodes = self.circuit.nodes
@@ -93,7 +100,10 @@ class _Analysis:
         """How elements of the cut become integers: as they are where they have a scale, else rounded to their resolution."""
         elements, node = np.array(opening.elements, dtype=np.int64), self.circuit.nodes[opening.node]
         if node.scale is None:
-            return self._rounding(opening.node, elements, opening.resolution or Fraction(1), LOWEST, HIGHEST)
+            resolution = opening.resolution or Fraction(1)
+            if not opening.rooted:
+                return self._rounding(opening.node, elements, resolution, LOWEST, HIGHEST)
+            return replace(self._rounding(opening.node, elements, resolution**2, LOWEST, HIGHEST), rooted=np.arange(len(elements)))
         every = 1 << (self.forms[opening.node].bits + 2)
         return self._rounding(opening.node, elements, node.scale, -every, every)
 
@@ -113,6 +123,8 @@ class _Analysis:
 
     def _fit_rounding(self, rounding: Rounding) -> None:
         self._fit(rounding.precision.numerator if rounding.exact else rounding.precision.bits + MASKING)
+        if rounding.rooted.size:
+            self._fit(compared_bits(rounding.precision.limit) + MASKING)
 
     def _scaled(self, place: int, node: Node) -> Form:
         """An array of integers on a scale, whose bounds the circuit knows."""

@@ -47,7 +47,7 @@ class Domain(Protocol):
 
     def to_bytes(self, elements: Elements) -> bytes: ...
 
-    def from_bytes(self, buffer: bytes, shape: tuple[int, ...]) -> Elements:
+    def from_bytes(self, buffer: bytes | memoryview, shape: tuple[int, ...]) -> Elements:
         """Elements from any buffer of ``element_bytes`` each; uniform ones from uniform bytes."""
         ...
 
@@ -75,7 +75,8 @@ class Shares:
         return Shares(self.domain, self.domain.subtract(self.own, other.own), self.domain.subtract(self.previous, other.previous))
 
     def __getitem__(self, key: Any) -> Shares:
-        return self.rearranged(lambda part: part[key])
+        dtype = self.own.dtype
+        return Shares(self.domain, np.asarray(self.own[key], dtype=dtype), np.asarray(self.previous[key], dtype=dtype))
 
     def scaled(self, factors: Any) -> Shares:
         """Times public integers, elementwise with broadcasting."""
@@ -84,7 +85,8 @@ class Shares:
 
     def rearranged(self, function: Callable[[Elements], Elements]) -> Shares:
         """The same rearrangement (reshape, transpose, choice) of both components."""
-        return Shares(self.domain, *(np.asarray(function(part), dtype=part.dtype) for part in (self.own, self.previous)))
+        dtype = self.own.dtype
+        return Shares(self.domain, np.asarray(function(self.own), dtype=dtype), np.asarray(function(self.previous), dtype=dtype))
 
     def reshape(self, shape: tuple[int, ...]) -> Shares:
         return self.rearranged(lambda part: part.reshape(shape))
@@ -149,7 +151,7 @@ def split(shares: Shares, shapes: Sequence[tuple[int, ...]]) -> list[Shares]:
 
 def random_shares(party: Party, domain: Domain, shape: tuple[int, ...]) -> Shares:
     """A sharing of uniform elements that nobody knows; no message."""
-    own, previous = _drawn(party, domain, shape)
+    own, previous = drawn(party, domain, shape)
     return Shares(domain, own, previous)
 
 
@@ -178,7 +180,7 @@ def product(party: Party, factors: Shares) -> rounds.Protocol[Shares]:
 
 def reshare(party: Party, domain: Domain, summand: Elements) -> rounds.Protocol[Shares]:
     """From one summand per server to a replicated sharing of their sum; one round."""
-    own, previous = _drawn(party, domain, summand.shape)
+    own, previous = drawn(party, domain, summand.shape)
     masked = domain.subtract(domain.add(summand, own), previous)
     received = yield from exchange(domain.to_bytes(masked))
     return Shares(domain, masked, domain.from_bytes(received, masked.shape))
@@ -189,7 +191,7 @@ def input_of_first(party: Party, domain: Domain, elements: Elements) -> rounds.P
 
     Component 2 is a mask that servers 2 and 0 draw, component 0 the masked value that server 0 sends to server 1.
     """
-    own, previous = _drawn(party, domain, elements.shape)
+    own, previous = drawn(party, domain, elements.shape)
     zeros = domain.encode(np.zeros(elements.shape, dtype=np.int64))
     masked = domain.subtract(elements, previous) if party.index == 0 else zeros
     received = domain.from_bytes((yield from exchange(domain.to_bytes(masked))), elements.shape)
@@ -227,7 +229,7 @@ def reconstruct(shares: Sequence[Shares]) -> Elements:
     return domain.add(domain.add(shares[0].own, shares[1].own), shares[2].own)
 
 
-def _drawn(party: Party, domain: Domain, shape: tuple[int, ...]) -> tuple[Elements, Elements]:
+def drawn(party: Party, domain: Domain, shape: tuple[int, ...]) -> tuple[Elements, Elements]:
     """Uniform elements from each key."""
     count = int(np.prod(shape, dtype=np.int64)) * domain.element_bytes
     own, previous = party.prss.draw(count)

@@ -11,6 +11,7 @@ from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.language.circuit import Op
 from veilstat.language.cut import Cut, Entry, Facts
+from veilstat.language.disclosure import NoiseSite, NoiseSource
 from veilstat.language.errors import CapabilityError
 from veilstat.protocol.session import Binding, Session, Turn
 
@@ -121,7 +122,11 @@ class Sharing:
             + ", and no compute server",
             "not defended: a server or owner that deviates from the protocol, and owners that lie about their own data",
         )
-        return Trust(threshold, colluding, words, ("analyst",), ("servers",) if self._multiplies else ())
+        if self.entry is Entry.ROWS:
+            noise = NoiseSource(NoiseSite.SERVERS, servers, servers - 1)
+        else:
+            noise = NoiseSource(NoiseSite.OWNERS, count, threshold - colluding)
+        return Trust(threshold, colluding, words, ("analyst",), ("servers",) if self._multiplies else (), noise=noise)
 
     def describe(self) -> Mapping[str, str | int]:
         return {

@@ -1,23 +1,22 @@
 """Exact changes of domain for rows: comparisons, division by powers of two, wider rings, and totals into the field.
 
-The three components of a sharing modulo 2^k are integers, each known to two servers, hence shared as bits without a
-message. Added as bits (carry-save, then a prefix of carries) they show what rounding each by itself has lost: what is
-carried over the place of rounding, which follows from the bits below it, and how often the sum has passed 2^k, which
-follows from the two highest bits of each where the value leaves one bit of the ring unused. Nothing is opened, and no
-result is wrong with any probability.
+A sharing modulo 2^k is the sum of two integers, one known to one server and the other to the other two (`turns.py`).
+Rounding each by itself loses the carry over the place of rounding, which follows from the bits below it, and what the
+sum has passed 2^k: where the value leaves the highest bit of the ring unused, it has if either addend's highest bit is
+set. Nothing is opened, and no result is wrong with any probability.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .araki16 import Domain, Elements, Shares, constant, reshare, stacked
+from .adder import bits_held, carries, sliced, top_bit, unsliced
+from .araki16 import Domain, Elements, Shares, constant, reshare
 from .prss import Party
-from .ring import NARROW, RingDomain, narrowed
-from .rounds import Protocol, gather
-from .words import WORD, WORDS, above, bit, carries, shifted_left, to_arithmetic
-
-_TOP_BITS = 2
+from .ring import RingDomain, narrowed
+from .rounds import SERVERS, Protocol, gather
+from .turns import Held, either, held, once, part_size, shared, to_arithmetic, whole
+from .words import OCTETS, WORD
 
 
 def everywhere(party: Party, domain: Domain, integer: int, shape: tuple[int, ...]) -> Shares:
@@ -29,115 +28,101 @@ def everywhere(party: Party, domain: Domain, integer: int, shape: tuple[int, ...
 def divided(party: Party, shares: Shares, places: int, target: Domain) -> Protocol[Shares]:
     """floor(x / 2^places) of a vector of signed integers |x| < 2^(k - 2) modulo 2^k, as shares of another domain.
 
-    With places = 0 a change of domain. Rounds: 2 + max(4, 2 + ceil(log2(places))), where quotients may wrap in the target
-    without harm 4 + ceil(log2(places)).
+    With places = 0 a change of domain: 2 rounds, none into a ring that is not wider; otherwise 4 + ceil(log2(places / 4)).
     """
-    width = shares.domain.element_bytes * 8
-    offset, wrapped = 1 << width - 2, 1 << width - places
-    positive = shares + everywhere(party, shares.domain, offset, shares.shape)
-    parts = (_shifted(part, places, target) for part in (positive.own, positive.previous))
-    quotient = Shares(target, *parts) - everywhere(party, target, offset >> places, shares.shape)
-    counts: list[Protocol[list[Shares]]] = []
-    weights: list[int] = []
-    if places:
-        counts, weights = [_carried(party, positive, places)], [1, 1]
-    if wrapped % target.order:
-        counts, weights = [*counts, _wraps(party, positive, width)], [*weights, -wrapped, -2 * wrapped]
-    bits = [digit for count in (yield from gather(counts)) for digit in count]
-    if not bits:
-        return quotient
-    lifted = yield from to_arithmetic(party, target, stacked(bits))
-    return quotient + lifted.scaled(np.array(weights, dtype=object)[:, None]).total(axis=0)
+    (quotient,) = yield from quotients(party, shares, (places,), target)
+    return quotient
 
 
-def _carried(party: Party, shares: Shares, places: int) -> Protocol[list[Shares]]:
-    """Two bits for each element whose sum is what the components carry over ``places``; 2 + ceil(log2(places)) rounds."""
-    words = Shares(WORDS, *(_packed(_words(part), places) for part in (shares.own, shares.previous)))
-    _, majority, carried = yield from _added(party, words, places)
-    return [_bit_of_each(found, places - 1, places, shares.shape) for found in (majority, carried)]
+def quotients(party: Party, shares: Shares, places: tuple[int, ...], target: Domain) -> Protocol[list[Shares]]:
+    """``divided`` by several powers of two at once, which ascend; the largest decides the rounds."""
+    width, count = shares.domain.element_bytes * 8, len(shares.own)
+    if places == (0,) and isinstance(target, RingDomain) and target.bits <= width:
+        return [shares if target == shares.domain else narrowed(shares)]
+    addends = halves(party, raised(party, shares))
+    slices = addends.each(lambda words: sliced(words, places[-1]))
+    below = (yield from carries(party, slices, places)) if places != (0,) else None
+    return (yield from rounded(party, shares.domain, addends, below, places, target, count))
 
 
-def _wraps(party: Party, shares: Shares, width: int) -> Protocol[list[Shares]]:
-    """The lower and the higher bit of how often the components' sum passes 2^width, for elements x < 2^(width - 1).
+def raised(party: Party, shares: Shares) -> Shares:
+    """Elements plus 2^(k - 2), so that sums of addends tell how often they have passed 2^k."""
+    return shares + everywhere(party, shares.domain, 1 << shares.domain.element_bytes * 8 - 2, shares.shape)
 
-    This number w is floor((t + 2) / 4), where t adds the two highest bits of each component: t = 4 w + x / 2^(width - 2) - r
-    with 0 <= r < 3 for what these bits leave out.
+
+def rounded(
+    party: Party, domain: Domain, addends: Held, below: Shares | None, places: tuple[int, ...], target: Domain, count: int
+) -> Protocol[list[Shares]]:
+    """Quotients of a raised vector of ``count`` elements whose carries into ``places`` are known; 2 rounds.
+
+    Args:
+        below: the carries in slices; None where ``places`` is (0,).
     """
-    tops = Shares(NARROW, *(_words(part)[..., -1] >> np.uint64(WORD - _TOP_BITS) for part in (shares.own, shares.previous)))
-    raised = tops + everywhere(party, NARROW, 2, tops.shape)
-    words = Shares(WORDS, *(_packed(part[..., None], 2 * _TOP_BITS) for part in (raised.own, raised.previous)))
-    total, _, _ = yield from _added(party, words, 2 * _TOP_BITS)
-    return [_bit_of_each(total, place, 2 * _TOP_BITS, shares.shape) for place in (_TOP_BITS, _TOP_BITS + 1)]
+    width = domain.element_bytes * 8
+    lost = [(1 << width - place) % target.order for place in places]
+    mine, theirs = (np.stack([_shifted(part, place, target) for place in places]) for part in (addends.mine, addends.theirs))
+    theirs = once(theirs)
+    counts: list[tuple[Held, int, Elements]] = []
+    if below is not None:
+        counts.append((bits_held(party, below, count), 2, target.encode(np.array([[[1]]]))))
+    if any(lost):
+        top = addends.each(lambda words: (words[..., -1] >> np.uint64(WORD - 1)).astype(np.int64))
+        counts.append((top, 1, target.encode(-np.array(lost, dtype=object)[:, None, None])))
+    found = yield from gather(either(party, target, bits, overlap) for bits, overlap, _ in counts)
+    for bits, (_, _, weight) in zip(found, counts, strict=True):
+        theirs = target.add(theirs, target.multiply(bits, weight))
+    together = (yield from reshare(party, target, whole(party, mine, theirs)))[:, :count]
+    return [together[number] - everywhere(party, target, 1 << width - 2 - place, (count,)) for number, place in enumerate(places)]
+
+
+def negative(party: Party, shares: Shares, bits: int, target: Domain) -> Protocol[Shares]:
+    """1 where x < 0, else 0, in another domain, for a vector of |x| < 2^bits, bits < 64; 4 + ceil(log2(bits / 4)) rounds."""
+    count = len(shares.own)
+    slices = _slices(party, shares, bits)
+    return (yield from to_arithmetic(party, target, (yield from top_bit(party, slices, count)), count))[0]
 
 
 def signs(party: Party, shares: Shares, bits: int) -> Protocol[Shares]:
-    """Words that are 1 where x < 0, else 0, for a vector of |x| < 2^bits, bits < 64; 2 + ceil(log2(bits + 1)) rounds."""
-    width = bits + 1
-    total = yield from total_bits(party, shares, width)
-    return _bit_of_each(total, width - 1, width, shares.shape)
+    """The same as shared bits, an octet that is 0 or 1 for each element; 2 + ceil(log2(bits / 4)) rounds."""
+    slices = _slices(party, shares, bits)
+    carried, top = yield from gather((carries(party, slices, (bits,)), shared(party, OCTETS, slices.each(lambda part: part[bits:]))))
+    count = len(shares.own)
+    both: Shares = (carried + top)[0].reshape((SERVERS, -1))
+    return both.rearranged(lambda part: unsliced(part, part_size(count)).reshape(-1)[:count])
 
 
-def total_bits(party: Party, shares: Shares, width: int) -> Protocol[Shares]:
-    """The lowest ``width`` bits, at most 64, of a vector's elements in two's complement, side by side in words."""
-    low = narrowed(shares)
-    words = Shares(WORDS, *(_packed(_words(part), width) for part in (low.own, low.previous)))
-    total, _, _ = yield from _added(party, words, width)
-    return total
+def _slices(party: Party, shares: Shares, bits: int) -> Held:
+    return halves(party, narrowed(shares)).each(lambda words: sliced(words, bits + 1))
 
 
-def _added(party: Party, words: Shares, width: int) -> Protocol[tuple[Shares, Shares, Shares]]:
-    """The sum modulo 2^width of components that are integers in words, and the carries of its two additions.
-
-    Each product in the majority of three components is known to one server.
-    """
-    majority = yield from reshare(party, WORDS, words.own & words.previous)
-    moved = shifted_left(majority, 1).scaled(above(width, 1))
-    carried = yield from carries(party, words, moved, width)
-    return words + moved + shifted_left(carried, 1).scaled(above(width, 1)), majority, carried
+def halves(party: Party, shares: Shares) -> Held:
+    """The two addends of a vector of elements of a ring, as integers in words on a last axis."""
+    return held(party, shares.own, shares.previous, shares.domain.add).each(_words)
 
 
 def _words(elements: Elements) -> Elements:
     """Elements of a ring as integers in words, on a last axis."""
-    words: Elements = elements[..., None].view(np.uint64)
+    words: Elements = np.ascontiguousarray(elements)[..., None].view(np.uint64)
     return words
 
 
-def _shifted(elements: Elements, places: int, target: Domain) -> Elements:
-    """floor(x / 2^places) of the integers in [0, 2^bits) that elements are, in another domain."""
-    words = np.concatenate([_words(elements), np.zeros((*elements.shape, 2), dtype=np.uint64)], axis=-1)
-    whole, within = divmod(places, WORD)
-    low, high = (_joined(words[..., place], words[..., place + 1], within) for place in (whole, whole + 1))
+def from_place(words: Elements, place: int) -> Elements:
+    """A word of the bits of integers in words that begins at a place."""
+    whole_words, within = divmod(place, WORD)
+    if whole_words >= words.shape[-1]:
+        return np.zeros(words.shape[:-1], dtype=np.uint64)
+    low = words[..., whole_words] >> np.uint64(within)
+    if not within or whole_words + 1 == words.shape[-1]:
+        return np.asarray(low)
+    return np.asarray(low | words[..., whole_words + 1] << np.uint64(WORD - within))
+
+
+def _shifted(words: Elements, places: int, target: Domain) -> Elements:
+    """floor(x / 2^places) of the integers in [0, 2^bits) that words are, in another domain."""
+    low = from_place(words, places)
+    if isinstance(target, RingDomain) and target.bits == WORD:
+        return low
+    high = from_place(words, places + WORD)
     if isinstance(target, RingDomain):
         return target.from_words(low, high)
     return target.encode(low.astype(object) + (high.astype(object) << WORD))
-
-
-def _joined(low: Elements, high: Elements, places: int) -> Elements:
-    return low if places == 0 else (low >> np.uint64(places)) | (high << np.uint64(WORD - places))
-
-
-def _lanes(width: int) -> int:
-    """How many integers of ``width`` bits a word holds."""
-    return max(1, WORD // width)
-
-
-def _packed(words: Elements, width: int) -> Elements:
-    """The lowest ``width`` bits of a vector of integers, side by side in words where they are narrow: shape (..., words)."""
-    lanes = _lanes(width)
-    if lanes == 1:
-        return words[:, : -(-width // WORD)]
-    values = words[:, 0]
-    padded = np.zeros(-(-len(values) // lanes) * lanes, dtype=np.uint64)
-    padded[: len(values)] = values & np.uint64((1 << width) - 1)
-    packed = np.zeros(len(padded) // lanes, dtype=np.uint64)
-    for lane in range(lanes):
-        packed |= padded[lane::lanes] << np.uint64(lane * width)
-    return packed[:, None]
-
-
-def _bit_of_each(words: Shares, place: int, width: int, shape: tuple[int, ...]) -> Shares:
-    """One bit of each packed integer, as a word that is 0 or 1."""
-    if _lanes(width) == 1:
-        return bit(words, place)
-    places = np.arange(_lanes(width), dtype=np.uint64) * np.uint64(width) + np.uint64(place)
-    return words.rearranged(lambda part: ((part >> places) & np.uint64(1)).reshape(-1)[: shape[0]])

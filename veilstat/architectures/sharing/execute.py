@@ -7,7 +7,7 @@ chain. Nothing but a system's solvability and an iteration's end becomes known t
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import reduce
 from typing import Any, TypeAlias
@@ -29,13 +29,16 @@ from .mixed import Value, added, as_shares, joined, matrix_times, rearranged, sc
 from .prss import Party
 from .ranges import Ranges, Rounding
 from .rational import Atom, Places
+from .roots import with_roots
 from .rounds import Protocol, gather
 from .solve import Solution, solve
 
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """A server's shares of the opened integers in the cut's order; of zeros where a system was not ``solvable``."""
+    """A server's shares of the opened integers in the cut's order; where a system was not ``solvable`` those that need no
+    solution and no rounding, such as counts, and zeros in place of the others.
+    """
 
     values: Shares = field(repr=False)
     solvable: bool
@@ -63,15 +66,14 @@ def execute(
         party: this server, with keys that are used for nothing else.
         totals: computes what every round of an iteration needs of the rows.
 
-    Rationals are rounded half up to their resolution; they become ``division.UNDEFINED`` where a divisor is 0 and
+    Rationals are rounded half up to their resolution, roots towards zero; they become ``division.UNDEFINED`` where a divisor is 0 and
     ``division.OUT_OF_RANGE`` beyond 2^128. Where a ROUND left its bounds all results are ``OUT_OF_RANGE``.
     """
     execution = _Execution(known, known.field, leaves, public, party, totals)
     try:
         return Executed((yield from execution.opened()), True)
     except _SingularError:
-        size = sum(len(positions) for _, positions in known.openings)
-        return Executed(constant(party, known.field, np.zeros(size, dtype=object)), False)
+        return Executed((yield from _Execution(known, known.field, leaves, public, party, totals).unsolved()), False)
 
 
 class _SingularError(Exception):
@@ -97,13 +99,27 @@ class _Execution:
     def opened(self) -> Protocol[Shares]:
         """The integers of the cut."""
         results = yield from self.run([("opening", place) for place in range(len(self.known.openings))])
-        order = np.argsort(np.concatenate([positions for _, positions in self.known.openings]))
-        values = concatenated(results)[order]
+        values = concatenated(results)[self._order]
         if not self.in_bounds:
             return values
         valid = yield from product(self.party, concatenated(self.in_bounds))
         outside = constant(self.party, self.domain, 1) - valid
         return (yield from multiply(self.party, values, valid)) + outside.scaled(OUT_OF_RANGE)
+
+    def unsolved(self) -> Protocol[Shares]:
+        """The same where no system is solved: integers that depend on none, and zeros."""
+        circuit, results = self.known.circuit, []
+        for place, (rounding, positions) in enumerate(self.known.openings):
+            if rounding.exact and not circuit.contains(Op.SOLVE, tuple(part.place for part in rounding.parts)):
+                results += yield from self.run([("opening", place)])
+            else:
+                results.append(constant(self.party, self.domain, np.zeros(len(positions), dtype=object)))
+        return concatenated(results)[self._order]
+
+    @property
+    def _order(self) -> Places:
+        """From the order of openings to that of the cut."""
+        return np.argsort(np.concatenate([positions for _, positions in self.known.openings]))
 
     def run(self, keys: list[Hashable]) -> Protocol[list[Any]]:
         """Results of tasks."""
@@ -123,6 +139,8 @@ class _Execution:
                 return self._system(name)
             case ("chosen", place):
                 return self._chosen_denominators(place)
+            case ("flag", place):
+                return self._flag(place)
         return self._opening(key[1])
 
     def _node(self, place: int) -> Task[Value]:
@@ -210,10 +228,11 @@ class _Execution:
 
     def _denominators(self, numbers: Places) -> Task[Value]:
         """Values of denominators, one for each element, or one for all where all are the same."""
-        distinct, inverse = np.unique(numbers, return_inverse=True)
-        values: list[Value] = yield from need(*(("denominator", int(number)) for number in distinct))
+        distinct = {number: place for place, number in enumerate(dict.fromkeys(numbers.reshape(-1).tolist()))}
+        values: list[Value] = yield from need(*(("denominator", number) for number in distinct))
         if len(distinct) == 1:
             return values[0]
+        inverse = np.array([distinct[number] for number in numbers.reshape(-1).tolist()])
         return rearranged(joined(self.party, self.domain, values), lambda part: part[inverse].reshape(numbers.shape))
 
     def _denominator(self, number: int) -> Task[Value]:
@@ -256,6 +275,11 @@ class _Execution:
         condition, a, b = yield from need(("node", node.args[0]), *sides)
         chosen = yield from select(self.party, *(as_shares(self.party, self.domain, value) for value in (condition, a, b)))
         return rearranged(chosen, lambda part: np.broadcast_to(part, node.shape))
+
+    def _flag(self, place: int) -> Task[int]:
+        """Whether an iteration ends, which all servers learn as soon as it is computed."""
+        (value,) = yield from need(("node", place))
+        return int((yield from open_masked(as_shares(self.party, self.domain, value))))
 
     def _system(self, name: int) -> Task[Solution]:
         system = self.known.systems[name]
@@ -303,8 +327,13 @@ class _Execution:
         return result.values.reshape(node.shape)
 
     def _opening(self, number: int) -> Task[Shares]:
-        result = yield from self._quotients(self.known.openings[number][0])
-        return result if isinstance(result, Shares) else result.marked(self.party)
+        rounding = self.known.openings[number][0]
+        result = yield from self._quotients(rounding)
+        if isinstance(result, Shares):
+            return result
+        if rounding.rooted.size:
+            result = replace(result, values=(yield from with_roots(self.party, result.values, rounding.rooted, rounding.precision.limit)))
+        return result.marked(self.party)
 
     def _quotients(self, rounding: Rounding) -> Task[Shares | Quotients]:
         values = yield from need(*(("node", part.place) for part in rounding.parts))
@@ -330,16 +359,16 @@ class _Execution:
         body, carried = loop.body, loop.carried
         values = yield from need(*(("node", arg) for arg in node.args))
         state = {name: as_shares(self.party, self.domain, value) for name, value in zip(loop.names, values, strict=True)}
-        wanted: list[Hashable] = [("node", body.outputs[name].node) for name in (*carried, "done")]
+        wanted: list[Hashable] = [*(("node", body.outputs[name].node) for name in carried), ("flag", body.outputs["done"].node)]
         done, count = 0, 0
         while not done and count < loop.times:
             leaves = {at: state[inside.name] for at, inside in enumerate(body.nodes) if inside.op is Op.STATE}
             leaves |= yield from self.totals(body, leaves)
             execution = _Execution(self.known.bodies[place], self.domain, leaves, self.public, self.party, self.totals)
-            *results, flag = yield from execution.run(wanted)
+            *results, done = yield from execution.run(wanted)
             state |= {name: as_shares(self.party, self.domain, value) for name, value in zip(carried, results, strict=True)}
             self.in_bounds += execution.in_bounds
-            done, count = int((yield from open_masked(as_shares(self.party, self.domain, flag)))), count + 1
+            count += 1
         form, forms = self.known.forms[place], self.known.bodies[place].forms
         flat = [scaled(state[name], int(forms[body.outputs[name].node].scale / form.scale)) for name in carried]
         flags = np.array([done, count], dtype=object) * int(1 / form.scale)

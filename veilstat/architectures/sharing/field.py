@@ -85,7 +85,7 @@ class Field:
         width = self.element_bytes
         return b"".join([value.to_bytes(width, "little") for value in elements.reshape(-1)])
 
-    def from_bytes(self, buffer: bytes, shape: tuple[int, ...]) -> Elements:
+    def from_bytes(self, buffer: bytes | memoryview, shape: tuple[int, ...]) -> Elements:
         """The inverse. Bits beyond the exponent are dropped and all ones is 0: uniform bytes are within 2^-exponent of uniform elements."""
         width, order = self.element_bytes, self.order
         values = [(int.from_bytes(buffer[start : start + width], "little") & order) % order for start in range(0, len(buffer), width)]

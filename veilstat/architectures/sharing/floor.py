@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .adder import sliced, top_bit
 from .araki16 import Domain, Shares, constant, multiply, open_masked, stacked
 from .prss import Party, random_integers
 from .rounds import Protocol
-from .words import bit, difference, to_arithmetic
+from .turns import Held, held, parted, to_arithmetic
+from .words import difference, pack
 
 STATISTICAL_SECURITY = 64
 MASKING = STATISTICAL_SECURITY + 3
@@ -50,7 +52,7 @@ def open_under_mask(party: Party, x: Shares, bits: int) -> Protocol[Masked]:
 
 
 def floor_divide(party: Party, x: Shares, divisors: Any, bits: int, divisor_bits: int) -> Protocol[Shares]:
-    """floor(x / d) for |x| < 2^bits and public integers 1 <= d < 2^divisor_bits, which broadcast; 5 + ceil(log2(divisor_bits + 3)) rounds.
+    """floor(x / d) for |x| < 2^bits and public integers 1 <= d < 2^divisor_bits, which broadcast; 5 + ceil(log2((divisor_bits + 2) / 4)) rounds.
 
     Messages are as long as the bounds say, whatever the divisors, so that a plan knows their lengths.
     """
@@ -58,11 +60,9 @@ def floor_divide(party: Party, x: Shares, divisors: Any, bits: int, divisor_bits
     masked = yield from open_under_mask(party, x, bits)
     estimate = _without_masks(party, x.domain, masked, d)
     own, previous = (np.asarray(part % d, dtype=object) for part in (masked.own, masked.previous))
-    left_over = masked.opened % d - own - previous
+    left_over = masked.opened % d
     thresholds = np.stack([left_over, left_over + d, left_over + 2 * d])
-    width = divisor_bits + 3
-    signs = bit((yield from difference(party, thresholds, Shares(x.domain, own, previous), width)), width - 1)
-    below = yield from to_arithmetic(party, x.domain, signs)
+    below = yield from _below_zero(party, x.domain, Masked(thresholds, own, previous), divisor_bits + 3)
     return estimate - below.total(axis=0)
 
 
@@ -87,9 +87,8 @@ def bits_of(party: Party, x: Shares, bits: int) -> Protocol[Shares]:
 
 
 def less_than_zero(party: Party, x: Shares, bits: int) -> Protocol[Shares]:
-    """1 where x < 0, else 0, for |x| < 2^bits; 5 + ceil(log2(bits + 1)) rounds."""
-    sign = bit((yield from bits_of(party, x, bits)), bits)
-    return (yield from to_arithmetic(party, x.domain, sign))
+    """1 where x < 0, else 0, for |x| < 2^bits; 5 + ceil(log2(bits / 4)) rounds."""
+    return (yield from _below_zero(party, x.domain, (yield from open_under_mask(party, x, bits)), bits + 1))
 
 
 def equal_to_zero(party: Party, x: Shares, bits: int) -> Protocol[Shares]:
@@ -101,6 +100,18 @@ def equal_to_zero(party: Party, x: Shares, bits: int) -> Protocol[Shares]:
 def select(party: Party, condition: Shares, if_one: Shares, if_zero: Shares) -> Protocol[Shares]:
     """``if_one`` where the condition is 1, ``if_zero`` where it is 0; one round."""
     return if_zero + (yield from multiply(party, condition, if_one - if_zero))
+
+
+def _below_zero(party: Party, domain: Domain, masked: Masked, width: int) -> Protocol[Shares]:
+    """1 where c - r_0 - r_1 - r_2, of ``width`` bits with its sign, is negative; masks broadcast."""
+    opened = np.asarray(masked.opened, dtype=object)
+    shape, count = opened.shape, opened.size
+    own, previous = (-np.broadcast_to(part, shape).reshape(-1) for part in (masked.own, masked.previous))
+    masks = held(party, own, previous, np.add)
+    integers = Held(masks.mine + parted(opened.reshape(-1))[party.index], masks.theirs)
+    slices = integers.each(lambda part: sliced(pack(part, width), width))
+    negative = yield from top_bit(party, slices, count)
+    return (yield from to_arithmetic(party, domain, negative, count)).reshape(shape)
 
 
 def _without_masks(party: Party, domain: Domain, masked: Masked, divisors: Integers) -> Shares:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
 KEY_BYTES = 16
+_CHUNK = memoryview(bytes(1 << 16))
 
 
 class Prss:
@@ -23,10 +24,18 @@ class Prss:
             raise ValueError(f"a key has {KEY_BYTES} bytes")
         self._own, self._previous = (Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor() for key in (own, previous))
 
-    def draw(self, count: int) -> tuple[bytes, bytes]:
+    def draw(self, count: int) -> tuple[memoryview, memoryview]:
         """The next ``count`` bytes of both streams: (own, previous)."""
-        zeros = bytes(count)
-        return self._own.update(zeros), self._previous.update(zeros)
+        return _next(self._own, count), _next(self._previous, count)
+
+
+def _next(stream: CipherContext, count: int) -> memoryview:
+    """Bytes of a keystream, in chunks that stay in the processor's cache."""
+    buffer = np.empty(count, dtype=np.uint8).data
+    for start in range(0, count, len(_CHUNK)):
+        part = buffer[start : start + len(_CHUNK)]
+        stream.update_into(_CHUNK[: len(part)], part)
+    return buffer
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ From it follows the field in which nothing can ever wrap. Servers compute along 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import lcm
 
@@ -43,7 +43,8 @@ class Part:
 class Rounding:
     """Values factor * numerator / (divisor * M), half up: floor((2 factor numerator + divisor M) / (2 divisor M)).
 
-    ``monomials`` are the distinct denominators M, ``which`` says for each element of all parts which is its own.
+    ``monomials`` are the distinct denominators M, ``which`` says for each element of all parts which is its own. Of those at
+    the places ``rooted`` the signed root is taken afterwards.
     """
 
     parts: tuple[Part, ...]
@@ -51,11 +52,12 @@ class Rounding:
     monomials: tuple[int, ...]
     which: npt.NDArray[np.int64]
     precision: Precision
+    rooted: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
     def exact(self) -> bool:
-        """Whether every value is an integer in range as it is."""
-        return self.divisor == 1 and self.monomials == (0,) and self.precision.bounded
+        """Whether every value is an integer in range as it is, and is opened as it is."""
+        return self.divisor == 1 and self.monomials == (0,) and self.precision.bounded and not self.rooted.size
 
     def joined(self, other: Rounding) -> Rounding:
         """Both at once, over the same denominators and within the same range, so that these are normalised once."""
@@ -66,7 +68,8 @@ class Rounding:
             numerator=max(a.precision.numerator, b.precision.numerator),
             divisor=max(a.precision.divisor, b.precision.divisor),
         )
-        return Rounding(a.parts + b.parts, divisor, self.monomials, np.concatenate([a.which, b.which]), precision)
+        rooted = np.concatenate([a.rooted, b.rooted + len(a.which)])
+        return Rounding(a.parts + b.parts, divisor, self.monomials, np.concatenate([a.which, b.which]), precision, rooted)
 
     def _over(self, divisor: int) -> Rounding:
         """The same values over a multiple of the divisor."""
@@ -74,7 +77,7 @@ class Rounding:
         bits = (factor - 1).bit_length()
         precision = replace(self.precision, numerator=self.precision.numerator + bits, divisor=self.precision.divisor + bits)
         parts = tuple(replace(part, factor=part.factor * factor) for part in self.parts)
-        return Rounding(parts, divisor, self.monomials, self.which, precision)
+        return Rounding(parts, divisor, self.monomials, self.which, precision, self.rooted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,9 +127,9 @@ class Denominators:
 
     def _each(self, function: Callable[[dict[Atom, int], dict[Atom, int]], dict[Atom, int]], a: Any, b: Any) -> Places:
         a, b = np.broadcast_arrays(np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64))
-        pairs, inverse = np.unique(np.stack([a.reshape(-1), b.reshape(-1)]), axis=1, return_inverse=True)
-        results = [self._number(function(dict(self.monomials[x]), dict(self.monomials[y]))) for x, y in pairs.T]
-        return np.array(results, dtype=np.int64)[inverse].reshape(a.shape)
+        pairs = list(zip(a.reshape(-1).tolist(), b.reshape(-1).tolist(), strict=True))
+        results = {(x, y): self._number(function(dict(self.monomials[x]), dict(self.monomials[y]))) for x, y in dict.fromkeys(pairs)}
+        return np.array([results[pair] for pair in pairs], dtype=np.int64).reshape(a.shape)
 
     def _number(self, powers: dict[Atom, int]) -> int:
         monomial = tuple(sorted(((a, p) for a, p in powers.items() if p), key=lambda item: (item[0].source, item[0].element)))

@@ -113,7 +113,7 @@ class RingDomain:
         """Little-endian."""
         return elements.tobytes()
 
-    def from_bytes(self, buffer: bytes, shape: tuple[int, ...]) -> Elements:
+    def from_bytes(self, buffer: bytes | memoryview, shape: tuple[int, ...]) -> Elements:
         """The inverse; uniform elements from uniform bytes."""
         return np.frombuffer(buffer, dtype=self.dtype).reshape(shape)
 

@@ -21,7 +21,7 @@ from veilstat.language.errors import CapabilityError
 from veilstat.language.evaluate import NoRows, evaluate
 
 from .araki16 import Domain, Elements, Shares, constant, reshare, split
-from .conversion import divided, signs
+from .conversion import divided, negative
 from .floor import open_under_mask
 from .piecewise import piecewise
 from .polynomials import REAL, Polynomial, Term, as_polynomial
@@ -31,9 +31,9 @@ from .rounds import Protocol, gather
 from .rows import Columns, summand, summand_of_sums
 from .symbolic import Function, Polynomials, Sign, Symbols, Weighted, row_values
 from .uploads import COUNTED, PRESENT, UploadedRows
-from .words import to_arithmetic
 
 MOST_ROWS = 1 << 18
+_PIECE = 1 << 11
 _COUNTED = Polynomial({Term((), REAL): 1})
 
 
@@ -227,20 +227,25 @@ def _compute(party: Party, symbols: Symbols, place: int, columns: Columns, ring:
     match definition:
         case Sign(operand, bits):
             yield from columns.prepare(operand.terms, NARROW)
-            negative = yield from signs(party, columns.combined(operand, NARROW), bits)
-            return (yield from to_arithmetic(party, ring, negative))
+            return (yield from negative(party, columns.combined(operand, NARROW), bits, ring))
         case Weighted(operands, weights):
             yield from columns.prepare([term for operand in operands for term in operand.terms], WIDE)
-            parts = [columns.combined(operand, WIDE) for operand in operands]
-            previous = np.stack([part.previous for part in parts])
-            both = WIDE.add(np.stack([part.own for part in parts]), previous)
-            weighted = WIDE.weighted_sums(WIDE.add(weights.own, weights.previous)[None], both)
-            cross = WIDE.subtract(weighted, WIDE.weighted_sums(weights.previous[None], previous))
-            return (yield from reshare(party, WIDE, cross[0]))
+            pieces = (columns.between(start, start + _PIECE) for start in range(0, columns.rows, _PIECE))
+            cross = np.concatenate([_weighted(piece, operands, weights) for piece in pieces])
+            return (yield from reshare(party, WIDE, cross))
         case Function(name, operand, scale, bits):
             yield from columns.prepare(operand.terms, WIDE)
             return (yield from piecewise(party, name, columns.combined(operand, WIDE), scale, bits, ring))
     raise AssertionError(definition)
+
+
+def _weighted(columns: Columns, operands: Sequence[Polynomial], weights: Shares) -> Elements:
+    """The summand that this server has of each row's sum of operands times shared weights."""
+    parts = [columns.combined(operand, WIDE) for operand in operands]
+    previous = np.stack([part.previous for part in parts])
+    both = WIDE.add(np.stack([part.own for part in parts]), previous)
+    weighted = WIDE.weighted_sums(WIDE.add(weights.own, weights.previous)[None], both)
+    return np.asarray(WIDE.subtract(weighted, WIDE.weighted_sums(weights.previous[None], previous))[0])
 
 
 def _order(term: Term) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ CCS 2016, sec. 2, rearranged so that a Gram matrix stays symmetric).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any, TypeAlias
 
@@ -65,6 +65,10 @@ class Columns:
             self.column(term, ring).scaled(factor) if factor != 1 else self.column(term, ring) for term, factor in polynomial.terms.items()
         ]
         return reduce(Shares.__add__, parts or [everywhere(self.party, ring, 0, (self.rows,))])
+
+    def between(self, start: int, stop: int) -> Columns:
+        """Some of the rows, with what is computed of them."""
+        return replace(self, words=self.words[..., start:stop], known={key: shares[start:stop] for key, shares in self.known.items()})
 
     def prepare(self, terms: Iterable[Term], ring: RingDomain) -> Protocol[None]:
         """Compute terms that are products: first the factors that are not uploaded, then all products of a depth in one round."""

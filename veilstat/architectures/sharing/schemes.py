@@ -6,7 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from veilstat.architectures.interface import Released
+from veilstat.architectures.interface import Noise, Released
 from veilstat.arithmetic.rings import Ring, ring_bits
 from veilstat.language.cut import Cut
 from veilstat.language.step import Arrays
@@ -41,18 +41,14 @@ class Scheme(Protocol):
         """Bytes of one server's part of the answer."""
         ...
 
-    @property
-    def largest(self) -> int:
-        """Bytes above which a message between servers is refused."""
-        ...
-
     def passage(self) -> tuple[str, ...]:
         """How numbers travel between owners and servers, in words; () where a ring's width says it."""
         ...
 
-    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
+    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays, noise: Noise) -> Generator[bytes, bytes, bytes]:
         """What a server computes on its components of the owners' total, or on its parts of the owners' uploads: it
-        yields what goes to the next server, receives what the previous one sent, and returns its part of the answer.
+        yields what goes to the next server, receives what the previous one sent, and returns its part of the answer,
+        with its own ``noise`` in it.
         """
         ...
 
@@ -80,16 +76,15 @@ class Added:
     def result_bytes(self) -> int:
         return self.cut.size * self._ring.element_bytes
 
-    @property
-    def largest(self) -> int:
-        return 0
-
     def passage(self) -> tuple[str, ...]:
         return ()
 
-    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
+    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays, noise: Noise) -> Generator[bytes, bytes, bytes]:
         yield from ()
-        return bytes(self._ring.to_bytes(inputs[0]))
+        ring = self._ring
+        part = ring.encode(noise(self.cut.size))
+        ring.add(part, inputs[0])
+        return bytes(ring.to_bytes(part))
 
     def combine(self, survivors: tuple[str, ...], parts: list[bytes]) -> Released:
         total = self._ring.zeros(self.cut.size)

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from veilstat.architectures.interface import Released
+from veilstat.architectures.interface import Noise, Released
 from veilstat.language.circuit import Op
 from veilstat.language.cut import Cut, entering
 from veilstat.language.step import Arrays
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 
 from .analysis import ranges
-from .araki16 import Shares
+from .araki16 import Shares, random_shares
 from .dealing import Dealing, replicated
 from .division import HIGHEST, LOWEST, OUT_OF_RANGE, UNDEFINED
 from .execute import Executed, execute
@@ -58,10 +58,6 @@ class Sealed:
     def result_bytes(self) -> int:
         return 1 + self.cut.size * self.field.element_bytes
 
-    @property
-    def largest(self) -> int:
-        return LARGEST_LAYER
-
     def passage(self) -> tuple[str, ...]:
         between = traffic(_ranges(self.cut))
         return (
@@ -69,15 +65,21 @@ class Sealed:
             f"each server sends at most {between.rounds:,} messages to the next, {between.payload:,} bytes",
         )
 
-    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
+    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays, noise: Noise) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))
         own, previous = (self.inward.unflatten(component) for component in inputs)
         leaves = {node: Shares(self.field, own[node], previous[node]) for node in own}
         executed = yield from execute(_ranges(self.cut), leaves, public, party)
-        return self._part(executed)
+        return self._part(executed, party, noise)
 
-    def _part(self, executed: Executed) -> bytes:
-        return bytes((executed.solvable,)) + self.field.to_bytes(executed.values.own)
+    def _part(self, executed: Executed, party: Party, noise: Noise) -> bytes:
+        """The next server knows this one's component. Under a fresh mask from both keys, an analyst who pools with one server
+        learns no more of the other two than their sum, and so neither one's noise.
+        """
+        its, size = self.field, self.cut.size
+        mask = random_shares(party, its, (size,))
+        noisy = its.add(executed.values.own, its.encode(noise(size)))
+        return bytes((executed.solvable,)) + its.to_bytes(its.subtract(its.add(noisy, mask.own), mask.previous))
 
     def combine(self, survivors: tuple[str, ...], parts: list[bytes]) -> Released:
         field, shape = self.field, (self.cut.size,)
@@ -85,7 +87,10 @@ class Sealed:
         for part in parts:
             total = field.add(total, field.from_bytes(part[1:], shape))
         rounded = [opening.resolution is not None for opening in self.cut.openings for _ in opening.elements]
-        found = [_marked(int(value), kept) for value, kept in zip(field.decode(total), rounded, strict=True)]
+        opened = field.decode(total)
+        if OUT_OF_RANGE in opened:
+            raise _left_bounds(self.cut.iterates)
+        found = [_marked(int(value), kept) for value, kept in zip(opened, rounded, strict=True)]
         values = np.array([*found, None], dtype=object)[:-1]
         return Released(values, survivors, all(part[0] == 1 for part in parts))
 
@@ -116,20 +121,20 @@ class SealedRows(Sealed):
             else ()
         )
 
-    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays) -> Generator[bytes, bytes, bytes]:
+    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays, noise: Noise) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))
         executed = yield from execute_rows(_ranges(self.cut), inputs, public, party)
-        return self._part(executed)
+        return self._part(executed, party, noise)
 
 
-LARGEST_LAYER = 1 << 28
+def _left_bounds(iterates: bool) -> ProtocolError:
+    """Why all answers are marks: only what an iteration carries has bounds of its own."""
+    if iterates:
+        return ProtocolError(Fault("RangeError", "diverged", "a value left its declared range: the iteration diverges; use a smaller rate"))
+    return ProtocolError(Fault("RangeError", "out_of_range", "an answer exceeds 2^128 units of its resolution; use coarser columns"))
 
 
 def _marked(value: int, rounded: bool) -> Any:
-    if value == OUT_OF_RANGE:
-        raise ProtocolError(
-            Fault("RangeError", "out_of_range", "an answer exceeds 2^128 units of its resolution, or an iteration left its bounds")
-        )
     if value == UNDEFINED:
         return math.nan
     if rounded and not LOWEST <= value <= HIGHEST:

@@ -21,18 +21,20 @@ WORD = 64
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Vectors of 64 bits as unsigned integers; ``encode`` takes them as masks."""
+    """Vectors of 8 or 64 bits as unsigned integers; ``encode`` takes them as masks."""
+
+    bits: int
 
     @property
     def order(self) -> int:
-        return 1 << WORD
+        return 1 << self.bits
 
     @property
     def element_bytes(self) -> int:
-        return WORD // 8
+        return self.bits // 8
 
     def encode(self, integers: Any) -> Elements:
-        return np.asarray(integers, dtype=np.uint64)
+        return np.asarray(integers, dtype=f"<u{self.element_bytes}")
 
     def add(self, a: Elements, b: Elements) -> Elements:
         return a ^ b
@@ -50,13 +52,13 @@ class Words:
         return np.asarray(np.bitwise_xor.reduce(a, axis=axis))
 
     def to_bytes(self, elements: Elements) -> bytes:
-        return elements.astype("<u8", copy=False).tobytes()
+        return elements.tobytes()
 
-    def from_bytes(self, buffer: bytes, shape: tuple[int, ...]) -> Elements:
-        return np.frombuffer(buffer, dtype="<u8").astype(np.uint64, copy=False).reshape(shape)
+    def from_bytes(self, buffer: bytes | memoryview, shape: tuple[int, ...]) -> Elements:
+        return np.frombuffer(buffer, dtype=f"<u{self.element_bytes}").reshape(shape)
 
 
-WORDS = Words()
+WORDS, OCTETS = Words(WORD), Words(8)
 
 
 def pack(integers: Any, width: int) -> Elements:
@@ -96,28 +98,16 @@ def add(party: Party, a: Shares, b: Shares, width: int) -> rounds.Protocol[Share
 
 
 def carries(party: Party, a: Shares, b: Shares, width: int) -> rounds.Protocol[Shares]:
-    """The carry out of each bit of a + b below ``width``; 1 + ceil(log2(width)) rounds.
-
-    For a width of at most half a word the words may hold several integers side by side, ``width`` bits each.
-    """
+    """The carry out of each bit of a + b below ``width``; 1 + ceil(log2(width)) rounds."""
     generate = yield from multiply(party, a, b)
     through, distance = a + b, 1
     while 2 * distance < width:
-        below = shifted_left(stacked([generate, through]), distance).scaled(above(width, distance))
-        products = yield from multiply(party, through, below)
+        products = yield from multiply(party, through, shifted_left(stacked([generate, through]), distance))
         generate, through = generate + products[0], products[1]
         distance *= 2
     if distance < width:
-        generate += yield from multiply(party, through, shifted_left(generate, distance).scaled(above(width, distance)))
+        generate += yield from multiply(party, through, shifted_left(generate, distance))
     return generate
-
-
-def above(width: int, distance: int) -> int:
-    """A mask of the bits that lie at least ``distance`` above the lowest of their integer."""
-    if width > WORD // 2:
-        return (1 << WORD) - 1
-    kept = (1 << width) - (1 << distance)
-    return sum(kept << start for start in range(0, WORD - width + 1, width))
 
 
 def difference(party: Party, minuend: Any, subtrahend: Shares, width: int) -> rounds.Protocol[Shares]:

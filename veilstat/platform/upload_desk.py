@@ -1,0 +1,112 @@
+"""Where owners bring their rows to a compute server, replace them and take them back, whatever query runs meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from veilstat.architectures.sharing.uploads import Header, planes
+from veilstat.language.errors import ProtocolViolation, VeilstatError
+from veilstat.protocol.envelope import NO_STEP, Envelope, seal
+from veilstat.protocol.faults import Fault, ProtocolError, violation
+from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.session import ABORT, Send, encode_fault
+
+from . import messages, upload
+from .definition import Definition
+from .party import Party
+from .policy import Policy
+from .upload_store import UploadStore
+
+
+class UploadDesk(Party):
+    """A compute server's other half: it serves owners, one upload at a time.
+
+    Args:
+        store: where rows are kept. withdrawn: told whose rows are gone.
+    """
+
+    beginnings: ClassVar[frozenset[str]] = frozenset((upload.ASK, upload.OFFER, upload.WITHDRAW))
+
+    def __init__(
+        self, identity: Identity, roster: Roster, definition: Definition, store: UploadStore, withdrawn: Callable[[str], None]
+    ) -> None:
+        super().__init__(identity, roster)
+        self.definition, self.store, self.withdrawn = definition, store, withdrawn
+
+    def serves(self, frame: bytes) -> bool:
+        """Whether a frame names an owner as its sender: owners that uploaded their rows have no other business here."""
+        try:
+            return self.roster.roles.get(Envelope.decode(frame).sender) == "owner"
+        except ProtocolError:
+            return False
+
+    def others(self) -> tuple[str, ...]:
+        return ()
+
+    def on_finished(self, result: object) -> None:
+        """An owner's rows are on disk."""
+
+    def on_query(self, envelope: Envelope) -> None:
+        """An owner asks what is held of it, offers its rows, or withdraws them."""
+        if envelope.round == upload.ASK:
+            self._say_held(envelope)
+            return
+        if self.waiting and envelope.root == self.root:
+            self._note_replay(envelope)
+            return
+        if self.waiting:
+            words = f"compute server {self.name!r} takes another owner's rows; try again later"
+            self._refuse(envelope, Fault("QuorumLost", "server_busy", words, (self.name,)))
+            return
+        self.root, self.session = envelope.root, None
+        try:
+            match envelope.round:
+                case upload.OFFER:
+                    self._receive_offer(envelope)
+                case upload.WITHDRAW:
+                    self._withdraw(envelope)
+                case _:
+                    raise violation("unknown_round", f"{envelope.sender!r} sent a message of an unknown round", envelope.sender)
+        except VeilstatError as error:
+            culprits = (envelope.sender,) if isinstance(error, ProtocolViolation) else error.culprits
+            self._refuse(envelope, Fault(type(error).__name__, error.code, error.message, culprits))
+        except ProtocolError as error:
+            self._refuse(envelope, error.fault)
+
+    def _say_held(self, envelope: Envelope) -> None:
+        """Whatever runs goes on."""
+        try:
+            header = self.store.header(envelope.sender)
+            held = upload.Held(0 if header is None else header.version, self.store.largest_version(envelope.sender))
+        except VeilstatError as error:
+            self._refuse(envelope, Fault(type(error).__name__, error.code, error.message, (self.name,)))
+            return
+        self._tell(envelope, upload.HELD, messages.encode(held))
+
+    def _receive_offer(self, envelope: Envelope) -> None:
+        owner, header = envelope.sender, Header.from_bytes(bytes(envelope.payload))
+        if upload.upload_root(header, self.roster) != envelope.root:
+            raise violation("bad_root", f"{owner!r} bound an upload to another root", owner)
+        if Policy.from_json(header.terms).digest != self.definition.policies.get(owner):
+            raise violation("policy_differs", f"{owner!r} offered rows under another policy than it published", owner)
+        self.store.check(owner, header)
+        count = len(planes(self.definition.schema, header.complete))
+        collect = upload.CollectPlanes(
+            self.identity, owner, envelope.root, count, 2 * header.plane_bytes, lambda found: self.store.receive(owner, header, found)
+        )
+        its = upload.session(self.identity, self.roster, envelope.root, (owner,), collect.start())
+        self.begin(its.binding.step, its)
+
+    def _withdraw(self, envelope: Envelope) -> None:
+        owner = envelope.sender
+        self.store.withdraw(owner, upload.withdrawn_version(envelope.payload, owner, envelope.root, self.roster))
+        self.withdrawn(owner)
+        self._tell(envelope, upload.WITHDRAWN, b"")
+
+    def _refuse(self, envelope: Envelope, fault: Fault) -> None:
+        self._tell(envelope, ABORT, encode_fault(fault))
+
+    def _tell(self, envelope: Envelope, round_name: str, payload: bytes) -> None:
+        for frame in seal(self.identity, envelope.root, NO_STEP, round_name, envelope.sender, payload):
+            self._outbox.append(Send(envelope.sender, frame))

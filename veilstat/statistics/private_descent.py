@@ -1,0 +1,111 @@
+"""Private gradient descent for linear regression: a fixed number of steps, each on a gradient with noise.
+
+A row's gradient is its residual times its columns, whose norm is at most the root of their number once all lie within
+[-1, 1]. Owners clip each row's *residual*, as an integer, so that the gradient's norm keeps to ``clip_norm``: its direction
+stays, and what is descended is still a convex loss, Huber's (1964), which clipping coordinates would not be. The waist has
+no norm of a row, and needs none for this.
+
+No step depends on the data but through released gradients; all steps and the count of rows keep one promise together, by
+composition in zCDP. Steps carry Nesterov's momentum of a fixed weight; the answer is the mean of the second half of the
+iterates, which averages noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from veilstat.language.schema import Schema
+from veilstat.language.step import Opened, Request, Step, WireType
+from veilstat.language.trace import Trace, Value, stack
+
+from .clipping import Clip, clip_codes, clipped_reason
+from .design import make_design
+from .formula import parse_formula
+from .perturbed import PerturbedFit
+from .private import PrivateForm, presence_totals
+from .private_regression import NoisyLinearResult, noisy_result
+from .scaled_design import ScaledDesign
+
+CLIP_NORM, ITERATIONS, MOMENTUM = 1.0, 50, 0.8
+_FINENESS = 1 << 16
+"""Broadcast coefficients are multiples of 1 / 2^16, of which a column's whole range moves the response by half its range."""
+_LARGEST = 8
+EXPERIMENTAL = "intervals of private gradient descent are experimental, and not given"
+
+
+@dataclass(frozen=True)
+class PrivateDescent(PrivateForm):
+    """``LinearRegression`` by gradient descent with noise.
+
+    Args:
+        clip_norm: the largest norm of one row's gradient, where columns and response run from -1 to 1.
+        iterations: how many gradients are opened. rate: step length; 1 / (number of terms) by default, which never diverges.
+    """
+
+    formula: str
+    clip: Clip | None
+    clip_norm: float
+    iterations: int
+    rate: float | None
+
+    def steps(self, schema: Schema) -> tuple[Step, ...]:
+        design = self._design(schema)
+        scaling, size = design.scaling, len(design.design.columns)
+        stated = slice(design.terms.start, None)
+        most = self._largest_residual(scaling.size, size)
+
+        def rows(trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+            return presence_totals([trace.all_present(design.design.used)])
+
+        def gradient(trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+            vector = design.vector(trace, scaling)
+            residual = vector[stated] @ stack(public["coefficients"], -_FINENESS)
+            return {"gradient": vector[design.terms].inner(residual.clip(-most, most))}
+
+        wire = WireType((size,), Fraction(1), Fraction(-_LARGEST * _FINENESS), Fraction(_LARGEST * _FINENESS))
+        return (
+            Step("rows", rows, lambda totals, public: totals),
+            Step("gradient", gradient, lambda totals, public: totals, public={"coefficients": wire}, at_most=self.iterations),
+        )
+
+    def run(self, schema: Schema) -> Generator[Request, Opened, NoisyLinearResult]:
+        design = self._design(schema)
+        size = len(design.design.columns)
+        counted = yield Request("rows")
+        rows = max(1, int(counted["n"][0]))
+        unit = design.scaling.size**2 * _FINENESS
+        rate = 1 / size if self.rate is None else self.rate
+        iterates = [np.zeros(size), np.zeros(size)]
+        for _ in range(self.iterations):
+            ahead = np.clip(iterates[-1] + MOMENTUM * (iterates[-1] - iterates[-2]), -_LARGEST, _LARGEST)
+            broadcast = np.array([round(value * _FINENESS) for value in ahead], dtype=object)
+            opened = yield Request("gradient", {"coefficients": broadcast})
+            gradient = (opened["gradient"] / unit).astype(np.float64) / rows
+            iterates.append(broadcast.astype(np.float64) / _FINENESS - rate * gradient)
+        return self._result(design, iterates[2:], rows, int(counted["missing"][0]))
+
+    def _result(self, design: ScaledDesign, iterates: list[npt.NDArray[np.float64]], rows: int, missing: int) -> NoisyLinearResult:
+        half = iterates[len(iterates) // 2 :]
+        fit = PerturbedFit(np.mean(half, axis=0), None, math.nan, 0.0, EXPERIMENTAL)
+        how = f"by {self.iterations} steps of private gradient descent"
+        result = noisy_result(self.formula, design, fit, rows, clipped_reason(design.codes), how)
+        matrix, shift = design.to_units(design.scaling)
+        index = pd.RangeIndex(1, len(iterates) + 1, name="iteration")
+        history = pd.DataFrame([matrix @ entry + shift for entry in iterates], index=index, columns=list(design.design.names))
+        return replace(result, n_missing=missing, history=history, iterations=self.iterations)
+
+    def _largest_residual(self, size: int, terms: int) -> int:
+        """In integers: the columns' norm is at most sqrt(terms) size."""
+        square = Fraction(self.clip_norm) ** 2 * (size * _FINENESS) ** 2 / terms
+        return max(1, math.isqrt(math.floor(square)))
+
+    def _design(self, schema: Schema) -> ScaledDesign:
+        design = make_design(parse_formula(self.formula, schema), schema)
+        return ScaledDesign(design, clip_codes(self.clip, schema, design.used))
