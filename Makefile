@@ -35,7 +35,7 @@ benchmark: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --constraint constraints.txt \
-		--editable '.[ray,homomorphic,dp,plot,test]'
+		--editable '.[deploy,homomorphic,dp,plot,test]'
 	@touch $(READY)
 
 clean:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from veilstat.architectures.interface import Contribution, StepBinding
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
 from veilstat.dp.ledger import Ledger
 from veilstat.language.cut import Cut
-from veilstat.language.errors import SchemaError
+from veilstat.language.errors import RangeError, SchemaError, VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, ProtocolError
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Session, Turn
 
-from .approver import Approver, Planner
+from .approver import Approver, Planner, Sessions
 from .definition import Definition
 from .gate import OpeningRecord, denied
+from .opening_file import OpeningFile
 from .plan import Plan, StepPlan
 from .policy import Policy
 from .table import Table
@@ -41,6 +43,24 @@ from .upload import (
 _ROOT_BYTES = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """What an owner's agent does besides, where it is a process of its own; by default all of a study is one process.
+
+    Args:
+        answered: remembers queries. openings: keeps what was opened; in memory where they are None.
+        table_version: names the table's content; another content is another owner to the record of openings.
+        consent: asked about every plan that the policy permits, and raises PolicyDenied to refuse.
+        conceal: what others are told of an error that depends on rows.
+    """
+
+    answered: Sessions | None = None
+    openings: OpeningFile | None = None
+    table_version: str = ""
+    consent: Callable[[Plan], None] = lambda plan: None
+    conceal: Callable[[VeilstatError], VeilstatError] = lambda error: error
+
+
 class Agent(Approver):
     """One owner's party."""
 
@@ -55,10 +75,12 @@ class Agent(Approver):
         planner: Planner,
         random: Callable[[int], bytes],
         ledger: Ledger,
+        custom: Custom = Custom(),
     ) -> None:
-        super().__init__(identity, roster, definition, registry, planner, random)
-        self.table, self.policy, self.ledger = table, policy, ledger
-        self.record = OpeningRecord(definition.architecture.trust(definition.owners).colluding + 2)
+        super().__init__(identity, roster, definition, registry, planner, random, custom.answered)
+        self.table, self.policy, self.ledger, self.custom = table, policy, ledger, custom
+        fewest = definition.architecture.trust(definition.owners).colluding + 2
+        self.record = OpeningRecord(fewest) if custom.openings is None else OpeningRecord.on_disk(fewest, custom.openings)
         self.survivors: tuple[str, ...] | None = None
         self.fault: Fault | None = None
         self.held: dict[str, Held] = {}
@@ -149,6 +171,7 @@ class Agent(Approver):
         for step in plan.steps:
             if step.noise is not None:
                 self.ledger.check(step.noise.rho)
+        self.custom.consent(plan)
 
     def takes_part(self, participants: tuple[str, ...]) -> bool:
         return self.name in participants
@@ -156,7 +179,10 @@ class Agent(Approver):
     def join(self, step: StepPlan, binding: StepBinding, digest: bytes) -> Session:
         if self.survivors is not None and self.survivors != binding.participants:
             raise denied("participants_changed", "an owner was lost in an earlier step of this query; nothing more is opened")
-        return self.definition.architecture.owner(binding, self._contribution(step, binding.step, digest), self.random)
+        try:
+            return self.definition.architecture.owner(binding, self._contribution(step, binding.step, digest), self.random)
+        except (SchemaError, RangeError) as error:
+            raise self.custom.conceal(error) from None
 
     def _contribution(self, step: StepPlan, context: bytes, digest: bytes) -> Contribution:
         """Rows, who may see their total, and noise, which is paid for before it is drawn."""
@@ -179,6 +205,10 @@ class Agent(Approver):
     def _authorise(self, survivors: tuple[str, ...], cut: Cut, public: bytes) -> None:
         self._require_owners(survivors)
         try:
-            self.record.authorise(cut, public, survivors)
+            self.record.authorise(cut, public, [self._recorded(owner) for owner in survivors])
         except ProtocolError as error:
             raise denied(error.fault.code, f"{self.title}: {error.fault.message}") from None
+
+    def _recorded(self, owner: str) -> str:
+        """An owner as the record of openings knows it: the difference of totals over two contents of this table is its rows alone."""
+        return f"{owner}, table {self.custom.table_version}" if owner == self.name and self.custom.table_version else owner

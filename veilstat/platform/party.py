@@ -49,6 +49,18 @@ class Party:
         """How far it has come in what it waits for: of several that wait, the one in the earliest round gives up first."""
         return 0 if self.session is None else self.session.stage
 
+    @property
+    def awaits(self) -> tuple[str, ...] | None:
+        """Names what is awaited, differently in each round; None where nothing is."""
+        if not self.waiting or self.root is None:
+            return None
+        return (self.root.hex(), self.step.hex(), "" if self.session is None else self.session.waiting_for or "")
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """Who has yet to say what is awaited, as far as that is known."""
+        return frozenset() if self.session is None else self.session.missing
+
     def receive(self, frame: bytes) -> None:
         """Take a frame from anybody; what was not signed by a party of the roster is refused and noted."""
         try:

@@ -139,6 +139,11 @@ class Session:
         return None if self._ended or self._round is None else self._round.name
 
     @property
+    def missing(self) -> frozenset[str]:
+        """Who has not sent the message that is awaited."""
+        return frozenset() if self._ended or self._round is None else self._round.senders - self._arrived
+
+    @property
     def stage(self) -> int:
         """The place of that round among the rounds: who waits in an earlier one gives up first."""
         rank = None if self.waiting_for is None else self._rank(self.waiting_for)

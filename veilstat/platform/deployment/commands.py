@@ -1,0 +1,90 @@
+"""The command line of a deployment's processes: ``veilstat owner | approvals | coordinator | token | renew``."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .approvals import Entry
+
+Config = Annotated[Path, typer.Option(help="the file of this process (TOML)")]
+approvals = typer.Typer(no_args_is_help=True, help="Queries that wait for a person at a data owner.")
+Digest = Annotated[str, typer.Argument(help="the plan's digest, or its beginning")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add them to the program."""
+    for command in (owner, coordinator, token, renew):
+        app.command()(command)
+    app.add_typer(approvals, name="approvals")
+
+
+def owner(config: Config) -> None:
+    """Serve a data owner's agent until SIGTERM; it writes its own log beside what it remembers."""
+    from .owner import run_owner
+
+    run_owner(config)
+
+
+def coordinator(config: Annotated[Path, typer.Option(help="the study's file, with [coordinator]")]) -> None:
+    """Serve a study's coordinator and its gateway until SIGTERM."""
+    from .coordinator import run_coordinator
+
+    run_coordinator(config)
+
+
+def token(
+    name: Annotated[str, typer.Argument(help="whose token it is")], config: Annotated[Path, typer.Option(help="the study's file")]
+) -> None:
+    """Make an analyst's bearer token and print it once; only its hash is kept."""
+    from .coordinator_file import load_coordinator_file
+    from .tokens import issue_token
+
+    typer.echo(issue_token(load_coordinator_file(config).tokens, name, secrets.token_bytes))
+
+
+def renew(config: Annotated[Path, typer.Option(help="the study's file, with [coordinator]")]) -> None:
+    """Issue the certificates of the gateway and of Ray's machines anew; identities stay."""
+    from .transport_certificates import renew_certificates
+
+    for path in renew_certificates(config, datetime.now(UTC)):
+        typer.echo(path)
+
+
+@approvals.command("list")
+def list_plans(config: Config) -> None:
+    """Plans that wait, were granted or denied."""
+    for entry in _ask("list", "", config):
+        typer.echo(f"{entry.digest[:12]}  {entry.verdict:8}  {entry.asked}  {entry.title}")
+
+
+@approvals.command()
+def show(digest: Digest, config: Config) -> None:
+    """What a plan would reveal to whom."""
+    for entry in _ask("show", digest, config):
+        typer.echo(entry.text)
+
+
+@approvals.command()
+def grant(digest: Digest, config: Config) -> None:
+    """Permit one query of this plan."""
+    for entry in _ask("grant", digest, config):
+        typer.echo(f"granted {entry.title}, once")
+
+
+@approvals.command()
+def deny(digest: Digest, config: Config) -> None:
+    """Refuse this plan, until it is granted."""
+    for entry in _ask("deny", digest, config):
+        typer.echo(f"denied {entry.title}")
+
+
+def _ask(verb: str, digest: str, config: Path) -> list[Entry]:
+    from .approvals_socket import Command, ask_agent
+    from .owner_file import load_owner
+
+    return ask_agent(str(load_owner(config).approvals), Command(verb, digest))
