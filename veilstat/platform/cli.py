@@ -72,7 +72,7 @@ def certificates(
     for path in make_certificates(study, out, secrets.token_bytes):
         typer.echo(path)
     if is_deployed(study):
-        for path in make_transport_certificates(study, datetime.now(UTC)):
+        for path in make_transport_certificates(study, datetime.now(UTC), secrets.token_bytes):
             typer.echo(path)
 
 

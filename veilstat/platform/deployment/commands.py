@@ -1,13 +1,16 @@
-"""The command line of a deployment's processes: ``veilstat owner | approvals | coordinator | token | renew``."""
+"""The command line of a deployment's processes: ``veilstat owner | node | approvals | coordinator | token | renew``."""
 
 from __future__ import annotations
 
+import os
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from veilstat.transports.address import Address
 
 from .approvals import Entry
 
@@ -18,7 +21,7 @@ Digest = Annotated[str, typer.Argument(help="the plan's digest, or its beginning
 
 def add_commands(app: typer.Typer) -> None:
     """Add them to the program."""
-    for command in (owner, coordinator, token, renew):
+    for command in (owner, node, coordinator, token, renew):
         app.command()(command)
     app.add_typer(approvals, name="approvals")
 
@@ -35,6 +38,21 @@ def coordinator(config: Annotated[Path, typer.Option(help="the study's file, wit
     from .coordinator import run_coordinator
 
     run_coordinator(config)
+
+
+def node(
+    owner: Annotated[str, typer.Option(help="whose node this is")],
+    head: Annotated[str, typer.Option(help="where Ray's head listens, HOST:PORT")],
+    address: Annotated[str, typer.Option(help="this node's own address, for which it has a certificate")],
+    agent: Annotated[Path, typer.Option(help="the agent's socket")],
+    certificates: Annotated[Path, typer.Option(help="the directory with ray-OWNER.pem and authority.pem")] = Path("private"),
+    cluster: Annotated[Path, typer.Option(help="the file with the cluster's token (0600)")] = Path("private/ray.token"),
+) -> None:
+    """Run an owner's Ray node until SIGTERM; relays on it reach the agent's socket, under an account that reaches nothing else."""
+    from .ray_cluster import node_command, node_environment
+
+    command = node_command(owner, Address.parse(head), address)
+    os.execve(command[0], command, {**os.environ, **node_environment(owner, certificates, cluster, agent)})  # noqa: S606
 
 
 def token(

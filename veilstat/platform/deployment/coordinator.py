@@ -7,7 +7,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -31,6 +31,8 @@ from .journal import Journal
 from .limits import RateLimit
 from .owner_lines import Connect, keep_line
 from .patience import Patience
+from .plainly import plainly
+from .ray_cluster import Cluster, join_cluster
 from .sessions import Sessions
 from .switchboard import Switchboard
 from .tokens import read_tokens
@@ -50,7 +52,8 @@ def run_coordinator(path: Path) -> None:
     config = load_coordinator_file(path)
     journal = Journal(config.log, lambda: datetime.now(UTC))
     sys.excepthook = journal.write_crash
-    asyncio.run(_serve(config, journal))
+    with plainly():
+        asyncio.run(_serve(config, journal))
 
 
 async def _serve(config: CoordinatorFile, journal: Journal) -> None:
@@ -82,8 +85,13 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, is_over.set)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-        lines = _connects(config, definition.owners, stack)
-        tasks = [group.create_task(keep_line(owner, connect, board, roster.digest)) for owner, connect in lines.items()]
+        lines = _sockets(config, definition.owners)
+        tasks = []
+        if far := [owner for owner in definition.owners if owner not in lines]:
+            cluster = _cluster(config, far, stack)
+            lines |= cluster.connects
+            tasks.append(group.create_task(cluster.watch()))
+        tasks += [group.create_task(keep_line(owner, connect, board, roster.digest)) for owner, connect in lines.items()]
         if definition.servers:
             compute = ComputeLines(directory, config.identity, board, definition.servers)
             stack.callback(compute.close)
@@ -97,22 +105,19 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
     journal.write("ended")
 
 
-def _connects(config: CoordinatorFile, owners: tuple[str, ...], stack: AsyncExitStack) -> Mapping[str, Connect]:
-    """How each owner is reached."""
-    connects: dict[str, Connect] = {
-        owner: partial(SocketLine.connect, str(config.sockets[owner])) for owner in owners if owner in config.sockets
-    }
-    others = [owner for owner in owners if owner not in connects]
-    if not others:
-        return connects
+def _sockets(config: CoordinatorFile, owners: tuple[str, ...]) -> dict[str, Connect]:
+    """Owners whose agents run on this machine."""
+    return {owner: partial(SocketLine.connect, str(config.sockets[owner])) for owner in owners if owner in config.sockets}
+
+
+def _cluster(config: CoordinatorFile, owners: list[str], stack: AsyncExitStack) -> Cluster:
+    """The others, on their nodes."""
     if config.ray is None:
         raise CapabilityError(
-            f"there is no way to {others[0]!r}: give [coordinator.sockets] its agent's socket, or reach its node over [coordinator.ray]",
+            f"there is no way to {owners[0]!r}: give [coordinator.sockets] its agent's socket, or reach its node over [coordinator.ray]",
             code="no_line",
         )
-    from .ray_cluster import join_cluster
-
-    return connects | join_cluster(config.ray, others, stack)
+    return join_cluster(config.ray, owners, stack)
 
 
 async def _watch(board: Switchboard, sessions: Sessions) -> None:

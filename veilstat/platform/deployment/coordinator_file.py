@@ -14,16 +14,21 @@ from ..study_file import load_coordinator
 
 _NEEDED = ("roster", "identity", "gateway", "certificate", "tokens", "log")
 _OPTIONAL = ("listen", "progress", "sockets", "ray")
+_RAY = ("head", "token", "certificates", "directory")
+_LONGEST_DIRECTORY = 40
 
 
 @dataclass(frozen=True, slots=True)
 class RayFile:
-    """Where Ray's head listens, where its nodes are (by owner), the file with the cluster's token, and the directory of certificates."""
+    """Where Ray's head listens, and its nodes are (by owner), the file with the cluster's token, the directory of certificates,
+    and Ray's own directory, whose path is absolute and short.
+    """
 
     head: Address
     token: Path
     nodes: Mapping[str, str]
     certificates: Path
+    directory: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +86,15 @@ def _ray(path: Path, plain: Any) -> RayFile:
     if not isinstance(plain, dict):
         raise SchemaError(f"{path.name}: [coordinator.ray] is a table", code="wrong_type")
     nodes = plain.get("nodes", {})
-    _check(path, "coordinator.ray", plain, ("head", "token", "certificates"), ("nodes",))
+    _check(path, "coordinator.ray", plain, _RAY, ("nodes",))
     if not isinstance(nodes, dict) or not all(isinstance(entry, str) for entry in nodes.values()):
         raise SchemaError(f"{path.name}: [coordinator.ray.nodes] has the address of each owner's node", code="bad_value")
-    return RayFile(Address.parse(plain["head"]), path.parent / plain["token"], nodes, path.parent / plain["certificates"])
+    head, token, certificates, directory = (plain[key] for key in _RAY)
+    if not Path(directory).is_absolute() or len(directory) > _LONGEST_DIRECTORY:
+        raise SchemaError(
+            f"{path.name}: [coordinator.ray] directory is an absolute path of at most {_LONGEST_DIRECTORY} characters", code="bad_value"
+        )
+    return RayFile(Address.parse(head), path.parent / token, nodes, path.parent / certificates, Path(directory))
 
 
 def _check(path: Path, table: str, plain: Mapping[str, Any], needed: tuple[str, ...], optional: tuple[str, ...]) -> None:

@@ -21,7 +21,6 @@ from veilstat.transports.stream import VERSION, Greeting, Stream, listen
 from ..agent import Agent, Custom
 from ..approver import Planner
 from ..definition import SERVER
-from ..driver import as_error
 from ..identity_file import read_identity
 from ..opening_file import OpeningFile
 from ..plan import make_plan
@@ -36,6 +35,7 @@ from .approvals_socket import answer_person
 from .journal import Journal
 from .owner_file import OwnerFile, load_owner, table_version
 from .patience import Patience
+from .plainly import plainly
 
 _LOOKS = 0.25
 
@@ -53,10 +53,8 @@ def run_owner(path: Path) -> None:
     rules = PolicyFile(Policy(), lambda statistic: False) if config.policy is None else load_policy(config.policy)
     approvals = Approvals(config.state / "approvals.json", rules.needs_person, lambda: datetime.now(UTC))
     agent = make_agent(config, rules.policy, approvals, journal)
-    try:
+    with plainly():
         asyncio.run(_serve(AgentHost(agent, journal, Patience(config.progress, time.monotonic)), config, approvals, journal))
-    except ProtocolError as error:
-        raise as_error(error.fault) from None
 
 
 def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal: Journal) -> Agent:

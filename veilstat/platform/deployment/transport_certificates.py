@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from ..durable import replace_file
 from ..identity_file import private_path
 from .authority import AUTHORITY, AUTHORITY_KEY, issue_certificate, make_authority
 from .coordinator_file import load_coordinator_file
 
 _HEAD = "ray-head"
+_TOKEN_BYTES = 32
 
 
 def node_certificate(folder: Path, owner: str) -> Path:
@@ -22,15 +25,20 @@ def head_certificate(folder: Path) -> Path:
     return private_path(folder, _HEAD)
 
 
-def make_transport_certificates(study: Path, now: datetime) -> tuple[Path, ...]:
-    """A new authority beside the gateway's certificate, and certificates for all machines; gives the paths.
+def make_transport_certificates(study: Path, now: datetime, random: Callable[[int], bytes]) -> tuple[Path, ...]:
+    """A new authority beside the gateway's certificate, and certificates for all machines, and the token of Ray's cluster; gives the paths.
 
     Raises:
         SchemaError: the study's [coordinator] is wrong. OSError: a file of the authority exists already.
     """
-    folder = load_coordinator_file(study).certificate.parent
+    config = load_coordinator_file(study)
+    folder = config.certificate.parent
     make_authority(folder, now)
-    return (folder / AUTHORITY, folder / AUTHORITY_KEY, *renew_certificates(study, now))
+    made = [folder / AUTHORITY, folder / AUTHORITY_KEY]
+    if config.ray is not None:
+        replace_file(config.ray.token, random(_TOKEN_BYTES).hex().encode())
+        made.append(config.ray.token)
+    return (*made, *renew_certificates(study, now))
 
 
 def renew_certificates(study: Path, now: datetime) -> tuple[Path, ...]:
