@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,8 @@ class Deployment:
 
     def status(self) -> dict[str, Any]:
         """Which parties are connected, and the running query's round, who is missing, and bytes by party."""
-        return self.client.get_json("/v1/status")
+        with closing(self.client):
+            return self.client.get_json("/v1/status")
 
     def run(self, plan: Plan, progress: Progress) -> Result:
         """The result of a plan, with its receipt.
@@ -66,16 +67,16 @@ class Deployment:
     @contextmanager
     def _session(self) -> Iterator[str]:
         """The path of a session at the gateway, which is closed whatever happens; one that is lost closes itself."""
-        path = f"/v1/sessions/{self.client.post_json('/v1/sessions')['session']}"
-        try:
-            yield path
-        finally:
-            with suppress(VeilstatError):
-                self.client.delete_json(path)
-            self.client.close()
+        with closing(self.client):
+            path = f"/v1/sessions/{self.client.post_json('/v1/sessions')['session']}"
+            try:
+                yield path
+            finally:
+                with suppress(VeilstatError):
+                    self.client.delete_json(path)
 
     def _receipt(self, driver: Driver, started: float) -> Receipt:
-        plan, spent = driver.plan, self.status()["bytes"]
+        plan, spent = driver.plan, self.client.get_json("/v1/status")["bytes"]
         rounds = 1 + sum(driver.openings.get(step.label, 0) * step.cost.rounds for step in plan.steps)
         busiest = max(spent.get(owner, 0) for owner in self.definition.owners)
         return Receipt(plan, driver.contributors, plan.privacy, Cost(rounds, busiest, sum(spent.values()), time.perf_counter() - started))
@@ -137,7 +138,8 @@ def connect(
     key = Path(identity)
     known = read_roster(key.parent / ROSTER if roster is None else Path(roster)).roster
     client = GatewayClient(url, token, None if ca is None else Path(ca))
-    plain = client.get_json("/v1/study")
+    with closing(client):
+        plain = client.get_json("/v1/study")
     if plain.get("software") != __version__:
         raise CapabilityError(
             f"the gateway runs veilstat {plain.get('software')!s:.32}, this is veilstat {__version__}; install the same version on both",
