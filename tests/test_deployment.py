@@ -1,8 +1,5 @@
 """Owners, coordinator and compute servers as processes give the embedded study's answers, and survive each other's deaths."""
 
-import threading
-import time
-
 import pandas as pd
 import pytest
 

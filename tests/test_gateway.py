@@ -29,7 +29,17 @@ def deployment(tmp_path_factory):
 
 def curl(deployment, path, *words, token=None, body=None):
     """Status and body."""
-    command = ["curl", "-sS", "--max-time", "40", "--cacert", str(deployment.folder / "private/authority.pem"), "-w", "%{http_code}", *words]
+    command = [
+        "curl",
+        "-sS",
+        "--max-time",
+        "40",
+        "--cacert",
+        str(deployment.folder / "private/authority.pem"),
+        "-w",
+        "%{http_code}",
+        *words,
+    ]
     command += ["-H", f"Authorization: Bearer {deployment.token if token is None else token}"]
     command += [] if body is None else ["--data-binary", "@-", "-H", "Content-Type: application/octet-stream"]
     done = subprocess.run([*command, deployment.url + path], input=body, capture_output=True)

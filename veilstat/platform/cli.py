@@ -86,11 +86,12 @@ def server(config: Annotated[Path, typer.Option(help="a server in TOML: which pa
 
 
 @app.command()
-def doctor() -> None:
-    """Check versions, cryptography and optional parts, and say how to mend what is amiss."""
+def doctor(config: Annotated[Path | None, typer.Option(help="the file of a coordinator or an owner, to look at besides")] = None) -> None:
+    """Check versions, cryptography, optional parts, and a deployment's party, and say how to mend what is amiss."""
+    from .deployment.inspect import inspect
     from .doctor import examine
 
-    findings = examine()
+    findings = examine() + ([] if config is None else inspect(config))
     table = Table("", "", "found", "what to do", box=None, pad_edge=False)
     for finding in findings:
         mark = "[green]ok[/]" if finding.is_well else "[red]!![/]" if finding.essential else "[yellow]--[/]"

@@ -87,7 +87,8 @@ class RayLine:
     @staticmethod
     async def connect(owner: str) -> RayLine:
         """Place a relay on the owner's node and connect it to the agent; raises Broken, also where there is no such node."""
-        placed = ray.remote(Relay).options(label_selector={OWNER_LABEL: owner}, num_cpus=0, max_restarts=0, max_task_retries=0)
+        actor: Any = ray.remote(Relay)
+        placed = actor.options(label_selector={OWNER_LABEL: owner}, num_cpus=0, max_restarts=0, max_task_retries=0)
         try:
             relay = placed.remote()
         except RayError as error:

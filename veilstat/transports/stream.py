@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import stat
 from collections.abc import Callable
@@ -92,13 +93,20 @@ async def dial(path: str) -> Stream:
     return Stream(*await asyncio.open_unix_connection(path))
 
 
-async def listen(path: Path, serve: Callable[[Stream], object]) -> asyncio.Server:
-    """Hand every connection to a Unix socket, which this account alone may connect to, to ``serve``, which starts a task.
+async def listen(path: Path, serve: Callable[[Stream], object], group: str | None = None) -> asyncio.Server:
+    """Hand every connection to a Unix socket to ``serve``, which starts a task. This account may connect, and a group if one is named.
 
     Raises:
-        ProtocolError: another process listens there, or the path holds something else than a socket.
+        ProtocolError: another process listens there, the path holds something else than a socket, or there is no such group.
     """
     listener = _bind(path)
+    if group is not None:
+        try:
+            shutil.chown(path, group=group)
+            path.chmod(0o660)
+        except (OSError, LookupError) as error:
+            listener.close()
+            raise _unusable(path, f"the group {group!r} cannot be let in ({type(error).__name__})") from None
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         serve(Stream(reader, writer))

@@ -1,4 +1,4 @@
-"""The command line of a deployment's processes: ``veilstat owner | node | approvals | coordinator | token | renew``."""
+"""The command line of a deployment's processes: ``veilstat init | owner | node | approvals | coordinator | token | renew``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from veilstat.language.errors import CapabilityError
 from veilstat.transports.address import Address
 
 from .approvals import Entry
@@ -21,7 +22,7 @@ Digest = Annotated[str, typer.Argument(help="the plan's digest, or its beginning
 
 def add_commands(app: typer.Typer) -> None:
     """Add them to the program."""
-    for command in (owner, node, coordinator, token, renew):
+    for command in (init, owner, node, coordinator, token, renew):
         app.command()(command)
     app.add_typer(approvals, name="approvals")
 
@@ -35,8 +36,10 @@ def owner(config: Config) -> None:
 
 def coordinator(config: Annotated[Path, typer.Option(help="the study's file, with [coordinator]")]) -> None:
     """Serve a study's coordinator and its gateway until SIGTERM."""
-    from .coordinator import run_coordinator
-
+    try:
+        from .coordinator import run_coordinator
+    except ImportError:
+        raise CapabilityError("a coordinator needs more than an analyst: pip install 'veilstat[deploy]'", code="not_installed") from None
     run_coordinator(config)
 
 
@@ -63,6 +66,18 @@ def token(
     from .tokens import issue_token
 
     typer.echo(issue_token(load_coordinator_file(config).tokens, name, secrets.token_bytes))
+
+
+def init(
+    out: Annotated[Path, typer.Option(help="an empty directory")],
+    owners: Annotated[str, typer.Option(help="the data owners, separated by commas")] = "north,south,west",
+    architecture: Annotated[str, typer.Option(help="masking, sharing or homomorphic")] = "masking",
+) -> None:
+    """Write the commented files of a new deployment."""
+    from .init import Layout, write_files
+
+    for path in write_files(out, architecture, tuple(owners.split(",")), Layout()):
+        typer.echo(path)
 
 
 def renew(config: Annotated[Path, typer.Option(help="the study's file, with [coordinator]")]) -> None:

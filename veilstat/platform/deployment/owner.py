@@ -178,7 +178,7 @@ async def _serve(host: AgentHost, config: OwnerFile, approvals: Approvals, journ
         asyncio.get_running_loop().add_signal_handler(number, is_over.set)
     # An error that nobody foresaw ends the group, and with it the process: a session is never resumed.
     async with asyncio.TaskGroup() as group:
-        relays = await listen(config.socket, lambda stream: group.create_task(host.serve(stream)))
+        relays = await listen(config.socket, lambda stream: group.create_task(host.serve(stream)), config.relays)
         person = await listen(config.approvals, lambda stream: group.create_task(answer_person(stream, approvals, journal)))
         watching = group.create_task(host.watch())
         journal.write(

@@ -17,7 +17,7 @@ from veilstat.language.schema import Schema, read_toml
 from ..study_file import read_table
 
 _NEEDED = ("party", "study", "roster", "identity", "socket", "state")
-_OPTIONAL = ("policy", "approvals", "progress", "table")
+_OPTIONAL = ("policy", "approvals", "relays", "progress", "table")
 PATIENCE = 150.0
 
 
@@ -25,7 +25,7 @@ PATIENCE = 150.0
 class OwnerFile:
     """The party's name, and paths. ``socket`` is for relays, ``approvals`` for a person, ``state`` a directory of mode 0700.
 
-    ``progress``: seconds that a round may wait for the others.
+    ``relays``: the group of accounts that may connect to ``socket`` besides. ``progress``: seconds that a round may wait.
     """
 
     party: str
@@ -36,6 +36,7 @@ class OwnerFile:
     state: Path
     policy: Path | None
     approvals: Path
+    relays: str | None
     progress: float
     read: Callable[[Schema], pd.DataFrame]
 
@@ -61,7 +62,9 @@ def load_owner(path: Path) -> OwnerFile:
     except (TypeError, ValueError):
         raise SchemaError(f"{path.name}: progress is a number of seconds", code="bad_value") from None
     check_private(state)
-    return OwnerFile(plain["party"], study, roster, identity, socket, state, policy, approvals, progress, _reader(path, plain.get("table")))
+    relays = str(plain["relays"]) if "relays" in plain else None
+    read = _reader(path, plain.get("table"))
+    return OwnerFile(plain["party"], study, roster, identity, socket, state, policy, approvals, relays, progress, read)
 
 
 def check_private(directory: Path) -> None:

@@ -50,7 +50,8 @@ def ray_environment(certificate: Path, authority: Path, token: Path) -> dict[str
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token.resolve()),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DEDUP_LOGS": "0",
+        # A busy machine takes longer than Ray's half minute to start a node.
+        "RAY_raylet_start_wait_time_s": "120",
     }
 
 
