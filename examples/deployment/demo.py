@@ -117,7 +117,10 @@ def run(architecture, folder):
         without = ask(study)
         killer.join()
         processes.running["elm"].send_signal(signal.SIGCONT)
-        print("  elm's node is started again, and the query is asked afresh:", flush=True)
+        print(
+            "  elm's node is started again, and the query is asked afresh; where it was answered without elm, owners protect elm's rows:",
+            flush=True,
+        )
         processes.start_node("elm")
         wait_for("elm's return", lambda: "elm" in connected(folder, token), processes)
         again = ask(study)

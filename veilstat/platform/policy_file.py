@@ -35,9 +35,9 @@ def load_policy(path: Path) -> PolicyFile:
     approval = plain.pop("approval", [])
     if approval != "all" and not (isinstance(approval, list) and all(isinstance(name, str) for name in approval)):
         raise SchemaError(f'{path.name}: approval is "all", or a list of statistics that a person must approve', code="bad_policy")
-    if isinstance(plain.get("budget"), list):
-        plain["budget"] = tuple(float(number) for number in plain["budget"])
     try:
+        if "budget" in plain:
+            plain["budget"] = tuple(float(number) for number in plain["budget"])
         policy = Policy(**plain)
     except (TypeError, ValueError):
         raise SchemaError(f"{path.name}: a rule has a value of the wrong type", code="bad_policy") from None

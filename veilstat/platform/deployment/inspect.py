@@ -9,7 +9,6 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPSConnection
@@ -18,10 +17,10 @@ from pathlib import Path
 from cryptography import x509
 
 from veilstat.language.errors import VeilstatError
+from veilstat.language.schema import read_toml
 from veilstat.transports.address import Address
 
 from ..doctor import Finding
-from ..study_file import is_deployed
 from .authority import AUTHORITY
 from .coordinator_file import CoordinatorFile, load_coordinator_file
 from .owner_file import OwnerFile, load_owner
@@ -72,10 +71,7 @@ def inspect_owner(path: Path) -> Iterator[Finding]:
 
 def inspect(path: Path) -> list[Finding]:
     """A study's file with [coordinator], or an owner's; errors as the functions above."""
-    with suppress(VeilstatError):
-        if is_deployed(path):
-            return list(inspect_study(path))
-    return list(inspect_owner(path))
+    return list(inspect_owner(path) if "party" in read_toml(path) else inspect_study(path))
 
 
 def _versions() -> Finding:

@@ -7,13 +7,14 @@ import secrets
 import signal
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 from veilstat import __version__
 from veilstat.dp.ledger_file import open_ledger
-from veilstat.language.errors import CapabilityError, SchemaError, VeilstatError
+from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.protocol.faults import QUORUM, Fault, ProtocolError
 from veilstat.statistics.registry import registry
 from veilstat.transports.stream import VERSION, Greeting, Stream, listen
@@ -23,7 +24,7 @@ from ..approver import Planner
 from ..definition import SERVER
 from ..identity_file import read_identity
 from ..opening_file import OpeningFile
-from ..plan import make_plan
+from ..plan import Plan, make_plan
 from ..policy import Policy
 from ..policy_file import PolicyFile, load_policy
 from ..roster_file import read_roster
@@ -36,6 +37,7 @@ from .journal import Journal
 from .owner_file import OwnerFile, load_owner, table_version
 from .patience import Patience
 from .plainly import plainly
+from .refusals import Refusals
 
 _LOOKS = 0.25
 
@@ -75,12 +77,13 @@ def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal:
             code="policy_differs",
         )
     frame = config.read(definition.schema)
+    refusals = Refusals(config.party, journal, time.monotonic)
     custom = Custom(
         SessionFile(config.state / "sessions"),
         OpeningFile(config.state / "openings"),
         table_version(frame),
-        approvals.consent,
-        partial(_conceal, config.party, journal),
+        _consent(approvals, refusals),
+        refusals.conceal,
     )
     planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
     identity = read_identity(config.identity, config.party, roster.keys[config.party])
@@ -89,10 +92,12 @@ def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal:
     return Agent(identity, roster, definition, table, policy, registry(), planner, secrets.token_bytes, ledger, custom)
 
 
-def _conceal(party: str, journal: Journal, error: VeilstatError) -> VeilstatError:
-    """Whether a value is out of bounds is a bit about the rows: it stays here."""
-    journal.write("refused_for_rows", code=error.code, detail=error.message)
-    return VeilstatError(f"data owner {party!r} cannot take part in this query; its log says why", code="owner_refused", culprits=(party,))
+def _consent(approvals: Approvals, refusals: Refusals) -> Callable[[Plan], None]:
+    def consent(plan: Plan) -> None:
+        refusals.check()
+        approvals.consent(plan)
+
+    return consent
 
 
 class AgentHost:
@@ -139,8 +144,10 @@ class AgentHost:
             stream.close()
 
     def _hear(self, stream: Stream, frame: bytes) -> None:
-        self._speaker = stream
         self.agent.receive(frame)
+        if not self.agent.rejected:
+            # Whoever only repeats frames, or makes them up, is answered nothing and ends nothing by leaving.
+            self._speaker = stream
         self._answer()
         malformed = any(fault.code == "malformed" for fault in self.agent.rejected)
         for fault in self.agent.rejected:
