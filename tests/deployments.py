@@ -8,12 +8,16 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
 
 import veilstat as vs
 from tests.servers import ROOT, free_ports
+from veilstat.platform.certificates import make_certificates
+from veilstat.platform.deployment.tokens import issue_token
+from veilstat.platform.deployment.transport_certificates import make_transport_certificates
 
 OWNERS = ("north", "south", "west")
 SECRET = 259.5
@@ -48,6 +52,11 @@ def veilstat(folder, *words, **options):
     )
 
 
+def certify(folder):
+    make_certificates(folder / "study.toml", folder / "private", os.urandom)
+    make_transport_certificates(folder / "study.toml", datetime.now(UTC), os.urandom)
+
+
 class Deployment:
     """A folder with everything, and the processes that run from it."""
 
@@ -79,9 +88,8 @@ class Deployment:
                 'through = "server"\n[timeouts]\nreconnect = 1\nprogress = 6\n'
             )
         self.servers = servers
-        made = veilstat(folder, "certificates", "--study", "study.toml", "--out", "private")
-        assert made.returncode == 0, made.stderr
-        self.token = veilstat(folder, "token", "alice", "--config", "study.toml").stdout.strip()
+        certify(folder)
+        self.token = issue_token(folder / "private/tokens.toml", "alice", os.urandom)
 
     def start(self, *names):
         for name in names:

@@ -92,6 +92,7 @@ def intercepted(tmp_path, monkeypatch):
     interceptors[0].close()
 
 
+@pytest.mark.long
 def test_an_owner_killed_before_it_has_contributed_drops_out_in_whatever_round(intercepted):
     study = intercepted.connect()
     for place, query in enumerate(("bp", "age", ["bp", "age"], "bp"), start=1):
@@ -116,6 +117,7 @@ def test_an_owner_killed_before_it_has_contributed_drops_out_in_whatever_round(i
     assert error.value.code == "isolating_difference"
 
 
+@pytest.mark.long
 def test_an_owner_killed_after_it_has_contributed_is_in_the_answer(intercepted):
     def kill():
         # The masked input has passed once the next frame, the shares for unmasking, is about to.
@@ -128,6 +130,7 @@ def test_an_owner_killed_after_it_has_contributed_is_in_the_answer(intercepted):
     assert result.estimate == pytest.approx(pd.concat(TABLES.values())["bp"].mean(), rel=1e-14)
 
 
+@pytest.mark.long
 def test_an_owner_that_freezes_is_waited_for_as_long_as_the_study_says(tmp_path):
     with running(tmp_path, "masking", "colluding = 0", progress=2.0) as deployment:
         study = deployment.connect()
@@ -138,6 +141,7 @@ def test_an_owner_that_freezes_is_waited_for_as_long_as_the_study_says(tmp_path)
         deployment.processes["west"].send_signal(signal.SIGCONT)
 
 
+@pytest.mark.long
 def test_a_coordinator_killed_in_the_middle_ends_the_query_and_its_successor_serves_the_next(tmp_path):
     with running(tmp_path, "masking", "colluding = 0", progress=30.0) as deployment:
         study = deployment.connect()
@@ -159,6 +163,7 @@ def test_a_coordinator_killed_in_the_middle_ends_the_query_and_its_successor_ser
         assert study.mean("bp").n == 93
 
 
+@pytest.mark.long
 def test_with_too_few_owners_nothing_is_opened_and_their_return_is_enough(tmp_path):
     with running(tmp_path, "homomorphic", "colluding = 1") as deployment:
         study = deployment.connect()
@@ -191,6 +196,7 @@ def test_a_value_out_of_bounds_leaves_as_one_code_and_its_detail_stays_home(tmp_
         assert study.mean("age").n == 94
 
 
+@pytest.mark.long
 def test_a_person_s_word_is_needed_once_for_each_query(tmp_path):
     with running(tmp_path) as deployment:
         (tmp_path / "west-policy.toml").write_text('approval = ["mean"]\n')

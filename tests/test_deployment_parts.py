@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import veilstat as vs
-from tests.deployments import Deployment, veilstat
-from veilstat.platform.deployment.approvals import MOST_PENDING, Approvals, Verdict
+from tests.deployments import Deployment, certify
+from veilstat.platform.deployment.approvals import Approvals, Verdict
 from veilstat.platform.deployment.authority import issue_certificate
 from veilstat.platform.deployment.coordinator_file import load_coordinator_file
 from veilstat.platform.deployment.init import Layout, write_files
@@ -129,19 +129,20 @@ def test_a_crash_is_logged_without_words(tmp_path):
         journal(tmp_path)
 
 
-def test_plans_wait_for_a_person_in_bounded_number(tmp_path):
+def test_plans_wait_for_a_person_in_bounded_number(tmp_path, monkeypatch):
+    monkeypatch.setattr("veilstat.platform.deployment.approvals.MOST_PENDING", 3)
     study = Deployment(tmp_path).folder
     definition = load_definition(study / "study.toml")
     from veilstat.platform.plan import make_plan
 
     approvals = Approvals(tmp_path / "approvals.json", lambda name: True, lambda: NOW)
-    plans = [make_plan(vs.Histogram("bp", bins=[40, 100 + place, 260]), definition) for place in range(MOST_PENDING + 1)]
+    plans = [make_plan(vs.Histogram("bp", bins=[40, 100 + place, 260]), definition) for place in range(4)]
     codes = []
     for plan in plans:
         with pytest.raises(vs.PolicyDenied) as error:
             approvals.consent(plan)
         codes.append(error.value.code)
-    assert codes == ["approval_pending"] * MOST_PENDING + ["approvals_full"]
+    assert codes == ["approval_pending"] * 3 + ["approvals_full"]
     approvals.decide(plans[0].digest, Verdict.GRANTED)
     again = Approvals(approvals.path, lambda name: True, lambda: NOW)
     again.consent(plans[0])
@@ -172,9 +173,14 @@ def test_what_init_writes_is_read_by_every_command(tmp_path, architecture):
     for owner in definition.owners:
         config = load_owner(folder / owner / "owner.toml")
         assert load_policy(config.policy).policy.digest == definition.policies[owner]
-    made = veilstat(folder, "certificates", "--study", "study.toml", "--out", "private")
-    assert made.returncode == 0, made.stderr
-    assert {path.name for path in (folder / "private").iterdir()} >= {"ray-head.pem", "ray-north.pem", "gateway.pem", "authority.pem", "ray.token"}
+    certify(folder)
+    assert {path.name for path in (folder / "private").iterdir()} >= {
+        "ray-head.pem",
+        "ray-north.pem",
+        "gateway.pem",
+        "authority.pem",
+        "ray.token",
+    }
     secret = [path for path in (folder / "private").iterdir() if path.name not in ("roster.toml", "authority.pem")]
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in secret)
     with pytest.raises(vs.SchemaError, match="not empty"):
@@ -238,7 +244,9 @@ def test_mistakes_in_a_coordinator_s_file_are_named(tmp_path, before, after, cod
     assert error.value.code == code
 
 
-@pytest.mark.parametrize("text", ['statistic = ["mean"]', 'approval = "some"', 'min_owners = "two"', "columns = 3", "budget = [1]", 'budget = ["a", 1]'])
+@pytest.mark.parametrize(
+    "text", ['statistic = ["mean"]', 'approval = "some"', 'min_owners = "two"', "columns = 3", "budget = [1]", 'budget = ["a", 1]']
+)
 def test_mistakes_in_a_policy_s_file_are_named(tmp_path, text):
     path = tmp_path / "policy.toml"
     path.write_text(text)

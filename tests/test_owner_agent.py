@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+import sys
 import time
 
 import pandas as pd
@@ -12,6 +13,7 @@ import veilstat as vs
 from tests.deployments import OWNERS, SCHEMA, SECRET, TABLES, Deployment, veilstat
 from veilstat.platform.analyst import Analyst
 from veilstat.platform.definition import Definition
+from veilstat.platform.deployment.owner import run_owner
 from veilstat.platform.deployment.owner_file import load_owner, table_version
 from veilstat.platform.identity_file import read_identity
 from veilstat.platform.roster_file import read_roster
@@ -179,13 +181,14 @@ def test_a_second_agent_does_not_take_the_socket_over(deployment, call):
         (lambda folder: edit(folder, "[table]", "[tables]"), "unknown_key"),
     ],
 )
-def test_it_does_not_start_where_something_is_amiss(tmp_path, change, code):
+def test_it_does_not_start_where_something_is_amiss(tmp_path, monkeypatch, change, code):
     folder = Deployment(tmp_path).folder
     (folder / "south-policy.toml").write_text("most_openings = 3\n")
     change(folder)
-    refused = veilstat(folder, "owner", "--config", "south.toml")
-    assert refused.returncode == 1
-    assert f"[{code}]" in refused.stderr
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with pytest.raises(vs.VeilstatError) as refused:
+        run_owner(folder / "south.toml")
+    assert refused.value.code == code
 
 
 def edit(folder, before, after):

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 import veilstat as vs
-from tests.deployments import ENVIRONMENT, OWNERS, Deployment, veilstat
+from tests.deployments import ENVIRONMENT, OWNERS, Deployment, certify
 from tests.servers import free_ports
 
 pytestmark = pytest.mark.long
@@ -35,7 +35,7 @@ class RayDeployment(Deployment):
         for old in (folder / "private").iterdir():
             if old.name != "tokens.toml":
                 old.unlink()
-        assert veilstat(folder, "certificates", "--study", "study.toml", "--out", "private").returncode == 0
+        certify(folder)
 
     def start_node(self, owner):
         command = [sys.executable, "-m", "veilstat", "node", "--owner", owner, "--head", self.head, "--address", address(owner)]
@@ -67,7 +67,8 @@ def deployment(tmp_path):
         yield its
     finally:
         for name in reversed(list(its.processes)):
-            its.kill(name, signal.SIGTERM)
+            # Without a head a node takes its time to end.
+            its.kill(name, signal.SIGKILL if name.endswith("-node") else signal.SIGTERM)
         subprocess.run(["rm", "-rf", directory], check=True)
 
 
@@ -101,7 +102,7 @@ def test_queries_over_ray_survive_whatever_is_killed(deployment):
     start = len(deployment.log())
     deployment.start("coordinator")
     for owner in OWNERS:
-        deployment.kill(f"{owner}-node", signal.SIGTERM)
+        deployment.kill(f"{owner}-node")
     deployment.wait_for("started", None, start, seconds=90)
     for owner in OWNERS[:2]:
         deployment.start_node(owner)
