@@ -49,8 +49,8 @@ def call(deployment):
 class Caller:
     """A process with the relay's account."""
 
-    def __init__(self, deployment, owner="north"):
-        path, deadline = deployment.folder / owner / "agent.sock", time.monotonic() + 20
+    def __init__(self, deployment, place="north"):
+        path, deadline = deployment.folder / place / "agent.sock", time.monotonic() + 20
         while True:
             self.socket = socket.socket(socket.AF_UNIX)
             if self.socket.connect_ex(str(path)) == 0:

@@ -55,6 +55,12 @@ def ray_environment(certificate: Path, authority: Path, token: Path) -> dict[str
     }
 
 
+def head_command(config: RayFile) -> list[str]:
+    """Ray's head, in the foreground."""
+    place = [f"--port={config.head.port}", f"--node-ip-address={config.head.host}", f"--temp-dir={config.directory}"]
+    return [*_ray(), "--head", *place, "--include-dashboard=false", *_SIZES]
+
+
 def node_command(owner: str, head: Address, address: str) -> list[str]:
     """The raylet of an owner's node, in the foreground."""
     return [*_ray(), f"--address={head}", f"--node-ip-address={address}", f"--labels=owner={owner}", *_SIZES]
@@ -88,7 +94,6 @@ def join_cluster(config: RayFile, owners: Iterable[str], stack: AsyncExitStack) 
         SchemaError, CapabilityError: a file is missing or not kept well, Ray is not installed, or the head did not start.
     """
     environment = ray_environment(head_certificate(config.certificates), config.certificates / AUTHORITY, config.token)
-    command = [*_ray(), "--head", f"--port={config.head.port}", f"--node-ip-address={config.head.host}", "--include-dashboard=false"]
     # Ray reads its settings from the environment of the process when it is imported.
     os.environ.update(environment)
     try:
@@ -100,7 +105,7 @@ def join_cluster(config: RayFile, owners: Iterable[str], stack: AsyncExitStack) 
             "owners on other machines are reached over Ray: pip install 'veilstat[deploy]'", code="not_installed"
         ) from None
     head = subprocess.Popen(  # noqa: S603
-        [*command, f"--temp-dir={config.directory}", *_SIZES], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        head_command(config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     stack.callback(_end, head)
     _await_port(head, config.head)
