@@ -52,7 +52,7 @@ class Switchboard:
             return
         self.bytes[origin] += len(frame)
         if recipient in (SERVER, PARTIES):
-            self.party.receive(frame)
+            self.party.receive(frame, origin)
         else:
             self._deliver(recipient, frame)
         self._settle()
