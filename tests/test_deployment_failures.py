@@ -177,13 +177,17 @@ def test_with_too_few_owners_nothing_is_opened_and_their_return_is_enough(tmp_pa
         assert study.mean("bp").n == 93
 
 
-def test_a_value_out_of_bounds_leaves_as_one_code_and_its_detail_stays_home(tmp_path):
+def restart(deployment, owner):
+    deployment.kill(owner)
+    start = len(deployment.log())
+    deployment.start(owner)
+    deployment.wait_for("connected", owner, start)
+
+
+def test_a_value_out_of_bounds_leaves_as_one_code_and_a_row_that_is_removed_again_is_not_told_by_a_difference(tmp_path):
     with running(tmp_path) as deployment:
         pd.concat([TABLES["west"], pd.DataFrame({"bp": [SECRET + 100], "age": [30]})]).to_csv(tmp_path / "west.csv", index=False)
-        deployment.kill("west")
-        start = len(deployment.log())
-        deployment.start("west")
-        deployment.wait_for("connected", "west", start)
+        restart(deployment, "west")
         study = deployment.connect()
         with pytest.raises(vs.VeilstatError) as error:
             study.mean("bp")
@@ -194,6 +198,11 @@ def test_a_value_out_of_bounds_leaves_as_one_code_and_its_detail_stays_home(tmp_
         assert "bp" in entry["detail"]
         assert str(SECRET + 100) not in entry["detail"]
         assert study.mean("age").n == 94
+        TABLES["west"].to_csv(tmp_path / "west.csv", index=False)
+        restart(deployment, "west")
+        with pytest.raises(vs.PolicyDenied) as error:
+            study.mean("age")
+        assert error.value.code == "isolating_difference"
 
 
 @pytest.mark.long
@@ -202,10 +211,7 @@ def test_a_person_s_word_is_needed_once_for_each_query(tmp_path):
         (tmp_path / "west-policy.toml").write_text('approval = ["mean"]\n')
         path = tmp_path / "west.toml"
         path.write_text('policy = "west-policy.toml"\n' + path.read_text())
-        deployment.kill("west")
-        start = len(deployment.log())
-        deployment.start("west")
-        deployment.wait_for("connected", "west", start)
+        restart(deployment, "west")
         study = deployment.connect()
 
         def outcome():

@@ -76,17 +76,17 @@ def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal:
             f"the policy of {config.party!r} is not the one that the study publishes; [policies] in {config.study.name} names it",
             code="policy_differs",
         )
+    identity = read_identity(config.identity, config.party, roster.keys[config.party])
     frame = config.read(definition.schema)
     refusals = Refusals(config.party, journal, time.monotonic)
     custom = Custom(
         SessionFile(config.state / "sessions"),
         OpeningFile(config.state / "openings"),
-        table_version(frame),
+        table_version(frame, identity.sealing_secret),
         _consent(approvals, refusals),
         refusals.conceal,
     )
     planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
-    identity = read_identity(config.identity, config.party, roster.keys[config.party])
     ledger = open_ledger(config.state / "ledger", policy.budget)
     table = Table(config.party, frame, definition.schema)
     return Agent(identity, roster, definition, table, policy, registry(), planner, secrets.token_bytes, ledger, custom)

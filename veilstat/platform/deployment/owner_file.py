@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pandas as pd
 
 from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.schema import Schema, read_toml
+from veilstat.protocol.context import digest
 
 from ..study_file import read_table
 
@@ -75,11 +75,10 @@ def check_private(directory: Path) -> None:
         raise CapabilityError(f"others can look into the agent's directory; run: chmod 700 {directory}", code="readable_by_others")
 
 
-def table_version(frame: pd.DataFrame) -> str:
-    """Names the content of a table for the record of openings."""
-    state = hashlib.sha256(repr(list(frame.columns)).encode())
-    state.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
-    return state.hexdigest()[:16]
+def table_version(frame: pd.DataFrame, secret: bytes) -> str:
+    """Names the content of a table for the record of openings; by the name nobody without the secret can check a guess at the rows."""
+    rows = pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()
+    return digest("veilstat/table/1", secret, repr(list(frame.columns)).encode(), rows).hex()[:16]
 
 
 def _reader(path: Path, table: Any) -> Callable[[Schema], pd.DataFrame]:
