@@ -60,7 +60,7 @@ def certify(folder):
 class Deployment:
     """A folder with everything, and the processes that run from it."""
 
-    def __init__(self, folder, architecture="masking", options="", progress=4.0):
+    def __init__(self, folder, architecture="masking", options="", progress=20.0):
         self.folder, self.processes = folder, {}
         servers = ("compute1", "compute2", "compute3") if architecture == "sharing" else ()
         self.port, *ports = free_ports(1 + len(servers))

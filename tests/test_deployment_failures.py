@@ -17,12 +17,15 @@ from tests.deployments import OWNERS, SECRET, TABLES, running, veilstat
 PAIR = pd.concat([TABLES["north"], TABLES["south"]])
 
 
+CUT = "cut"
+
+
 class Interceptor:
-    """Stands between the coordinator and an agent, and does something before the agent's n-th frame passes (the first greets)."""
+    """Stands between the coordinator and an agent, and does something before the agent's next, or next but k, frame passes."""
 
     def __init__(self, agent):
         self.agent, self.place = agent, agent.with_name("between.sock")
-        self.at, self.act = None, None
+        self.left, self.act = None, None
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(self.place))
         self.listener.listen()
@@ -47,15 +50,18 @@ class Interceptor:
         self.end(source, target)
 
     def copy_frames(self, source, target):
-        count = 0
+        is_greeting = True
         with suppress(OSError), source.makefile("rb") as stream:
             while head := stream.read(4):
                 body = stream.read(int.from_bytes(head, "little"))
-                if self.at == count:
-                    self.at = None
-                    self.act()
+                if not is_greeting and self.left is not None:
+                    self.left -= 1
+                    if self.left == 0:
+                        self.left = None
+                        if self.act() is CUT:
+                            break
+                is_greeting = False
                 target.sendall(head + body)
-                count += 1
         self.end(source, target)
 
     def end(self, *sockets):
@@ -93,28 +99,45 @@ def intercepted(tmp_path, monkeypatch):
 
 
 @pytest.mark.long
-def test_an_owner_killed_before_it_has_contributed_drops_out_in_whatever_round(intercepted):
+@pytest.mark.parametrize("dies", ["agent", "relay"])
+def test_an_owner_lost_before_it_has_contributed_drops_out_in_whatever_round(intercepted, dies):
     study = intercepted.connect()
     for place, query in enumerate(("bp", "age", ["bp", "age"], "bp"), start=1):
-        intercepted.interceptor.act = lambda: intercepted.kill("west")
+        intercepted.interceptor.act = (lambda: intercepted.kill("west")) if dies == "agent" else (lambda: CUT)
         began, logged = time.monotonic(), len(intercepted.log())
-        intercepted.interceptor.at = place
-        if place < 4:
+        intercepted.interceptor.left = place
+        if place < 4 or dies == "relay":
             result = study.mean(query)
             assert result.contributors == ("north", "south")
-            pd.testing.assert_series_equal(
-                pd.Series(result.estimate), pd.Series(PAIR[query].mean()), check_names=False, check_index=False, rtol=1e-14
-            )
+            expected = pd.Series(PAIR[query].mean())
+            pd.testing.assert_series_equal(pd.Series(result.estimate), expected, check_names=False, check_index=False, rtol=1e-14)
         else:
-            # Its contribution arrived, so the answer would differ from the earlier ones by west's rows alone.
+            # The agent dies once its contribution has left: with it the answer would differ from the earlier ones by west's rows alone.
             with pytest.raises((vs.PolicyDenied, vs.QuorumLost)):
                 study.mean(query)
         assert time.monotonic() - began < 8
-        intercepted.start("west")
+        if dies == "agent":
+            intercepted.start("west")
         intercepted.wait_for("connected", "west", logged)
     with pytest.raises(vs.PolicyDenied, match="data of west") as error:
         study.mean("bp")
     assert error.value.code == "isolating_difference"
+
+
+@pytest.mark.long
+def test_a_coordinator_killed_in_any_round_ends_the_query_and_the_next_one_works(intercepted):
+    study = intercepted.connect()
+    for place in range(1, 6):
+        intercepted.interceptor.act = lambda: intercepted.kill("coordinator")
+        intercepted.interceptor.left = place
+        with pytest.raises(vs.QuorumLost) as error:
+            study.mean("bp")
+        assert error.value.code == "gateway_lost"
+        start = len(intercepted.log())
+        intercepted.start("coordinator")
+        for owner in OWNERS:
+            intercepted.wait_for("connected", owner, start)
+        assert study.mean("bp").n == 93
 
 
 @pytest.mark.long
@@ -124,7 +147,7 @@ def test_an_owner_killed_after_it_has_contributed_is_in_the_answer(intercepted):
         intercepted.kill("west")
 
     intercepted.interceptor.act = kill
-    intercepted.interceptor.at = 5
+    intercepted.interceptor.left = 5
     result = intercepted.connect().mean("bp")
     assert result.contributors == OWNERS
     assert result.estimate == pytest.approx(pd.concat(TABLES.values())["bp"].mean(), rel=1e-14)
@@ -165,7 +188,7 @@ def test_a_coordinator_killed_in_the_middle_ends_the_query_and_its_successor_ser
 
 @pytest.mark.long
 def test_with_too_few_owners_nothing_is_opened_and_their_return_is_enough(tmp_path):
-    with running(tmp_path, "homomorphic", "colluding = 1") as deployment:
+    with running(tmp_path, "homomorphic", "colluding = 1", progress=40.0) as deployment:
         study = deployment.connect()
         deployment.kill("west")
         deployment.wait_for("lost", "west")

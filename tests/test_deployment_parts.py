@@ -230,7 +230,7 @@ def test_the_doctor_says_how_to_mend_an_owner(tmp_path):
     [
         ('gateway = "127', 'gatway = "127', "unknown_key"),
         ('tokens = "private/tokens.toml"\n', "", "missing_key"),
-        ("progress = 4.0", 'progress = "long"', "bad_value"),
+        ("progress = 20.0", 'progress = "long"', "bad_value"),
         ('[coordinator.sockets]\n', '[coordinator.ray]\nhead = "x"\n[coordinator.sockets]\n', "missing_key"),
     ],
 )  # fmt: skip

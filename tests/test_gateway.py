@@ -65,6 +65,7 @@ def test_what_it_tells_to_whom(deployment):
     assert set(json.loads(body)["paths"]) >= {"/v1/study", "/v1/sessions/{session}/frames"}
     status, body = curl(deployment, "/v1/status")
     assert (status, json.loads(body)["connected"]) == (200, ["north", "south", "west"])
+    assert deployment.connect().status()["connected"] == ["north", "south", "west"]
     assert code(curl(deployment, "/v1/nothing")) == (404, "not_found")
     assert curl(deployment, "/v1/study", "-X", "POST")[0] == 405
 

@@ -68,7 +68,7 @@ def connect(folder, token):
 
 def connected(folder, token):
     try:
-        return set(connect(folder, token)._backend.status()["connected"])
+        return set(connect(folder, token).status()["connected"])
     except vs.VeilstatError:
         return set()
 
@@ -93,8 +93,6 @@ def run(architecture, folder):
     tables = {owner: str(INSURERS / f"data/{owner}.csv") for owner in OWNERS}
     layout = Layout(directory=f"{folder.parent}/ray", tables=tables, schema=(INSURERS / "schema.toml").read_text())
     write_files(folder, architecture, OWNERS, layout)
-    study_file = folder / "study.toml"
-    study_file.write_text(study_file.read_text().replace("progress = 60", "progress = 20"))
     command(folder, "certificates", "--study", "study.toml", "--out", "private")
     token = command(folder, "token", "alice", "--config", "study.toml").strip()
     servers = ("compute1", "compute2", "compute3") if architecture == "sharing" else ()
