@@ -48,7 +48,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "O
 
 def veilstat(folder, *words, **options):
     return subprocess.run(
-        [sys.executable, "-m", "veilstat", *words], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, **options
+        [sys.executable, "-m", "veilstat", *words], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, **options
     )
 
 
@@ -105,7 +105,7 @@ class Deployment:
         process.wait(10)
         return process.returncode
 
-    def wait_for(self, event, party, after=0, seconds=25.0):
+    def wait_for(self, event, party, after=0, seconds=90.0):
         """Wait until the coordinator has logged this, behind the first ``after`` entries."""
         deadline = time.monotonic() + seconds
         while not any(entry["event"] == event and entry.get("party") == party for entry in self.log()[after:]):

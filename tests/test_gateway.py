@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 import veilstat as vs
-from tests.deployments import Deployment, running
+from tests.deployments import Deployment, running, veilstat
 from tests.test_owner_agent import analyst, proposal
 from veilstat.platform.deployment.authority import issue_certificate
 from veilstat.platform.deployment.gateway_api import LARGEST_BODY
@@ -203,3 +203,10 @@ def test_tokens_are_kept_as_hashes_and_withdrawn_by_removing_a_line(tmp_path):
     path.chmod(0o644)
     with pytest.raises(vs.CapabilityError, match="chmod 600"):
         read_tokens(path)
+
+
+def test_a_coordinator_whose_port_is_taken_says_so(deployment):
+    taken = veilstat(deployment.folder, "coordinator", "--config", "study.toml")
+    assert taken.returncode == 1
+    assert "cannot_listen" in taken.stderr
+    assert curl(deployment, "/openapi.json")[0] == 200

@@ -50,7 +50,7 @@ class Caller:
     """A process with the relay's account."""
 
     def __init__(self, deployment, place="north"):
-        path, deadline = deployment.folder / place / "agent.sock", time.monotonic() + 20
+        path, deadline = deployment.folder / place / "agent.sock", time.monotonic() + 90
         while True:
             self.socket = socket.socket(socket.AF_UNIX)
             if self.socket.connect_ex(str(path)) == 0:
