@@ -4,7 +4,10 @@
     python benchmarks/homomorphic.py --size 9000 --bits 100
 
 One thread. The protocol's rounds are fed directly, as a session feeds them; envelopes are not included. The baseline is
-what one data owner would do under one known key with the same library: encode, encrypt, add, decrypt, decode.
+SEAL under one known key: encode and encrypt once, add the ciphertexts of all owners, decrypt and decode once. Beside it
+stands the critical path of the same operations under the collective key: one owner's encryption, the sum, one owner's
+share of the decryption, their sum, the analyst's decryption; without commitments, signatures, hashes and layouts, which
+the table's other columns include.
 """
 
 from __future__ import annotations
@@ -14,20 +17,25 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from veilstat.architectures.homomorphic import mouchet21 as paper
-from veilstat.architectures.homomorphic.bfv import scheme
-from veilstat.architectures.homomorphic.mouchet21_owner import Owner
+from veilstat.architectures.homomorphic.bfv import Scheme, scheme
+from veilstat.architectures.homomorphic.mouchet21_owner import Owner, switch_share
 from veilstat.architectures.homomorphic.mouchet21_server import Server
 from veilstat.architectures.homomorphic.parameters import Parameters, choose_parameters
-from veilstat.architectures.homomorphic.ring import batching_primes, seal
+from veilstat.architectures.homomorphic.ring import Residues, batching_primes, seal
 from veilstat.architectures.relay import RESULT
 from veilstat.protocol.identity import Identity, Roster
 
 CONTEXT = bytes(32)
+REPETITIONS = 15
+HEADER = """| owners | degree, modulus | ciphertexts | an owner: key + input + decrypt | cloud | analyst | sent | received \
+| critical path: encrypt + add + share + add + open | one key: encrypt + add + decrypt | ratio |
+|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
 class Clock:
@@ -90,24 +98,71 @@ def run_session(count: int, size: int, bits: int, smudging: int) -> tuple[Clock,
     return clock, its.parameters
 
 
-def single_key(parameters: Parameters) -> Clock:
-    """The same ciphertexts under one key, with SEAL's own encryptor and its default modulus of this degree."""
+def critical_path(its: Scheme, count: int, size: int) -> Clock:
+    """The lattice operations that wait for each other, of ``count`` owners; medians of several runs."""
+    clock, ring = Clock(), its.ring
+    secrets = [ring.from_integers(its.secret(os.urandom)) for _ in range(count)]
+    common = ring.uniform(b"common")
+    collective = np.stack([reduce(ring.add, (its.public_share(common, secret, os.urandom) for secret in secrets)), common])
+    analyst = ring.from_integers(its.secret(os.urandom))
+    recipient = np.stack([its.public_share(common, analyst, os.urandom), common])
+    vector = np.arange(size).astype(object)
+    for _ in range(REPETITIONS):
+        fresh = [clock.time("encrypt", lambda: its.encrypt_vector(collective, vector, os.urandom)) for _ in range(count)]
+        total = clock.time("evaluate", lambda fresh=fresh: reduce(ring.add, fresh))
+
+        def share(secret: Residues, total: Residues = total) -> Residues:
+            return np.stack([switch_share(its, ciphertext, secret, recipient, os.urandom) for ciphertext in total])
+
+        shares = [clock.time("share", lambda secret=secret: share(secret)) for secret in secrets]
+        merged = clock.time("merge", lambda shares=shares: reduce(ring.add, shares))
+        merged[:, 0] = ring.add(merged[:, 0], total[:, 0])
+        opened = clock.time("open", lambda merged=merged: its.decrypt_vector(merged, analyst, [0] * size))
+        assert (opened == count * vector).all()
+    return clock
+
+
+def single_key(parameters: Parameters, count: int) -> Clock:
+    """The same numbers under one key, with SEAL's own encryptor and its default modulus of this degree."""
     binding, clock = seal(), Clock()
+    settings = binding.EncryptionParameters(binding.SCHEME_TYPE.BFV)
+    settings.set_poly_modulus_degree(parameters.degree)
+    settings.set_coeff_modulus(binding.CoeffModulus.BFVDefault(parameters.degree, binding.SEC_LEVEL_TYPE.TC128))
+    values, worked = list(range(parameters.degree)), []
     for prime in batching_primes(parameters.degree, parameters.plaintext_bits, parameters.plaintexts):
-        settings = binding.EncryptionParameters(binding.SCHEME_TYPE.BFV)
-        settings.set_poly_modulus_degree(parameters.degree)
-        settings.set_coeff_modulus(binding.CoeffModulus.BFVDefault(parameters.degree, binding.SEC_LEVEL_TYPE.TC128))
         settings.set_plain_modulus(binding.Modulus(prime))
         context = binding.SEALContext(settings, True, binding.SEC_LEVEL_TYPE.TC128)
         generator, public = binding.KeyGenerator(context), binding.PublicKey()
         generator.create_public_key(public)
-        encoder, encryptor = binding.BatchEncoder(context), binding.Encryptor(context, public)
-        decryptor = binding.Decryptor(context, generator.secret_key())
-        values = list(range(parameters.degree))
-        for _ in range(parameters.blocks):
-            plain, ciphertext, opened = binding.Plaintext(), binding.Ciphertext(), binding.Plaintext()
-            clock.time("encrypt", lambda e=encoder, c=encryptor, p=plain, t=ciphertext, v=values: (e.encode(v, p), c.encrypt(p, t)))
-            clock.time("decrypt", lambda e=encoder, d=decryptor, p=opened, t=ciphertext: (d.decrypt(t, p), e.decode_int64(p)))
+        tools = binding.BatchEncoder(context), binding.Encryptor(context, public), binding.Evaluator(context)
+        worked += [(*tools, binding.Decryptor(context, generator.secret_key()))] * parameters.blocks
+
+    def encrypted() -> list[Any]:
+        ciphertexts = []
+        for encoder, encryptor, _, _ in worked:
+            plain, ciphertext = binding.Plaintext(), binding.Ciphertext()
+            encoder.encode(values, plain)
+            encryptor.encrypt(plain, ciphertext)
+            ciphertexts.append(ciphertext)
+        return ciphertexts
+
+    def added(uploads: list[list[Any]]) -> list[Any]:
+        totals = uploads[0]
+        for upload in uploads[1:]:
+            for (_, _, evaluator, _), total, ciphertext in zip(worked, totals, upload, strict=True):
+                evaluator.add_inplace(total, ciphertext)
+        return totals
+
+    def decrypted(totals: list[Any]) -> None:
+        for (encoder, _, _, decryptor), total in zip(worked, totals, strict=True):
+            plain = binding.Plaintext()
+            decryptor.decrypt(total, plain)
+            encoder.decode_int64(plain)
+
+    for _ in range(REPETITIONS):
+        uploads = [clock.time("encrypt", encrypted) for _ in range(count)]
+        totals = clock.time("evaluate", lambda uploads=uploads: added(uploads))
+        clock.time("decrypt", lambda totals=totals: decrypted(totals))
     return clock
 
 
@@ -117,23 +172,23 @@ def main() -> None:
     parser.add_argument("--bits", type=int, default=50)
     parser.add_argument("--smudging", type=int, default=64)
     options = parser.parse_args()
-    print(
-        "| owners | degree, modulus | ciphertexts | key | input | decrypt | cloud | analyst | one key: encrypt, decrypt | sent | received |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print(HEADER)
     for count in (3, 10):
         clock, parameters = run_session(count, options.size, options.bits, options.smudging)
-        alone = single_key(parameters)
+        path, alone = critical_path(scheme(parameters), count, options.size), single_key(parameters, count)
         names = [f"owner{place:03}" for place in range(count)]
         share, vector = parameters.share_bytes, parameters.vector_bytes
         sent = paper.COMMITMENT_BYTES + share + vector + 64 + vector
         received = sum(paper.parts_size(names, part) for part in (paper.COMMITMENT_BYTES, share, vector + 64))
-        key = clock.milliseconds(paper.COMMIT_KEY) + clock.milliseconds(paper.REVEAL_KEY)
+        work = [clock.milliseconds(name) for name in paper.ROUNDS]
         cloud = sum(clock.milliseconds("cloud " + name) for name in paper.ROUNDS)
+        ours = [path.milliseconds(name) for name in ("encrypt", "evaluate", "share", "merge", "open")]
+        theirs = [alone.milliseconds(name) for name in ("encrypt", "evaluate", "decrypt")]
         print(
-            f"| {count} | {parameters.degree:,}, {48 * parameters.primes} bits | {parameters.ciphertexts} | {key:.1f} | {clock.milliseconds(paper.INPUT):.1f} "
-            f"| {clock.milliseconds(paper.DECRYPT):.1f} | {cloud:.0f} | {clock.milliseconds('analyst'):.1f} "
-            f"| {sum(alone.spent['encrypt']) * 1000:.1f}, {sum(alone.spent['decrypt']) * 1000:.1f} | {sent / 1e6:.2f} MB | {received / 1e6:.2f} MB |"
+            f"| {count} | {parameters.degree:,}, {48 * parameters.primes} bits | {parameters.ciphertexts} "
+            f"| {work[0] + work[1]:.1f} + {work[2]:.1f} + {work[3]:.1f} = {sum(work):.1f} | {cloud:.0f} | {clock.milliseconds('analyst'):.1f} "
+            f"| {sent / 1e6:.2f} MB | {received / 1e6:.2f} MB | {' + '.join(f'{its:.1f}' for its in ours)} = {sum(ours):.1f} "
+            f"| {' + '.join(f'{its:.1f}' for its in theirs)} = {sum(theirs):.1f} | {sum(ours) / sum(theirs):.2f} |"
         )
 
 

@@ -35,6 +35,7 @@ from veilstat.architectures.sharing.ring import NARROW
 from veilstat.architectures.sharing.rounds import SERVERS
 from veilstat.architectures.sharing.schemes import Place
 from veilstat.architectures.sharing.sealed import SealedRows
+from veilstat.architectures.sharing.sorting import sort
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, UploadedRows, deal, expand, planes
 from veilstat.architectures.sharing.words import to_arithmetic
 from veilstat.arithmetic.products import gram, inner, weighted_sums
@@ -55,6 +56,7 @@ SCHEMA = vs.Schema(
     max_rows=2**20,
 )
 COMPARED = 1_000_000
+SORTED = 10_000
 RUNS = 5
 
 
@@ -176,6 +178,20 @@ def comparisons(count: int) -> tuple[Measured, str]:
     return found, "none" if total == np.count_nonzero(numbers < 0) else "wrong"
 
 
+def sorting(count: int) -> tuple[Measured, str]:
+    """Numbers of 32 bits in ascending order, as shares; all of them are checked."""
+    numbers = np.random.default_rng(1).integers(-(2**31), 2**31, count)
+    parts = share(numbers, NARROW, os.urandom)
+
+    def program(place: Place) -> Generator[bytes, bytes, bytes]:
+        party = Party(place.index, Prss(place.own_key, place.previous_key))
+        return NARROW.to_bytes((yield from sort(party, parts[place.index], 32)).own)
+
+    found = measure(program, RUNS)
+    total = sum(np.frombuffer(part, dtype=np.uint64) for part in found.parts)
+    return found, "none" if np.array_equal(total.astype(np.int64), np.sort(numbers)) else "wrong"
+
+
 def fastest(call: Callable[[], Any]) -> float:
     """CPU seconds of the fastest of three calls."""
     spent = []
@@ -246,7 +262,9 @@ WORKLOADS = (
         vs.LogisticRegression(f"y ~ {TERMS} + x9", method="gradient_descent", max_iterations=10),
         10_000, "estimate", logistic_steps, gradient_products, "logistic", 10,
     ),
-    Workload("median and quartiles, 101 values", vs.Quantile("score", (0.25, 0.5, 0.75), form="selection"), 10_000, "estimate"),
+    Workload("median and quartiles, 101 values, selection", vs.Quantile("score", (0.25, 0.5, 0.75), form="selection"), 10_000, "estimate"),
+    Workload("median and quartiles, 101 values, search", vs.Quantile("score", (0.25, 0.5, 0.75), form="search"), 10_000, "estimate"),
+    Workload("median, 1,001 values, search", vs.Quantile("x0", 0.5, form="search"), 10_000, "estimate"),
 )  # fmt: skip
 
 
@@ -282,6 +300,11 @@ def main() -> None:
         theirs = peer(options.mpyc, Workload("comparisons", None, COMPARED, peer="compare", part=100))
         clear = fastest(lambda: np.count_nonzero(numbers < 0))
         print(line("comparisons of 32 bits", f"{COMPARED:,}", found, connection, 0.0, clear, error, theirs), flush=True)
+    if "sort".startswith(options.only):
+        found, error = sorting(SORTED)
+        numbers = np.random.default_rng(1).integers(-(2**31), 2**31, SORTED)
+        clear = fastest(lambda: np.sort(numbers))
+        print(line("sort of 32 bits", f"{SORTED:,}", found, connection, 0.0, clear, error, ("", "")), flush=True)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ class Ring:
         self.identity, self.next = identity, SERVERS[(SERVERS.index(identity.name) + 1) % 3]
         self.said, self.waiting, self.stage = [], False, 0
 
-    def receive(self, frame):
+    def receive(self, frame, carrier):
         try:
             envelope = Envelope.decode(frame)
         except ProtocolError:

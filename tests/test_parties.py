@@ -140,6 +140,25 @@ def test_garbage_and_misdirected_frames_are_noted_and_change_nothing(study):
     assert study.mean("age").n == sum(map(len, small_tables().values()))
 
 
+def test_whoever_brought_an_unsigned_frame_is_named_and_not_whom_it_names(study):
+    """Two of the parties relay frames of others; an altered one may name anybody, or somebody whom nobody knows."""
+    _, agent, _, server = parts(study)
+    [frame] = seal(server.identity, b"r" * 32, NO_STEP, "x", "owner1", b"body")
+    for altered in (frame[:-1] + b"z", frame.replace(b"\xa6server", b"\xa6serves"), frame[:9], b""):
+        agent.receive(altered, "owner3")
+        assert agent.rejected[-1].culprits == ("owner3",)
+        assert "serve" not in agent.rejected[-1].message
+        agent.receive(altered)
+        assert agent.rejected[-1].culprits == ()
+
+
+@pytest.mark.parametrize("place", [0.02, 0.3, 0.33, 0.35, 0.36, 0.37, 0.38, 0.39, 0.4, 0.42, 0.45, 0.99])
+def test_a_bit_that_flips_anywhere_blames_who_brought_the_message_or_nobody(place):
+    with pytest.raises((vs.ProtocolViolation, vs.QuorumLost)) as error:
+        vs.simulate(small_tables(), small_schema(), "sharing", faults=[vs.testing.Tamper("compute2", "result", place)]).mean("bp")
+    assert set(error.value.culprits) <= {"compute2"}
+
+
 def test_nobody_but_the_analyst_may_ask(study):
     _, agent, _, server = parts(study)
     [frame] = seal(server.identity, b"r" * 32, NO_STEP, messages.PROPOSE, PARTIES, b"")

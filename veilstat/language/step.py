@@ -87,6 +87,7 @@ class Step:
             returns the next state under the same names, and ``done`` (1 or 0).
         at_most: openings of a step without state; iterations of one with state.
         final: which parts of the state become clear when an iteration runs behind the wall.
+        must_hold: whether an architecture that would open the state of every iteration must refuse the step.
     """
 
     label: str
@@ -96,6 +97,7 @@ class Step:
     state: Mapping[str, WireType] = field(default_factory=dict)
     at_most: int = 1
     final: tuple[str, ...] = ()
+    must_hold: bool = False
 
     def trace(self, schema: Schema, owners: int) -> Circuit:
         """The circuit of one opening: state, where there is any, is broadcast like a public value."""

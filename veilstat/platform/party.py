@@ -49,21 +49,25 @@ class Party:
         """How far it has come in what it waits for: of several that wait, the one in the earliest round gives up first."""
         return 0 if self.session is None else self.session.stage
 
-    def receive(self, frame: bytes) -> None:
-        """Take a frame from anybody; what was not signed by a party of the roster is refused and noted."""
+    def receive(self, frame: bytes, carrier: str = "") -> None:
+        """Take a frame from anybody; what was not signed by a party of the roster is refused and noted.
+
+        ``carrier`` is the party that brought it, as far as the transport knows: whom an unsigned frame names is no evidence.
+        """
         try:
             envelope = Envelope.decode(frame)
         except ProtocolError as error:
-            self.rejected.append(error.fault)
+            self.rejected.append(_brought(error.fault, carrier))
             return
         try:
             envelope.verify(self.roster)
             if envelope.recipient not in (self.name, self._group()):
-                raise violation("misdirected", f"a message for {envelope.recipient!r} reached {self.name!r}")
+                raise violation("misdirected", f"a message for another party reached {self.name!r}")
         except ProtocolError as error:
-            self.rejected.append(error.fault)
+            fault = _brought(error.fault, carrier)
+            self.rejected.append(fault)
             if envelope.root == self.root:
-                self.fail(error.fault)
+                self.fail(fault)
             return
         try:
             self._route(envelope)
@@ -192,3 +196,8 @@ class Party:
     def _fail(self, fault: Fault) -> None:
         self.root, self.session, self.step, self._early = None, None, NO_STEP, []
         self.on_failed(fault)
+
+
+def _brought(fault: Fault, carrier: str) -> Fault:
+    """The fault of a frame whose sender is not known, laid to whoever brought it."""
+    return fault if not carrier else Fault(fault.kind, fault.code, f"{fault.message}; {carrier!r} brought it", (carrier,))

@@ -228,7 +228,8 @@ def _chosen(step: Step, definition: Definition) -> tuple[Circuit, Cut, bool]:
         try:
             return circuit, cut(circuit, architecture.entry, architecture.supports), True
         except CapabilityError:
-            pass
+            if step.must_hold:
+                raise
     circuit = step.trace(schema, len(owners))
     return circuit, cut(circuit, architecture.entry, architecture.supports), False
 

@@ -18,7 +18,8 @@ from .faults import Fault, ProtocolError, quorum_lost, violation
 from .identity import Identity, Roster
 
 ABORT = "abort"
-_MOST_EARLY = 64
+# Blocks, of 1 MiB at most: one layer of a computation on rows may take hundreds, and come before the round that it is for.
+_MOST_EARLY = 1 << 10
 _LONGEST_LAYER = 9
 
 

@@ -1,17 +1,21 @@
 """Quantiles: the smallest value with at least a share q of the rows at or below it (numpy's "inverted_cdf").
 
-Two forms, of which a plan takes the first that the architecture can protect:
+Three forms, of which a plan takes the first that the architecture can protect:
 
+* search: rows stay shared and are compared with one point for each q, which halves an interval that nobody sees;
+  log2(range / step) rounds, and only the last point is opened;
 * selection: owners count their rows at or below every point of the lattice, servers compare the totals with q n and
   only the answer is opened;
-* bisection: every round opens how many rows lie below one public point for each q; log2(range / step) rounds.
+* bisection: the search where every round opens how many rows lie below its points.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,14 +24,15 @@ import pandas as pd
 from veilstat.language.encoding import exact
 from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.schema import Schema
-from veilstat.language.step import Answer, Opened, Request, Step, WireType
-from veilstat.language.trace import Trace, Value
+from veilstat.language.step import Answer, Arrays, Opened, Request, Step, WireType
+from veilstat.language.trace import Trace, Value, stack
 
-from .columns import in_units, require_rows
+from .columns import check_option, in_units, require_rows
 from .results import Result
 
-SELECTION, BISECTION = "selection", "bisection"
+SEARCH, SELECTION, BISECTION = "search", "selection", "bisection"
 MOST_POINTS = 4096
+_MOST_ROWS = Fraction(2**60)
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class Quantile:
     Args:
         column: a numeric column.
         q: one share between 0 and 1, or several.
-        form: "selection" opens the quantiles alone, "bisection" opens counts below public points; None takes the
-            first that the architecture can protect.
+        form: "search" and "selection" open the quantiles alone, "bisection" opens counts below public points; None takes
+            the first that the architecture can protect.
     """
 
     name: ClassVar[str] = "quantile"
@@ -54,8 +59,7 @@ class Quantile:
             checked = ()
         if not checked or len(checked) > 100 or not all(0 <= share <= 1 for share in checked):
             raise SchemaError("q is a share between 0 and 1, or up to 100 of them", code="bad_option")
-        if self.form not in (SELECTION, BISECTION, None):
-            raise SchemaError(f"form must be {SELECTION!r}, {BISECTION!r} or None, not {self.form!r}", code="bad_option")
+        check_option("form", self.form, (SEARCH, SELECTION, BISECTION, None))
         object.__setattr__(self, "q", checked if shares is self.q else checked[0])
 
     @property
@@ -64,10 +68,11 @@ class Quantile:
         return tuple(exact(share) for share in (self.q if isinstance(self.q, tuple) else (self.q,)))
 
     def forms(self, schema: Schema) -> tuple[Quantile, ...]:
-        """The forms to try, in order."""
+        """The forms to try, in order: first the sealed one that takes fewer messages per row; a comparison costs a search twice as many."""
         if self.form is not None:
             return (self,)
-        return replace(self, form=SELECTION), replace(self, form=BISECTION)
+        sealed = (SEARCH, SELECTION) if 2 * self._rounds(schema) * len(self.shares) < schema[self.column].top else (SELECTION, SEARCH)
+        return tuple(replace(self, form=form) for form in (*sealed, BISECTION))
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
         return (schema.numeric(self.column).name,)
@@ -81,10 +86,19 @@ class Quantile:
                     code="too_many_points",
                 )
             return (Step("select", self._cumulative(top), self._selected),)
-        count = Step("count", self._present, lambda totals, public: totals)
-        wire = WireType((len(self.shares),), Fraction(1), Fraction(0), Fraction(top + 1))
-        below = Step("below", self._below, lambda totals, public: totals, public={"points": wire}, at_most=max(1, top.bit_length()))
-        return (count, below)
+        one, size = Fraction(1), len(self.shares)
+        codes, point = (WireType((count,), one, Fraction(0), Fraction(top + 1)) for count in (size, 1))
+        halve = Step(
+            "halve",
+            self._below,
+            partial(self._halved, top),
+            public={"wanted": WireType((size,), one, Fraction(0), _MOST_ROWS)},
+            state={"low": codes, "high": codes, **dict.fromkeys(self._points, point)},
+            at_most=self._rounds(schema),
+            final=("low",),
+            must_hold=self.form == SEARCH,
+        )
+        return (Step("count", self._present, lambda totals, public: totals), halve)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         if self.form == SELECTION:
@@ -92,9 +106,11 @@ class Quantile:
             codes = [int(code) for code in opened["codes"]]
         else:
             opened = yield Request("count")
-            codes = yield from self._bisect(schema, int(opened.number("n")))
+            require_rows(int(opened.number("n")), self._words)
+            halved = yield Request("halve", {"wanted": self._wanted(int(opened.number("n")))}, self._start(schema))
+            codes = [int(code) for code in halved["low"]]
         n = int(opened.number("n"))
-        require_rows(n, f"quantiles of {self.column!r}")
+        require_rows(n, self._words)
         values = [float(in_units(schema, self.column, code)) for code in codes]
         estimate: Any = values[0]
         if isinstance(self.q, tuple):
@@ -102,28 +118,52 @@ class Quantile:
         return Result(title=f"quantiles of {self.column}", estimate=estimate, n=n, n_missing=int(opened.number("rows")) - n)
 
     def inferences(self, schema: Schema) -> tuple[str, ...]:
-        if self.form == SELECTION:
-            return ("each quantile is the value of some row",)
-        return ("each quantile is the value of some row; the counts below public points are points of the distribution function",)
+        if self.form == BISECTION:
+            return (
+                "each quantile is the value of some row; counts below public points, where these are opened, are points of the distribution function",
+            )
+        return ("each quantile is the value of some row",)
 
-    def _bisect(self, schema: Schema, n: int) -> Generator[Request, Opened, list[int]]:
-        """The smallest code with at least the wanted number of rows at or below it."""
-        low, high = [0] * len(self.shares), [schema[self.column].top] * len(self.shares)
-        wanted = [max(share * n, Fraction(1, 2)) for share in self.shares]
-        while any(a < b for a, b in zip(low, high, strict=True)):
-            middle = [(a + b) // 2 for a, b in zip(low, high, strict=True)]
-            opened = yield Request("below", {"points": np.array([place + 1 for place in middle], dtype=object)})
-            for place, count in enumerate(opened["below"]):
-                if low[place] < high[place]:
-                    enough = count >= wanted[place]
-                    low[place], high[place] = (low[place], middle[place]) if enough else (middle[place] + 1, high[place])
-        return low
+    @property
+    def _words(self) -> str:
+        return f"quantiles of {self.column!r}"
+
+    def _rounds(self, schema: Schema) -> int:
+        """How often an interval of all codes is halved until one is left."""
+        return max(1, int(schema[self.column].top).bit_length())
+
+    @property
+    def _points(self) -> list[str]:
+        """Names of what rows are compared with, one for each share."""
+        return [f"point{place}" for place in range(len(self.shares))]
+
+    def _wanted(self, n: int) -> Any:
+        """How many rows lie at or below each quantile, at least."""
+        return np.array([max(1, math.ceil(share * n)) for share in self.shares], dtype=object)
+
+    def _start(self, schema: Schema) -> Arrays:
+        """All codes, and the point above the lower half of them."""
+        size, top = len(self.shares), int(schema[self.column].top)
+        ends = {"low": np.zeros(size, dtype=object), "high": np.full(size, top, dtype=object)}
+        return {**ends, **dict.fromkeys(self._points, np.array([top // 2 + 1], dtype=object))}
 
     def _present(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
         return {"rows": rows.ones.total(), "n": rows.present(self.column).total()}
 
     def _below(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-        return {"below": (rows.column(self.column).less(public["points"]) * rows.present(self.column)).total()}
+        """Rows below each point. A point is multiplied by 1 in every row, which is how servers combine rows with what they hold."""
+        column, present = rows.column(self.column), rows.present(self.column)
+        points = [stack(rows.ones) @ public[name] for name in self._points]
+        return {"below": stack(*((column.less(point) * present).total() for point in points))}
+
+    def _halved(self, top: int, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
+        """The half of each interval that holds the quantile, and the point above the lower half of that."""
+        points = stack(*(public[name] for name in self._points))
+        short = totals["below"].less(public["wanted"])
+        low, high = short.select(points, public["low"]), short.select(public["high"], points - 1)
+        above = ((low + high + 1) * Fraction(1, 2)).round(Fraction(1), Fraction(0), Fraction(top + 1))
+        following = {name: above[place : place + 1] for place, name in enumerate(self._points)}
+        return {"low": low, "high": high, **following, "done": (high - low).sum().equal(0)}
 
     def _cumulative(self, top: int) -> Any:
         def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:

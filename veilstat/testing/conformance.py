@@ -43,11 +43,12 @@ QUERIES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("histogram", {"column": "bp", "bins": [60, 100, 120, 140, 200]}),
     ("crosstab", {"row": "region", "column": "female"}),
     ("mean_by", {"column": "bp", "by": "region"}),
+    ("quantile", {"column": "bmi", "q": [0.1, 0.5]}),
     ("linear_regression", {"formula": "bp ~ age + bmi + C(region)"}),
     ("linear_regression", {"formula": "bp ~ age + smoker", "method": "gradient_descent"}),
     ("logistic_regression", {"formula": "smoker ~ age", "method": "gradient_descent"}),
 )
-SHORT = (QUERIES[3], QUERIES[12])
+SHORT = (QUERIES[3], QUERIES[13])
 
 
 def queries(chosen: Iterable[tuple[str, Mapping[str, Any]]] = QUERIES) -> list[Statistic[Any]]:

@@ -31,8 +31,8 @@ def serve(
             since = now
         for occurrence in occurrences:
             match occurrence:
-                case Arrived(frame=frame):
-                    machine.receive(frame)
+                case Arrived(peer=peer, frame=frame):
+                    machine.receive(frame, peer)
                 case Lost(fault=fault):
                     machine.lost(fault)
             report(occurrence)

@@ -24,7 +24,7 @@ from veilstat.protocol.session import Send
 class Machine(Protocol):
     """One party, whatever it runs inside."""
 
-    def receive(self, frame: bytes) -> None: ...
+    def receive(self, frame: bytes, carrier: str = "") -> None: ...
 
     def events(self) -> Iterator[Send]: ...
 
@@ -149,8 +149,8 @@ class MemoryNetwork:
         self.tiers = tuple(tiers) if tiers is not None else tuple((name,) for name in machines)
         self.faults, self.identities = tuple(faults), identities or {}
         self.traffic = {name: Traffic() for name in machines}
-        self._queue: deque[tuple[str, bytes]] = deque()
-        self._late: list[tuple[str, bytes]] = []
+        self._queue: deque[tuple[str, str, bytes]] = deque()
+        self._late: list[tuple[str, str, bytes]] = []
         self._silent: set[tuple[str, bytes]] = set()
         self._queries: dict[bytes, int] = {}
         self._order = next((Random(fault.seed) for fault in self.faults if isinstance(fault, Reorder)), None)  # noqa: S311
@@ -170,11 +170,11 @@ class MemoryNetwork:
         while self._queue:
             if self._order is not None:
                 self._queue.rotate(self._order.randrange(len(self._queue)))
-            recipient, frame = self._queue.popleft()
+            carrier, recipient, frame = self._queue.popleft()
             self.traffic[recipient].received += len(frame)
             if recipient in self.kept:
                 self.traffic[recipient].frames.append(frame)
-            self.machines[recipient].receive(frame)
+            self.machines[recipient].receive(frame, carrier)
             self._collect()
 
     def _expire_one(self) -> bool:
@@ -198,7 +198,7 @@ class MemoryNetwork:
         for recipient in self.groups.get(event.recipient, (event.recipient,)):
             for frame in self._with_faults(sender, recipient, event.frame):
                 self.traffic[sender].sent += len(frame)
-                self._queue.append((recipient, frame))
+                self._queue.append((sender, recipient, frame))
 
     def _with_faults(self, sender: str, recipient: str, frame: bytes) -> list[bytes]:
         if not self.faults:
@@ -222,7 +222,7 @@ class MemoryNetwork:
                 case Loss():
                     copies = [] if recipient == fault.recipient else copies
                 case Delay():
-                    self._late += [(recipient, copy) for copy in copies]
+                    self._late += [(sender, recipient, copy) for copy in copies]
                     copies = []
                 case Duplicate():
                     copies = copies * 2

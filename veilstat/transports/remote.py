@@ -92,7 +92,7 @@ class RemoteMachine:
         self.name, self.parties = name, parties
         self.arrived: list[Send] = []
 
-    def receive(self, frame: bytes) -> None:
+    def receive(self, frame: bytes, carrier: str = "") -> None:
         """Send the frame on, over the connection of the party that signed it."""
         try:
             sender = Envelope.decode(frame).sender

@@ -24,7 +24,7 @@ from veilstat.architectures.totals import owner_totals
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.disclosure import NoiseSite, NoiseSource
 from veilstat.language.errors import CapabilityError
-from veilstat.protocol.faults import violation
+from veilstat.protocol.faults import ProtocolError, violation
 from veilstat.protocol.identity import SIGNATURE_BYTES
 from veilstat.protocol.session import Binding, Session, Turn
 
@@ -180,7 +180,10 @@ class Homomorphic:
                 raise violation("malformed", f"{server!r} sent a total over fewer than {threshold} owners", server)
             key = its.ring.from_integers(np.frombuffer(secret, dtype=np.int8).astype(np.int64))
             ciphertexts = paper.read_ciphertexts(its.ring, raw, size, server)
-            return Released(its.decrypt_vector(ciphertexts, key, binding.cut.lower), survivors)
+            try:
+                return Released(its.decrypt_total(ciphertexts, key, binding.cut.lower), survivors)
+            except ValueError:
+                raise undecryptable() from None
 
         return _session(binding, (server,), Turn((), AwaitTotal(server, binding.participants, size, release)))
 
@@ -200,3 +203,12 @@ def _recipient(its: Scheme, binding: StepBinding) -> Residues:
 
 def _session(binding: StepBinding, tell: tuple[str, ...], first: Turn) -> Session:
     return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, (*paper.ROUNDS, RESULT), tell), first)
+
+
+def undecryptable() -> ProtocolError:
+    """Somebody's share of the key, or of the decryption, was not what the protocol says; a sum does not tell whose."""
+    return violation(
+        "not_decrypted",
+        "what the cloud sent does not decrypt: a party's share of the key or of the decryption is wrong, and a sum does not tell whose; "
+        "nothing was opened, and a new query starts with new keys",
+    )

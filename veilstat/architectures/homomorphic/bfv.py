@@ -32,7 +32,7 @@ class Scheme:
     def public_share(self, common: Residues, secret: Residues, random: Random) -> Residues:
         """A share b = -(a s) + e of the public key (b, a), for the common polynomial a."""
         noise = self.ring.from_integers(error(self.parameters.degree, random))
-        return self.ring.add(self.ring.negate(self.ring.multiply(common, secret)), noise)
+        return self.ring.multiply_add(self.ring.negate(common), secret, noise)
 
     def secret(self, random: Random) -> npt.NDArray[np.int64]:
         """A ternary key, as coefficients."""
@@ -41,9 +41,10 @@ class Scheme:
     def encrypt(self, key: Residues, message: Residues, random: Random) -> Residues:
         """(b u + e0 + message, a u + e1) under the public key (b, a), for the reduced coefficients of a scaled message."""
         degree = self.parameters.degree
-        mixed = self.ring.multiply(key, self.ring.from_integers(ternary(degree, random)))
-        first = self.ring.transform(self.ring.add(message, self.ring.reduce(error(degree, random))))
-        return self.ring.add(mixed, np.stack([first, self.ring.from_integers(error(degree, random))]))
+        mixing = self.ring.from_integers(ternary(degree, random))
+        first = self.ring.add(message, self.ring.reduce(error(degree, random)))
+        noise = self.ring.transform(np.stack([first, self.ring.reduce(error(degree, random))]))
+        return self.ring.multiply_add(key, mixing, noise)
 
     def encrypt_vector(self, key: Residues, vector: npt.NDArray[np.object_], random: Random) -> Residues:
         """All ciphertexts of a vector of ``size`` integers."""
@@ -59,16 +60,25 @@ class Scheme:
             slots[: len(vector)] = (vector % prime).astype(np.uint64)
             for block in slots.reshape(-1, degree):
                 # the rest of (Q m + t / 2) / t; without it the division is exact, and Q vanishes modulo its primes
-                rest = (transform.inverse(block).astype(object) * (modulus % prime) + half) % prime
+                rest = (transform.scale(transform.inverse(block), modulus) + np.uint64(half)) % np.uint64(prime)
                 messages.append(self.ring.scale(self.ring.reduce(half - rest.astype(np.int64)), inverse))
         return messages
 
     def decrypt_vector(self, ciphertexts: Residues, secret: Residues, lower: Sequence[int]) -> npt.NDArray[np.object_]:
         """The integers from ``lower`` on that are encrypted, each in a range as wide as the plaintext primes' product."""
+        return self._combined(self._slots(ciphertexts, secret), lower)
+
+    def decrypt_total(self, ciphertexts: Residues, secret: Residues, lower: Sequence[int]) -> npt.NDArray[np.object_]:
+        """As ``decrypt_vector``; ValueError where slots that carry nothing are not zero: a wrong key, or a wrong share of it."""
         slots = self._slots(ciphertexts, secret)
+        if any(residues[self.parameters.size :].any() for residues in slots):
+            raise ValueError("ciphertexts that do not decrypt under this key")
+        return self._combined(slots, lower)
+
+    def _combined(self, slots: list[Residues], lower: Sequence[int]) -> npt.NDArray[np.object_]:
         product, total = 1, np.zeros(self.parameters.size, dtype=object)
         for transform, residues in zip(self.plaintexts, slots, strict=True):
-            step = (residues - total) * pow(product, -1, transform.prime) % transform.prime
+            step = (residues[: self.parameters.size].astype(object) - total) * pow(product, -1, transform.prime) % transform.prime
             total = total + step * product
             product *= transform.prime
         low = np.array(lower, dtype=object)
@@ -77,16 +87,18 @@ class Scheme:
 
     def phase(self, ciphertext: Residues, secret: Residues) -> npt.NDArray[np.object_]:
         """c0 + c1 s, as coefficients in [0, Q)."""
-        return self.ring.to_integers(self.ring.add(ciphertext[0], self.ring.multiply(ciphertext[1], secret)))
+        return self.ring.to_integers(self._phase(ciphertext, secret))
 
-    def _slots(self, ciphertexts: Residues, secret: Residues) -> list[npt.NDArray[np.object_]]:
-        modulus, blocks, slots = self.ring.modulus, self.parameters.blocks, []
+    def _phase(self, ciphertext: Residues, secret: Residues) -> Residues:
+        return self.ring.multiply_add(ciphertext[1], secret, ciphertext[0])
+
+    def _slots(self, ciphertexts: Residues, secret: Residues) -> list[Residues]:
+        blocks, slots = self.parameters.blocks, []
         for place, transform in enumerate(self.plaintexts):
             values = []
             for ciphertext in ciphertexts[place * blocks : (place + 1) * blocks]:
-                plain = (self.phase(ciphertext, secret) * transform.prime + modulus // 2) // modulus % transform.prime
-                values.append(transform.forward(plain.astype(np.uint64)))
-            slots.append(np.concatenate(values)[: self.parameters.size].astype(object))
+                values.append(transform.forward(self.ring.quotients(self._phase(ciphertext, secret), transform.prime)))
+            slots.append(np.concatenate(values))
         return slots
 
 

@@ -6,6 +6,7 @@ one session, and the round that uses it to decrypt exists once and ends the sess
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import ClassVar
@@ -58,7 +59,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class _FromServer:
+class FromServer:
     """A round that waits for one message of the server; ``part`` bytes in it come from each owner."""
 
     owner: Owner
@@ -92,7 +93,7 @@ class _FromServer:
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitCommitments(_FromServer):
+class AwaitCommitments(FromServer):
     """Everybody's commitments are known and signed: reveal the share."""
 
     secret: Residues = field(repr=False)
@@ -122,7 +123,7 @@ class AwaitCommitments(_FromServer):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitShares(_FromServer):
+class AwaitShares(FromServer):
     """The decrypting set is fixed by who revealed a share: encrypt under the sum of these shares."""
 
     secret: Residues = field(repr=False)
@@ -135,7 +136,7 @@ class AwaitShares(_FromServer):
         return self.owner.scheme.ring.element_bytes
 
     def close(self) -> Turn:
-        owner, scheme = self.owner, self.owner.scheme
+        owner = self.owner
         shares = self.parts()
         if not set(shares) <= set(self.commitments) or owner.identity.name not in shares or len(shares) < owner.threshold:
             raise self.refuse(
@@ -145,17 +146,13 @@ class AwaitShares(_FromServer):
         for name, raw in shares.items():
             if paper.commitment(owner.context, name, raw) != self.commitments[name]:
                 raise self.refuse("bad_share", f"the share of {name!r} is not the one that it committed to")
-        collective = reduce(scheme.ring.add, (paper.read_share(scheme.ring, raw, owner.server) for raw in shares.values()))
-        ciphertexts = scheme.encrypt_vector(np.stack([collective, self.common]), owner.vector, owner.random)
-        raw_ciphertexts = scheme.ring.to_bytes(ciphertexts)
         members = {name: self.commitments[name] for name in shares}
-        signature = owner.identity.sign(paper.input_statement(owner.context, members, raw_ciphertexts))
         following = AwaitCiphertexts(owner, self.secret, members)
-        return Turn((Message(paper.INPUT, owner.server, raw_ciphertexts + signature),), following)
+        return Turn((encrypted_input(owner, self.common, shares, members),), following)
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitCiphertexts(_FromServer):
+class AwaitCiphertexts(FromServer):
     """Add up what exactly these owners signed, and switch it, smudged, to the analyst's key: once."""
 
     secret: Residues = field(repr=False)
@@ -173,23 +170,44 @@ class AwaitCiphertexts(_FromServer):
             raise self.refuse(
                 "bad_participants", f"ciphertexts of {len(parts)} owners were forwarded, the set of {len(self.commitments)} was fixed"
             )
-        total = reduce(owner.scheme.ring.add, (self._verified(name, raw) for name, raw in parts.items()))
+        total = verified_sum(self, parts, self.commitments)
         members = tuple(sorted(parts))
         owner.authorise(members)
-        shares = np.stack([self._switch(ciphertext) for ciphertext in total])
-        return Turn((Message(paper.DECRYPT, owner.server, owner.scheme.ring.to_bytes(shares)),), None, members)
+        return Turn((decryption_share(owner, total, self.secret),), None, members)
 
-    def _verified(self, name: str, raw: memoryview) -> Residues:
-        owner, ciphertexts = self.owner, raw[:-SIGNATURE_BYTES]
-        statement = paper.input_statement(owner.context, self.commitments, ciphertexts)
-        if not owner.roster.verifies(name, statement, bytes(raw[-SIGNATURE_BYTES:])):
-            raise self.refuse("bad_input", f"ciphertexts in the name of {name!r} are not signed by it for this key")
-        return paper.read_ciphertexts(owner.scheme.ring, ciphertexts, owner.scheme.parameters.vector_bytes, owner.server)
 
-    def _switch(self, ciphertext: Residues) -> Residues:
-        """PubKeySwitch (PETS'21, Protocol 4): an encryption of c1 s_i + smudging under the analyst's key."""
-        owner, scheme = self.owner, self.owner.scheme
-        smudging = flooding(scheme.ring, scheme.parameters.flooding_bits, owner.random)
-        share = scheme.encrypt(owner.recipient, smudging, owner.random)
-        share[0] = scheme.ring.add(share[0], scheme.ring.multiply(ciphertext[1], self.secret))
-        return share
+def encrypted_input(owner: Owner, common: Residues, shares: Mapping[str, bytes | memoryview], members: Mapping[str, bytes]) -> Message:
+    """The owner's ciphertexts under the sum of all shares of the key, signed together with whose shares these are."""
+    scheme = owner.scheme
+    collective = reduce(scheme.ring.add, (paper.read_share(scheme.ring, memoryview(raw), owner.server) for raw in shares.values()))
+    ciphertexts = scheme.encrypt_vector(np.stack([collective, common]), owner.vector, owner.random)
+    raw_ciphertexts = scheme.ring.to_bytes(ciphertexts)
+    signature = owner.identity.sign(paper.input_statement(owner.context, members, raw_ciphertexts))
+    return Message(paper.INPUT, owner.server, raw_ciphertexts + signature)
+
+
+def verified_sum(waiting: FromServer, parts: Mapping[str, memoryview], members: Mapping[str, bytes]) -> Residues:
+    """The sum of ciphertexts, each signed by its owner for the key of ``members``; a violation by the server otherwise."""
+    owner = waiting.owner
+    ring, size = owner.scheme.ring, owner.scheme.parameters.vector_bytes
+
+    def verified(name: str, raw: memoryview) -> Residues:
+        ciphertexts, signature = raw[:-SIGNATURE_BYTES], bytes(raw[-SIGNATURE_BYTES:])
+        if not owner.roster.verifies(name, paper.input_statement(owner.context, members, ciphertexts), signature):
+            raise waiting.refuse("bad_input", f"ciphertexts in the name of {name!r} are not signed by it for this key")
+        return paper.read_ciphertexts(ring, ciphertexts, size, owner.server)
+
+    return reduce(ring.add, (verified(name, raw) for name, raw in parts.items()))
+
+
+def decryption_share(owner: Owner, total: Residues, secret: Residues) -> Message:
+    """The one share of the decryption of all ciphertexts of a sum."""
+    shares = np.stack([switch_share(owner.scheme, its, secret, owner.recipient, owner.random) for its in total])
+    return Message(paper.DECRYPT, owner.server, owner.scheme.ring.to_bytes(shares))
+
+
+def switch_share(scheme: Scheme, ciphertext: Residues, secret: Residues, recipient: Residues, random: Random) -> Residues:
+    """PubKeySwitch (PETS'21, Protocol 4): an encryption of c1 s_i + smudging under the recipient's key (b, a)."""
+    share = scheme.encrypt(recipient, flooding(scheme.ring, scheme.parameters.flooding_bits, random), random)
+    share[0] = scheme.ring.multiply_add(ciphertext[1], secret, share[0])
+    return share

@@ -39,7 +39,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class _FromOwners:
+class FromOwners:
     """A round that waits for one message of ``largest`` bytes from each owner, and forwards them all to each."""
 
     server: Server
@@ -67,7 +67,7 @@ class _FromOwners:
 
 
 @dataclass(frozen=True, slots=True)
-class CollectCommitments(_FromOwners):
+class CollectCommitments(FromOwners):
     """Owners may drop out down to the threshold."""
 
     name: ClassVar[str] = paper.COMMIT_KEY
@@ -91,7 +91,7 @@ class CollectCommitments(_FromOwners):
 
 
 @dataclass(frozen=True, slots=True)
-class CollectShares(_FromOwners):
+class CollectShares(FromOwners):
     """Who reveals a share is in the decrypting set; later losses end the query."""
 
     commitments: Mapping[str, bytes]
@@ -116,7 +116,7 @@ class CollectShares(_FromOwners):
 
 
 @dataclass(frozen=True, slots=True)
-class CollectInputs(_FromOwners):
+class CollectInputs(FromOwners):
     """Collect everybody's ciphertexts; each owner will add them for itself too."""
 
     commitments: Mapping[str, bytes]
@@ -137,9 +137,12 @@ class CollectInputs(_FromOwners):
         self._ciphertexts(sender, payload)
 
     def close(self) -> Turn:
-        scheme = self.server.scheme
-        total = reduce(scheme.ring.add, (self._ciphertexts(name, raw) for name, raw in self.arrived.items()))
-        return Turn(self.forward(paper.DECRYPT), CollectDecryptions(self.server, self.senders, total))
+        total = self.sum()
+        return Turn(self.forward(paper.DECRYPT), CollectDecryptions(self.server, self.senders, total, tuple(sorted(self.senders))))
+
+    def sum(self) -> Residues:
+        """Of everything that arrived."""
+        return reduce(self.server.scheme.ring.add, (self._ciphertexts(name, raw) for name, raw in self.arrived.items()))
 
     def _ciphertexts(self, sender: str, payload: memoryview) -> Residues:
         scheme = self.server.scheme
@@ -147,10 +150,14 @@ class CollectInputs(_FromOwners):
 
 
 @dataclass(frozen=True, slots=True)
-class CollectDecryptions(_FromOwners):
-    """Add the shares of the decryption: (c0 + sum of h0, sum of h1) is a ciphertext under the analyst's key."""
+class CollectDecryptions(FromOwners):
+    """Add the shares of the decryption: (c0 + sum of h0, sum of h1) is a ciphertext under the analyst's key.
+
+    ``contributors`` are those whose data the total holds.
+    """
 
     total: Residues = field(repr=False)
+    contributors: tuple[str, ...]
     shares: list[Residues] = field(default_factory=list, repr=False)
     name: ClassVar[str] = paper.DECRYPT
 
@@ -169,5 +176,5 @@ class CollectDecryptions(_FromOwners):
         ring = self.server.scheme.ring
         switched = reduce(ring.add, self.shares)
         switched[:, 0] = ring.add(switched[:, 0], self.total[:, 0])
-        members = tuple(sorted(self.senders))
-        return Turn((Message(RESULT, self.server.analyst, encode_total(members, ring.to_bytes(switched))),), None, members)
+        result = Message(RESULT, self.server.analyst, encode_total(self.contributors, ring.to_bytes(switched)))
+        return Turn((result,), None, self.contributors)

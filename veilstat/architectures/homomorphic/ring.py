@@ -2,8 +2,9 @@
 
 An element is an array of shape (primes, n) of residues, always after the number-theoretic transform, so that a product
 is one multiplication for each residue. A prime of 48 bits makes a residue six bytes on the wire, and lets a double
-estimate the quotient of a product to within one. The transform is Microsoft SEAL's, through TenSEAL, loaded when first
-needed.
+estimate the quotient of a product to within one. The primes are Microsoft SEAL's, through TenSEAL, loaded when first
+needed. Where numba is installed, ``compiled.py`` computes the same residues faster; without it SEAL transforms them and
+numpy does the rest.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import math
 from dataclasses import dataclass, field
 from functools import cache
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,6 +39,15 @@ def seal() -> Any:
     return tenseal.sealapi
 
 
+def machine_code() -> ModuleType | None:
+    """The compiled ring; None where numba is not installed."""
+    try:
+        from . import compiled
+    except ImportError:
+        return None
+    return compiled
+
+
 def batching_primes(degree: int, bits: int, count: int) -> tuple[int, ...]:
     """``count`` distinct primes of ``bits`` bits that are 1 modulo 2 ``degree``: those modulo which a transform exists."""
     return tuple(modulus.value() for modulus in seal().CoeffModulus.Create(degree, [bits] * count))
@@ -44,26 +55,50 @@ def batching_primes(degree: int, bits: int, count: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """The negacyclic number-theoretic transform of ``degree`` residues modulo ``prime``."""
+    """The negacyclic number-theoretic transform of residues modulo ``prime``."""
 
     prime: int
+
+    @staticmethod
+    def of(degree: int, prime: int) -> Transform:
+        """The transform of ``degree`` residues modulo one prime of at most 60 bits that is 1 modulo 2 ``degree``."""
+        compiled = machine_code()
+        return SealTransform.of(degree, prime) if compiled is None else compiled.CompiledTransform.of(degree, prime)
+
+    def forward(self, coefficients: Residues) -> Residues:
+        """Values at the odd powers of the least primitive root of unity, in bit-reversed order."""
+        raise NotImplementedError
+
+    def inverse(self, values: Residues) -> Residues:
+        """The coefficients, reduced."""
+        raise NotImplementedError
+
+    def scale(self, residues: Residues, factor: int) -> Residues:
+        """The residues times an integer."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class SealTransform(Transform):
+    """Microsoft SEAL's; numbers cross its binding as lists of Python integers."""
+
     _tables: Any = field(repr=False)
     _seal: Any = field(repr=False)
 
     @staticmethod
-    def of(degree: int, prime: int) -> Transform:
-        """Tables for one prime that is 1 modulo 2 ``degree``."""
+    def of(degree: int, prime: int) -> SealTransform:
         binding = seal()
-        return Transform(prime, binding.util.NTTTables(degree.bit_length() - 1, binding.Modulus(prime)), binding.util)
+        return SealTransform(prime, binding.util.NTTTables(degree.bit_length() - 1, binding.Modulus(prime)), binding.util)
 
     def forward(self, coefficients: Residues) -> Residues:
-        """Values at the odd powers of a root of unity, in SEAL's order."""
         return np.array(self._seal.ntt_negacyclic_harvey(coefficients.tolist(), self._tables), dtype=np.uint64)
 
     def inverse(self, values: Residues) -> Residues:
-        """The coefficients, reduced."""
         lazy = self._seal.inverse_ntt_negacyclic_harvey(values.tolist(), self._tables)
         return np.array(lazy, dtype=np.uint64) % np.uint64(self.prime)
+
+    def scale(self, residues: Residues, factor: int) -> Residues:
+        return np.array(residues.astype(object) * (factor % self.prime) % self.prime, dtype=np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +141,10 @@ class CyclotomicRing:
         reduced: Residues = np.minimum(rest, rest - primes)
         return reduced
 
+    def multiply_add(self, first: Residues, second: Residues, third: Residues) -> Residues:
+        """The product of the first two plus the third; leading axes broadcast."""
+        return self.add(self.multiply(first, second), third)
+
     def negate(self, element: Residues) -> Residues:
         return np.where(element == 0, element, self._column - element)
 
@@ -118,8 +157,10 @@ class CyclotomicRing:
         return np.stack([np.mod(coefficients, prime).astype(np.uint64) for prime in self.moduli])
 
     def transform(self, coefficients: Residues) -> Residues:
-        """The element with these reduced coefficients."""
-        return np.stack([its.forward(row) for its, row in zip(self.transforms, coefficients, strict=True)])
+        """The elements with these reduced coefficients, of shape (..., primes, degree)."""
+        polynomials = coefficients.reshape(-1, len(self.transforms), self.degree)
+        rows = [its.forward(row) for polynomial in polynomials for its, row in zip(self.transforms, polynomial, strict=True)]
+        return np.stack(rows).reshape(coefficients.shape)
 
     def scale(self, residues: Residues, factor: int) -> Residues:
         """The residues times an integer modulo every prime; ``residues`` may be one row of numbers below 2^48."""
@@ -135,6 +176,12 @@ class CyclotomicRing:
             total = total + transform.inverse(values).astype(object) * weight
         return total % modulus
 
+    def quotients(self, element: Residues, plaintext: int) -> Residues:
+        """round(t x / Q) modulo t = ``plaintext`` for the coefficients x of an element."""
+        modulus = self.modulus
+        rounded = (self.to_integers(element) * plaintext + modulus // 2) // modulus % plaintext
+        return np.array(rounded, dtype=np.uint64)
+
     def uniform(self, label: bytes) -> Residues:
         """The public uniform element of a label: SHAKE-256, values of 48 bits that exceed the prime are skipped."""
         rows = []
@@ -146,7 +193,8 @@ class CyclotomicRing:
 
     def to_bytes(self, elements: Residues) -> bytes:
         """Six bytes for every residue, little-endian."""
-        return np.ascontiguousarray(elements, dtype="<u8").view(np.uint8).reshape(-1, 8)[:, :RESIDUE_BYTES].tobytes()
+        words = np.ascontiguousarray(elements, dtype="<u8")
+        return np.ndarray(words.size, dtype=f"V{RESIDUE_BYTES}", buffer=words, strides=(words.itemsize,)).tobytes()
 
     def from_bytes(self, raw: bytes | memoryview) -> Residues:
         """Elements of shape (count, primes, degree); ValueError for a length that fits none, or a residue out of range."""
@@ -174,4 +222,8 @@ def words_of(raw: bytes | memoryview) -> Residues:
 @cache
 def cyclotomic_ring(degree: int, primes: int) -> CyclotomicRing:
     """The ring of that degree with the largest primes of 48 bits."""
-    return CyclotomicRing(degree, tuple(Transform.of(degree, prime) for prime in batching_primes(degree, PRIME_BITS, primes)))
+    moduli, compiled = batching_primes(degree, PRIME_BITS, primes), machine_code()
+    if compiled is None:
+        return CyclotomicRing(degree, tuple(SealTransform.of(degree, prime) for prime in moduli))
+    ring: CyclotomicRing = compiled.CompiledRing.of(degree, moduli)
+    return ring

@@ -41,11 +41,6 @@ class Scheme(Protocol):
         """Bytes of one server's part of the answer."""
         ...
 
-    @property
-    def largest(self) -> int:
-        """Bytes above which a message between servers is refused."""
-        ...
-
     def passage(self) -> tuple[str, ...]:
         """How numbers travel between owners and servers, in words; () where a ring's width says it."""
         ...
@@ -80,10 +75,6 @@ class Added:
     @property
     def result_bytes(self) -> int:
         return self.cut.size * self._ring.element_bytes
-
-    @property
-    def largest(self) -> int:
-        return 0
 
     def passage(self) -> tuple[str, ...]:
         return ()

@@ -58,10 +58,6 @@ class Sealed:
     def result_bytes(self) -> int:
         return 1 + self.cut.size * self.field.element_bytes
 
-    @property
-    def largest(self) -> int:
-        return LARGEST_LAYER
-
     def passage(self) -> tuple[str, ...]:
         between = traffic(_ranges(self.cut))
         return (
@@ -120,9 +116,6 @@ class SealedRows(Sealed):
         party = Party(place.index, Prss(place.own_key, place.previous_key))
         executed = yield from execute_rows(_ranges(self.cut), inputs, public, party)
         return self._part(executed, party, noise)
-
-
-LARGEST_LAYER = 1 << 28
 
 
 def _marked(value: int, rounded: bool) -> Any:

@@ -207,12 +207,13 @@ class AgreeOnUploads(_AwaitTallies):
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """Wait for the previous server's message of one layer."""
+    """Wait for the previous server's message of one layer; it is as long as this server's own, ``largest``."""
 
     server: Server
     survivors: tuple[str, ...]
     program: Generator[bytes, bytes, bytes] = field(repr=False)
     layer: int = 0
+    largest: int = 0
     inbox: list[bytes] = field(default_factory=list, repr=False)
     quorum: ClassVar[int] = 1
 
@@ -223,10 +224,6 @@ class Compute:
     @property
     def senders(self) -> frozenset[str]:
         return frozenset((self.server.neighbour(-1),))
-
-    @property
-    def largest(self) -> int:
-        return self.server.scheme.largest
 
     def take(self, sender: str, payload: memoryview) -> None:
         self.inbox.append(bytes(payload))
@@ -242,7 +239,7 @@ class Compute:
             return Turn((self._part(stop.value),), None, self.survivors)
         except ProtocolError as error:
             raise self._blamed(error.fault) from None
-        following = Compute(self.server, self.survivors, self.program, self.layer + 1)
+        following = Compute(self.server, self.survivors, self.program, self.layer + 1, len(payload))
         return Turn((Message(following.name, self.server.neighbour(1), payload),), following)
 
     def _blamed(self, fault: Fault) -> ProtocolError:
