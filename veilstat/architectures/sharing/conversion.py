@@ -87,7 +87,7 @@ def signs(party: Party, shares: Shares, bits: int) -> Protocol[Shares]:
     slices = _slices(party, shares, bits)
     carried, top = yield from gather((carries(party, slices, (bits,)), shared(party, OCTETS, slices.each(lambda part: part[bits:]))))
     count = len(shares.own)
-    both = (carried + top)[0].reshape((SERVERS, -1))
+    both: Shares = (carried + top)[0].reshape((SERVERS, -1))
     return both.rearranged(lambda part: unsliced(part, part_size(count)).reshape(-1)[:count])
 
 

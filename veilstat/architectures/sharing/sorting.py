@@ -66,7 +66,7 @@ def _summand(party: Party, shares: Shares, key: int, own: Places, previous: Plac
     return shares.domain.encode(np.zeros(shares.shape, dtype=np.int64))
 
 
-def _permutation(stream: bytes) -> Places:
+def _permutation(stream: bytes | memoryview) -> Places:
     """A uniformly random permutation, from 16 random bytes for each place."""
     words = np.frombuffer(stream, dtype="<u8").reshape(-1, 2)
     return np.lexsort((words[:, 0], words[:, 1]))
