@@ -6,10 +6,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test test-long lint types imports unit benchmark clean
+.PHONY: demo deployment-demo test test-long lint types imports unit benchmark clean
 
 demo: $(READY)
 	@$(BIN)/veilstat demo
+
+deployment-demo: $(READY)
+	@$(THREADS) $(BIN)/python examples/deployment/demo.py
 
 test: lint types imports unit
 
@@ -35,7 +38,7 @@ benchmark: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --constraint constraints.txt \
-		--editable '.[ray,homomorphic,dp,plot,test]'
+		--editable '.[deploy,homomorphic,dp,plot,test]'
 	@touch $(READY)
 
 clean:

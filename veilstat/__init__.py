@@ -31,6 +31,7 @@ _HOMES = {
     "ConvergenceError": "language.errors",
     "Gaussian": "dp.mechanism",
     "simulate": "platform.simulation",
+    "connect": "platform.deployment.connect",
     "Study": "platform.study",
     "Plan": "platform.plan",
     "Policy": "platform.policy",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from veilstat.architectures.homomorphic.row_answers import Kept
@@ -13,7 +13,7 @@ from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
 from veilstat.dp.ledger import Ledger
 from veilstat.language.cut import Cut
 from veilstat.language.disclosure import NoiseSite
-from veilstat.language.errors import PolicyDenied, SchemaError, VeilstatError
+from veilstat.language.errors import PolicyDenied, RangeError, SchemaError, VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, ProtocolError, violation
@@ -21,10 +21,11 @@ from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Session, Turn
 
 from . import epochs
-from .approver import Approver, Planner
+from .approver import Approver, Planner, Sessions
 from .definition import PARTIES, SERVER, Definition
 from .epoch_store import EpochStore
 from .gate import OpeningRecord, denied
+from .opening_file import OpeningFile
 from .plan import Plan, StepPlan
 from .policy import Policy
 from .table import Table
@@ -47,6 +48,24 @@ from .upload import (
 _ROOT_BYTES = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """What an owner's agent does besides, where it is a process of its own; by default all of a study is one process.
+
+    Args:
+        answered: remembers queries. openings: keeps what was opened; in memory where they are None.
+        table_version: names the table's content; another content is another owner to the record of openings.
+        consent: asked about every plan that the policy permits, and raises PolicyDenied to refuse.
+        conceal: what others are told of an error that depends on rows.
+    """
+
+    answered: Sessions | None = None
+    openings: OpeningFile | None = None
+    table_version: str = ""
+    consent: Callable[[Plan], None] = lambda plan: None
+    conceal: Callable[[VeilstatError], VeilstatError] = lambda error: error
+
+
 class Agent(Approver):
     """One owner's party; ``epoch_store`` keeps encrypted rows and the owner's share of their key where the architecture has any."""
 
@@ -63,12 +82,14 @@ class Agent(Approver):
         planner: Planner,
         random: Callable[[int], bytes],
         ledger: Ledger,
+        custom: Custom = Custom(),
         epoch_store: EpochStore | None = None,
     ) -> None:
-        super().__init__(identity, roster, definition, registry, planner, random)
-        self.table, self.policy, self.ledger, self.epochs = table, policy, ledger, epoch_store
+        super().__init__(identity, roster, definition, registry, planner, random, custom.answered)
+        self.table, self.policy, self.ledger, self.custom, self.epochs = table, policy, ledger, custom, epoch_store
         self.kept = None if epoch_store is None else epoch_store.kept()
-        self.record = OpeningRecord(definition.architecture.trust(definition.owners).colluding + 2)
+        fewest = definition.architecture.trust(definition.owners).colluding + 2
+        self.record = OpeningRecord(fewest) if custom.openings is None else OpeningRecord.on_disk(fewest, custom.openings)
         self.survivors: tuple[str, ...] | None = None
         self.fault: Fault | None = None
         self.held: dict[str, Held] = {}
@@ -178,6 +199,7 @@ class Agent(Approver):
         self.policy.check(plan.statistic.name, columns, plan.openings, private=not plan.opens_exactly)
         if plan.privacy is not None and not plan.opens_exactly:
             self.ledger.check(plan.privacy.rho, plan.privacy.promise)
+        self.custom.consent(plan)
 
     def takes_part(self, participants: tuple[str, ...]) -> bool:
         return self.name in participants
@@ -187,8 +209,11 @@ class Agent(Approver):
             raise denied(
                 "participants_changed", "an owner was lost in an earlier step of this query; nothing more is opened, start it again"
             )
-        contribution = self._contribution(step, binding.step, digest)
-        return self.definition.architecture.owner(replace(binding, kept=self.kept), contribution, self.random)
+        try:
+            contribution = self._contribution(step, binding.step, digest)
+            return self.definition.architecture.owner(replace(binding, kept=self.kept), contribution, self.random)
+        except (SchemaError, RangeError) as error:
+            raise self.custom.conceal(error) from None
 
     def _join_epoch(self, envelope: Envelope, store: EpochStore) -> None:
         """Make a key with the other owners, and encrypt all rows under it."""
@@ -209,7 +234,8 @@ class Agent(Approver):
                 )
             rows = self.table.rows(tuple(column.name for column in schema))
         except VeilstatError as error:
-            self.fail(Fault(type(error).__name__, error.code, error.message, (self.name,)))
+            shown = self.custom.conceal(error)
+            self.fail(Fault(type(shown).__name__, shown.code, shown.message, (self.name,)))
             return
         binding = EpochBinding(self.identity, self.roster, envelope.root, SERVER, PARTIES, store.keep)
         declared = min(padded(len(rows)), schema.max_rows)
@@ -244,11 +270,15 @@ class Agent(Approver):
     def _authorise(self, survivors: tuple[str, ...], cut: Cut, public: bytes) -> None:
         self._require_owners(survivors)
         try:
-            self.record.authorise(cut, public, survivors)
+            self.record.authorise(cut, public, [self._recorded(owner) for owner in survivors])
         except ProtocolError as error:
             raise denied(error.fault.code, f"{self.title}: {error.fault.message}") from None
         if self.epochs is not None:
             self._count_answers(cut.size, self.epochs)
+
+    def _recorded(self, owner: str) -> str:
+        """An owner as the record of openings knows it: the difference of totals over two contents of this table is its rows alone."""
+        return f"{owner}, table {self.custom.table_version}" if owner == self.name and self.custom.table_version else owner
 
     def _count_answers(self, count: int, store: EpochStore) -> None:
         try:

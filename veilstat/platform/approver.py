@@ -6,7 +6,7 @@ It verifies the analyst's signature, recomputes the plan and compares digests, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from veilstat.architectures.interface import StepBinding
 from veilstat.dp.mechanism import Gaussian
@@ -29,6 +29,14 @@ from .query import decode_privacy, decode_query
 Planner = Callable[[Statistic[Any], Definition, Gaussian | None], Plan]
 
 
+class Sessions(Protocol):
+    """The roots of all queries that a party has answered; ``add`` returns once it will be remembered."""
+
+    def __contains__(self, root: object) -> bool: ...
+
+    def add(self, root: bytes) -> None: ...
+
+
 class Approver(Party):
     """A party that agrees to queries. Subclasses say who they are, what they ask of a plan, and how they take part in a step."""
 
@@ -40,11 +48,12 @@ class Approver(Party):
         registry: Mapping[str, type[Statistic[Any]]],
         planner: Planner,
         random: Callable[[int], bytes],
+        answered: Sessions | None = None,
     ) -> None:
         super().__init__(identity, roster)
         self.definition, self.registry, self.planner, self.random = definition, registry, planner, random
         self.gate: ReleaseGate | None = None
-        self.answered: set[bytes] = set()
+        self.answered: Sessions = set() if answered is None else answered
 
     @property
     def title(self) -> str:

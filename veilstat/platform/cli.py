@@ -1,4 +1,4 @@
-"""The command line: ``veilstat demo | plan | run | certificates | server | doctor``."""
+"""The command line: ``veilstat demo | plan | run | certificates | server | doctor``, and a deployment's processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import secrets
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from veilstat.language.errors import VeilstatError
 from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Result
 
+from .deployment.commands import add_commands
 from .query import parse_query
 from .study_file import load_study
 
@@ -64,9 +66,14 @@ def certificates(
 ) -> None:
     """Make a roster for everybody, and for each party a file with its private key and certificate."""
     from .certificates import make_certificates
+    from .deployment.transport_certificates import make_transport_certificates
+    from .study_file import is_deployed
 
     for path in make_certificates(study, out, secrets.token_bytes):
         typer.echo(path)
+    if is_deployed(study):
+        for path in make_transport_certificates(study, datetime.now(UTC), secrets.token_bytes):
+            typer.echo(path)
 
 
 @app.command()
@@ -79,11 +86,12 @@ def server(config: Annotated[Path, typer.Option(help="a server in TOML: which pa
 
 
 @app.command()
-def doctor() -> None:
-    """Check versions, cryptography and optional parts, and say how to mend what is amiss."""
+def doctor(config: Annotated[Path | None, typer.Option(help="the file of a coordinator or an owner, to look at besides")] = None) -> None:
+    """Check versions, cryptography, optional parts, and a deployment's party, and say how to mend what is amiss."""
+    from .deployment.inspect import inspect
     from .doctor import examine
 
-    findings = examine()
+    findings = examine() + ([] if config is None else inspect(config))
     table = Table("", "", "found", "what to do", box=None, pad_edge=False)
     for finding in findings:
         mark = "[green]ok[/]" if finding.is_well else "[red]!![/]" if finding.essential else "[yellow]--[/]"
@@ -118,6 +126,9 @@ def _plain(value: Any) -> Any:
         return value
     number = value.item() if hasattr(value, "item") else value
     return None if isinstance(number, float) and not math.isfinite(number) else number
+
+
+add_commands(app)
 
 
 def main() -> None:

@@ -55,6 +55,10 @@ class Coordinator(Party):
     def waiting(self) -> bool:
         return self.approved is not None or super().waiting
 
+    @property
+    def awaited(self) -> frozenset[str]:
+        return super().awaited if self.approved is None else frozenset(self.definition.approvers) - set(self.approved)
+
     def expire(self) -> None:
         if self.approved is None:
             super().expire()

@@ -14,7 +14,16 @@ from veilstat.arithmetic.keystream import Keystream, fastest_mode, galois_mode
 from veilstat.arithmetic.rings import Ring
 
 NEEDED = ("numpy", "pandas", "scipy", "cryptography", "msgspec", "python-flint", "rich", "typer", "tomli-w")
-EXTRAS = {"ray": "ray", "tenseal": "homomorphic", "dp-accounting": "dp", "matplotlib": "plot"}
+EXTRAS = {
+    "ray": "deploy",
+    "starlette": "deploy",
+    "uvicorn": "deploy",
+    "duckdb": "deploy",
+    "pyarrow": "deploy",
+    "tenseal": "homomorphic",
+    "dp-accounting": "dp",
+    "matplotlib": "plot",
+}
 OLDEST_PYTHON = (3, 11)
 
 

@@ -37,14 +37,14 @@ def noise_source(promise: Gaussian, architecture: Architecture, owners: tuple[st
     return source
 
 
-def placement_words(promise_placement: str, source: NoiseSource) -> str:
+def placement_words(placement: str, source: NoiseSource) -> str:
     """For plans: who adds noise, and against whom the promise holds."""
     if source.site is NoiseSite.RECIPIENT:
         return (
             "weaker: noise enters after opening. Whoever is named above learns the exact totals and adds the noise itself; "
             "the promise holds for what is passed on, and not against whoever opened it"
         )
-    if promise_placement == LOCAL:
+    if placement == LOCAL:
         return (
             "local: every owner adds noise that keeps the promise alone, whoever else colludes; "
             f"with all {source.count} the error is sqrt({source.count}) = {math.sqrt(source.count):.3g} times that of a single noise"

@@ -17,7 +17,7 @@ from veilstat.language.errors import SchemaError, VeilstatError
 from veilstat.protocol.context import digest
 from veilstat.protocol.faults import Fault, ProtocolError
 
-from .durable import sync_directory
+from .durable import append_line, sync_directory
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -72,25 +72,13 @@ class OpeningFile:
         body = msgspec.json.encode(entry)
         line = _checksum(body) + body + b"\n"
         try:
-            _append(self.path, line)
+            append_line(self.path, line)
         except OSError as error:
             raise ProtocolError(
                 Fault(
                     "VeilstatError", "record_failed", f"the record of openings could not be written ({error.strerror}); nothing was opened"
                 )
             ) from None
-
-
-def _append(path: Path, line: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-    try:
-        before = os.lseek(descriptor, 0, os.SEEK_END)
-        if os.write(descriptor, line) < len(line):
-            os.ftruncate(descriptor, before)
-            raise OSError(0, "the disk is full")
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _checksum(body: bytes) -> bytes:

@@ -54,6 +54,13 @@ class Party:
         """How far it has come in what it waits for: of several that wait, the one in the earliest round gives up first."""
         return 0 if self.session is None else self.session.stage
 
+    @property
+    def awaits(self) -> tuple[str, ...] | None:
+        """Names what is awaited, differently in each round; None where nothing is."""
+        if not self.waiting or self.root is None:
+            return None
+        return (self.root.hex(), self.step.hex(), "" if self.session is None else self.session.waiting_for or "")
+
     def receive(self, frame: bytes, carrier: str = "") -> None:
         """Take a frame from anybody; what was not signed by a party of the roster is refused and noted.
 

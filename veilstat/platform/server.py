@@ -21,7 +21,7 @@ from veilstat.transports.tls import Credential
 
 from .approver import Planner
 from .compute import ComputeServer
-from .definition import PARTIES, Definition
+from .definition import ANALYST, PARTIES, SERVER, Definition
 from .driver import as_error
 from .identity_file import read_identity
 from .ledgers import in_directory
@@ -36,6 +36,8 @@ from .upload_store import UploadStore
 Factory = Callable[[Identity, Roster, Definition, ServerFile], Hosted]
 # Everybody has business with a compute server; the others meet in one process.
 TALKS_WITH: Mapping[str, frozenset[str]] = {"compute": frozenset(("owner", "server", "analyst", "compute"))}
+# In a deployment owners and analyst have no connection of their own: the coordinator passes their signed frames on.
+THROUGH_COORDINATOR = frozenset(("server", "compute"))
 
 
 def compute_server(identity: Identity, roster: Roster, definition: Definition, config: ServerFile) -> ComputeServer:
@@ -85,7 +87,8 @@ def run_server(path: Path, factories: Mapping[str, Factory]) -> None:
     credential = Credential(config.party, str(config.identity))
     listen = {} if config.listen is None else {config.party: config.listen}
     try:
-        endpoint = Endpoint(directory, [credential], TALKS_WITH[role], config.timeouts, secrets.token_bytes, time.monotonic, listen)
+        talks_with = TALKS_WITH[role] if config.through is None else THROUGH_COORDINATOR
+        endpoint = Endpoint(directory, [credential], talks_with, config.timeouts, secrets.token_bytes, time.monotonic, listen)
     except ProtocolError as error:
         raise as_error(error.fault) from None
     is_over = threading.Event()
@@ -93,7 +96,8 @@ def run_server(path: Path, factories: Mapping[str, Factory]) -> None:
         signal.signal(number, lambda *_: is_over.set())
     log.info("started %s, role %s, roster %s", config.party, role, roster.digest.hex()[:16])
     try:
-        serve(config.party, machine, endpoint, {PARTIES: definition.approvers}, log_occurrence, is_over.is_set)
+        groups = {PARTIES: definition.approvers, **dict.fromkeys((*definition.owners, ANALYST) if config.through else (), (SERVER,))}
+        serve(config.party, machine, endpoint, groups, log_occurrence, is_over.is_set)
     finally:
         endpoint.close()
         log.info("ended %s", config.party)

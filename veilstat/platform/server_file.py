@@ -12,6 +12,8 @@ from veilstat.language.schema import read_toml
 from veilstat.transports.address import Address
 from veilstat.transports.connection import Timeouts
 
+from .definition import SERVER
+
 _NEEDED = ("party", "study", "roster", "identity")
 
 
@@ -19,6 +21,7 @@ _NEEDED = ("party", "study", "roster", "identity")
 class ServerFile:
     """The party's name, paths, where to listen if not at the roster's address, where to keep what owners upload, if anything,
     where to record what was opened, and the directory of the privacy ledgers of owners who uploaded their rows.
+    ``through``: the party over whose connection owners and analyst are reached, in a deployment.
     """
 
     party: str
@@ -30,15 +33,16 @@ class ServerFile:
     openings: Path
     ledgers: Path
     timeouts: Timeouts
+    through: str | None = None
 
 
 def load_server(path: Path) -> ServerFile:
     """Read a server's file; paths in it are relative to it. SchemaError says what is missing or wrong."""
     plain = read_toml(path)
-    unknown = sorted(set(plain) - {*_NEEDED, "listen", "uploads", "openings", "ledgers", "timeouts"})
+    unknown = sorted(set(plain) - {*_NEEDED, "listen", "uploads", "openings", "ledgers", "through", "timeouts"})
     if unknown:
         raise SchemaError(
-            f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_NEEDED)}, listen, uploads, openings, ledgers, [timeouts]",
+            f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_NEEDED)}, listen, uploads, openings, ledgers, through, [timeouts]",
             code="unknown_key",
         )
     for key in _NEEDED:
@@ -53,7 +57,10 @@ def load_server(path: Path) -> ServerFile:
     uploads = path.parent / str(plain["uploads"]) if "uploads" in plain else None
     openings = path.parent / str(plain["openings"]) if "openings" in plain else path.with_suffix(".openings")
     ledgers = path.parent / str(plain["ledgers"]) if "ledgers" in plain else path.with_suffix(".ledgers")
-    return ServerFile(plain["party"], study, roster, identity, listen, uploads, openings, ledgers, timeouts)
+    through = plain.get("through")
+    if through not in (None, SERVER):
+        raise SchemaError(f"{path.name}: through is {SERVER!r}, the coordinator of a deployment, or left out", code="bad_value")
+    return ServerFile(plain["party"], study, roster, identity, listen, uploads, openings, ledgers, timeouts, through)
 
 
 def _timeouts(plain: Mapping[str, Any]) -> Timeouts:

@@ -98,7 +98,7 @@ class Simulation:
         self.agents = {
             name: Agent(
                 identities[name], roster, definition, Table(name, tables[name], definition.schema), policies.get(name, Policy()),
-                statistics, planner, random, ledgers(name, policies.get(name, Policy()).budget), epochs.get(name),
+                statistics, planner, random, ledgers(name, policies.get(name, Policy()).budget), epoch_store=epochs.get(name),
             )
             for name in definition.owners
         }  # fmt: skip

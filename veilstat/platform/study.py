@@ -102,6 +102,14 @@ class Study:
         found: Mapping[str, Budget] = self._embedded("budget")()
         return found
 
+    def status(self) -> Mapping[str, Any]:
+        """Which parties are connected, and the running query's round, who is missing, and bytes by party (deployments only)."""
+        status = getattr(self._backend, "status", None)
+        if status is None:
+            raise CapabilityError("in an embedded study everybody is here; a deployment has a status", code="not_deployed")
+        found: Mapping[str, Any] = status()
+        return found
+
     @property
     def observed(self) -> Any:
         """What each party other than the owners saw (embedded studies only)."""

@@ -10,15 +10,18 @@ import pandas as pd
 
 from veilstat.architectures.interface import Architecture
 from veilstat.language.columns import Categorical
-from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.language.errors import SchemaError
 from veilstat.language.schema import Schema, read_toml
 from veilstat.transports.address import Address
 
 from .definition import Definition
 from .policy import Policy
+from .policy_file import load_policy
+from .published import Published, configure
 from .simulation import ARCHITECTURES, simulate
 from .study import Study
 
+_KEYS = ("architecture", "schema", "owners", "addresses", "policies", "coordinator")
 MISSING_WORDS = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
 """What means a missing value in a CSV file, unless it is an agreed level of its column."""
 
@@ -35,25 +38,46 @@ def load_study(path: str | Path, certificates: Path | None = None) -> Study:
     place = Path(path)
     plain = _checked(place)
     schema = _schema(plain, place)
-    tables = {name: _table(place.parent / str(file), schema) for name, file in plain["owners"].items()}
-    study = simulate(tables, schema, _architecture(plain), certificates=certificates)
+    if not isinstance(plain["owners"], dict):
+        raise SchemaError(f"{place.name}: [owners] names no files; an embedded study needs one for each data owner", code="missing_key")
+    tables = {name: read_table(place.parent / str(file), schema) for name, file in plain["owners"].items()}
+    study = simulate(tables, schema, _architecture(plain), policies=_policies(plain, place), certificates=certificates)
     assert isinstance(study, Study)
     return study
 
 
 def load_definition(path: str | Path) -> Definition:
-    """What a study file says publicly, without reading a table; owners permit all, as in the embedded study. Errors as ``load_study``."""
+    """What a study file says publicly, without reading a table; owners without a published policy permit all. Errors as ``load_study``."""
+    return load_published(path).definition()
+
+
+def load_published(path: str | Path) -> Published:
+    """The same, as it can be sent to an analyst."""
     place = Path(path)
     plain = _checked(place)
-    owners = tuple(plain["owners"])
-    return Definition(_schema(plain, place), owners, _architecture(plain), dict.fromkeys(owners, Policy().digest))
+    policies, name = _policies(plain, place), str(plain.get("architecture", "masking"))
+    digests = {owner: policies.get(owner, Policy()).digest.hex() for owner in plain["owners"]}
+    return Published(_schema(plain, place).to_toml(), name, plain.get(name, {}), tuple(plain["owners"]), digests)
+
+
+def is_deployed(path: str | Path) -> bool:
+    """Whether a study file says how a coordinator runs."""
+    return "coordinator" in _checked(Path(path))
+
+
+def load_coordinator(path: str | Path) -> dict[str, Any]:
+    """The [coordinator] table of a study file; SchemaError where there is none."""
+    plain = _checked(Path(path)).get("coordinator")
+    if not isinstance(plain, dict):
+        raise SchemaError(f"{Path(path).name}: [coordinator] says how the coordinator runs; `veilstat init` writes one", code="missing_key")
+    return plain
 
 
 def load_addresses(path: str | Path) -> dict[str, Address]:
-    """Where the parties of a study listen, by name; SchemaError if the file does not say or an address is none."""
+    """Where the parties of a study listen, by name; SchemaError if an address is none."""
     place = Path(path)
-    addresses = _checked(place).get("addresses")
-    if not isinstance(addresses, dict) or not addresses:
+    addresses = _checked(place).get("addresses", {})
+    if not isinstance(addresses, dict):
         raise SchemaError(f"{place.name}: [addresses] says where servers listen, such as compute1 = 'host:7401'", code="missing_key")
     try:
         return {name: Address.parse(str(text)) for name, text in addresses.items()}
@@ -63,15 +87,25 @@ def load_addresses(path: str | Path) -> dict[str, Address]:
 
 def _checked(path: Path) -> dict[str, Any]:
     plain = read_toml(path)
-    unknown = sorted(set(plain) - {"architecture", "schema", "owners", "addresses", *ARCHITECTURES})
+    unknown = sorted(set(plain) - {*_KEYS, *ARCHITECTURES})
     if unknown:
-        raise SchemaError(
-            f"{path.name}: unknown key {unknown[0]!r}; there are architecture, schema, owners, addresses and [masking]", code="unknown_key"
-        )
+        raise SchemaError(f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_KEYS)} and [masking]", code="unknown_key")
     owners = plain.get("owners")
-    if not isinstance(owners, dict) or not owners:
-        raise SchemaError(f"{path.name}: [owners] names a file for each data owner", code="missing_key")
+    is_list = isinstance(owners, list) and all(isinstance(name, str) for name in owners)
+    if not (is_list or isinstance(owners, dict)) or not owners:
+        raise SchemaError(f"{path.name}: [owners] names a file for each data owner, or owners is a list of names", code="missing_key")
     return plain
+
+
+def _policies(plain: Mapping[str, Any], path: Path) -> dict[str, Policy]:
+    """The policies that owners published, by owner; their files stand beside the study's."""
+    files = plain.get("policies", {})
+    if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+        raise SchemaError(f"{path.name}: [policies] names the file with the policy of a data owner", code="bad_policy")
+    stranger = sorted(set(files) - set(plain["owners"]))
+    if stranger:
+        raise SchemaError(f"{path.name}: there is a policy for {stranger[0]!r}, who is no data owner", code="bad_owner")
+    return {name: load_policy(path.parent / file).policy for name, file in files.items()}
 
 
 def _schema(plain: Mapping[str, Any], path: Path) -> Schema:
@@ -84,18 +118,12 @@ def _schema(plain: Mapping[str, Any], path: Path) -> Schema:
 
 
 def _architecture(plain: Mapping[str, Any]) -> Architecture:
-    name = plain.get("architecture", "masking")
-    if not isinstance(name, str) or name not in ARCHITECTURES:
-        raise CapabilityError(
-            f"there is no architecture {name!r} here; there are: {', '.join(sorted(ARCHITECTURES))}", code="unknown_architecture"
-        )
-    try:
-        return ARCHITECTURES[name](**plain.get(name, {}))
-    except TypeError:
-        raise CapabilityError(f"[{name}] has an option that the architecture does not have", code="unknown_option") from None
+    name = str(plain.get("architecture", "masking"))
+    return configure(name, plain.get(name, {}))
 
 
-def _table(path: Path, schema: Schema) -> pd.DataFrame:
+def read_table(path: Path, schema: Schema) -> pd.DataFrame:
+    """A table in a CSV or Parquet file; SchemaError where it cannot be read."""
     if path.suffix not in READERS:
         raise SchemaError(f"{path.name}: tables are {' or '.join(READERS)} files", code="wrong_type")
     try:

@@ -109,6 +109,11 @@ class Endpoint:
         return occurrences
 
     @property
+    def descriptor(self) -> int:
+        """Becomes readable when ``poll`` has something to do, for loops that watch other things besides."""
+        return self._selector.fileno()
+
+    @property
     def is_unsent(self) -> bool:
         """Whether frames of a session still wait to be written."""
         return any(channel.is_unsent for channel in self._channels.values())

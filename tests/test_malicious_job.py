@@ -1,0 +1,152 @@
+"""A malicious Ray job runs on an owner's node under the relay's account; the agent has another. It reaches no row, key or answer."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.deployments import ENVIRONMENT, SECRET, Deployment
+from tests.servers import free_ports
+from tests.test_owner_agent import Caller, analyst, proposal
+from veilstat.platform.deployment.coordinator_file import RayFile
+from veilstat.platform.deployment.ray_cluster import head_command, node_command, node_environment, ray_environment
+from veilstat.platform.deployment.transport_certificates import head_certificate
+from veilstat.protocol.envelope import Envelope
+from veilstat.transports.address import Address
+
+NOBODY = 65534
+HEAD, NODE = "127.0.0.2", "127.0.0.11"
+JOB = """
+import json, os, socket, sys
+import ray
+ray.init(address=sys.argv[1], _node_ip_address="127.0.0.2", log_to_driver=False, configure_logging=False)
+
+@ray.remote(label_selector={"owner": "north"}, num_cpus=0, max_retries=0)
+def attack(folder, agent, forged):
+    found = {}
+    def attempt(name, act):
+        try:
+            found[name] = repr(act())
+        except OSError as error:
+            found[name] = type(error).__name__
+    for name in ("north.csv", "private/north.pem", "north/owner.log", "north/sessions", "north/openings", "north/ledger"):
+        attempt(name, lambda: open(f"{folder}/{name}", "rb").read())
+        attempt(f"write {name}", lambda: open(f"{folder}/{name}", "ab").close())
+    attempt("state", lambda: os.listdir(f"{folder}/north"))
+    for part in ("mem", "environ", "maps", "fd"):
+        attempt(f"process {part}", lambda: os.listdir(f"/proc/{agent}/fd") if part == "fd" else open(f"/proc/{agent}/{part}", "rb").read(16))
+    attempt("signal", lambda: os.kill(agent, 9))
+    def connect(path, frame):
+        with socket.socket(socket.AF_UNIX) as its:
+            its.connect(path)
+            its.settimeout(2)
+            its.recv(1 << 16)
+            its.sendall(len(frame).to_bytes(4, "little") + frame)
+            return its.recv(1 << 16)
+    attempt("person", lambda: connect(f"{folder}/north/approvals.sock", b"{}"))
+    attempt("forged", lambda: connect(os.environ["VEILSTAT_AGENT_SOCKET"], forged))
+    found["uid"] = os.getuid()
+    found["environment"] = sorted(os.environ.values())
+    return found
+
+forged = bytes.fromhex(sys.argv[4])
+print(json.dumps(ray.get(attack.remote(sys.argv[2], int(sys.argv[3]), forged), timeout=60)))
+"""
+
+
+def permitted():
+    if os.getuid() != 0:
+        return False
+    try:
+        return (
+            subprocess.run(
+                [sys.executable, "-c", "import ray"], user=NOBODY, env={"PATH": os.environ["PATH"]}, capture_output=True
+            ).returncode
+            == 0
+        )
+    except OSError:
+        return False
+
+
+pytestmark = [pytest.mark.long, pytest.mark.skipif(not permitted(), reason="needs root, and an interpreter that another account may run")]
+
+
+@pytest.fixture
+def folder():
+    its = Path(tempfile.mkdtemp(prefix="vs-"))
+    its.chmod(0o755)
+    yield its
+    shutil.rmtree(its)
+
+
+def test_a_job_under_the_relay_s_account_reaches_nothing_of_the_owner(folder):
+    deployment = Deployment(folder)
+    (folder / "north.csv").chmod(0o600)
+    (folder / "sockets").mkdir(mode=0o755)
+    path = folder / "north.toml"
+    path.write_text('relays = "nogroup"\n' + path.read_text().replace("north/agent.sock", "sockets/agent.sock"))
+    (port,) = free_ports(1)
+    private, ray_files = folder / "private", folder / "ray"
+    ray_files.mkdir()
+    cluster = RayFile(Address(HEAD, port), private / "ray.token", {"north": NODE}, private, ray_files / "r")
+    certify_ray(deployment, cluster)
+    environment = {**ENVIRONMENT, "HOME": str(ray_files)}
+    head_environment = {**environment, **ray_environment(head_certificate(private), private / "authority.pem", private / "ray.token")}
+    node = {**environment, **node_environment("north", private, private / "ray.token", folder / "sockets/agent.sock")}
+    for name in ("ray-head.pem", "ray-north.pem", "ray.token"):
+        os.chown(private / name, NOBODY, NOBODY)
+    os.chown(ray_files, NOBODY, NOBODY)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "user": NOBODY, "group": NOBODY, "cwd": ray_files}
+    deployment.start("north")
+    deployment.processes["head"] = subprocess.Popen(head_command(cluster), env=head_environment, **quiet)
+    try:
+        time.sleep(8)
+        deployment.processes["node"] = subprocess.Popen(node_command("north", cluster.head, NODE), env=node, **quiet)
+        (ray_files / "job.py").write_text(JOB)
+        party = analyst(deployment, name="server")
+        (frame,) = proposal(party)
+        words = [str(cluster.head), str(folder), str(deployment.processes["north"].pid), frame.hex()]
+        done = subprocess.run(
+            [sys.executable, "job.py", *words],
+            cwd=ray_files,
+            env=head_environment,
+            user=NOBODY,
+            group=NOBODY,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found = json.loads(done.stdout.splitlines()[-1])
+        assert found.pop("uid") == NOBODY
+        assert not any(str(SECRET) in value for value in found.pop("environment"))
+        assert found.pop("forged") == "TimeoutError"
+        assert found
+        assert set(found.values()) == {"PermissionError"}, found
+        caller = Caller(deployment, place="sockets")
+        caller.say(*proposal(analyst(deployment)))
+        assert Envelope.decode(caller.hear()).round == "approve"
+        caller.socket.close()
+    finally:
+        for name in list(deployment.processes):
+            deployment.kill(name)
+
+
+def certify_ray(deployment, cluster):
+    """Certificates of the head and one node, by the authority that is there."""
+    from datetime import UTC, datetime
+
+    from veilstat.platform.deployment.authority import issue_certificate
+    from veilstat.platform.deployment.transport_certificates import node_certificate
+    from veilstat.platform.durable import replace_file
+
+    private, now = deployment.folder / "private", datetime.now(UTC)
+    issue_certificate(private, head_certificate(private), [HEAD], now)
+    issue_certificate(private, node_certificate(private, "north"), [NODE], now)
+    replace_file(cluster.token, os.urandom(32).hex().encode())

@@ -1,0 +1,106 @@
+"""What the coordinator is told by [coordinator] in the study's file: its identity, its gateway, and how it reaches owners."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from veilstat.language.errors import SchemaError
+from veilstat.transports.address import Address
+
+from ..study_file import load_coordinator
+
+_NEEDED = ("roster", "identity", "gateway", "certificate", "tokens", "log")
+_OPTIONAL = ("listen", "progress", "sockets", "ray")
+_RAY = ("head", "token", "certificates", "directory")
+_LONGEST_DIRECTORY = 40
+
+
+@dataclass(frozen=True, slots=True)
+class RayFile:
+    """Where Ray's head listens, and its nodes are (by owner), the file with the cluster's token, the directory of certificates,
+    and Ray's own directory, whose path is absolute and short.
+    """
+
+    head: Address
+    token: Path
+    nodes: Mapping[str, str]
+    certificates: Path
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorFile:
+    """Paths and addresses. ``gateway`` is where analysts reach it, ``listen`` where it listens.
+
+    ``sockets``: agents' sockets on this machine, by owner; the other owners are reached over Ray.
+    ``progress``: seconds that a round may wait.
+    """
+
+    study: Path
+    roster: Path
+    identity: Path
+    gateway: Address
+    certificate: Path
+    tokens: Path
+    log: Path
+    listen: Address
+    progress: float
+    sockets: Mapping[str, Path]
+    ray: RayFile | None
+
+
+def load_coordinator_file(path: Path) -> CoordinatorFile:
+    """Read the [coordinator] table; paths in it are relative to the study's file. SchemaError says what is missing or wrong."""
+    plain = load_coordinator(path)
+    _check(path, "coordinator", plain, _NEEDED, _OPTIONAL)
+    folder = path.parent
+    sockets = plain.get("sockets", {})
+    if not isinstance(sockets, dict) or not all(isinstance(entry, str) for entry in sockets.values()):
+        raise SchemaError(f"{path.name}: [coordinator.sockets] has an agent's socket for each owner on this machine", code="bad_value")
+    try:
+        gateway = Address.parse(plain["gateway"])
+        listen = Address.parse(str(plain.get("listen", plain["gateway"])))
+        progress = float(plain.get("progress", 60))
+        ray = None if "ray" not in plain else _ray(path, plain["ray"])
+    except (ValueError, TypeError) as error:
+        raise SchemaError(f"{path.name}, [coordinator]: {error}", code="bad_value") from None
+    return CoordinatorFile(
+        path,
+        folder / plain["roster"],
+        folder / plain["identity"],
+        gateway,
+        folder / plain["certificate"],
+        folder / plain["tokens"],
+        folder / plain["log"],
+        listen,
+        progress,
+        {name: folder / socket for name, socket in sockets.items()},
+        ray,
+    )
+
+
+def _ray(path: Path, plain: Any) -> RayFile:
+    if not isinstance(plain, dict):
+        raise SchemaError(f"{path.name}: [coordinator.ray] is a table", code="wrong_type")
+    nodes = plain.get("nodes", {})
+    _check(path, "coordinator.ray", plain, _RAY, ("nodes",))
+    if not isinstance(nodes, dict) or not all(isinstance(entry, str) for entry in nodes.values()):
+        raise SchemaError(f"{path.name}: [coordinator.ray.nodes] has the address of each owner's node", code="bad_value")
+    head, token, certificates, directory = (plain[key] for key in _RAY)
+    if not Path(directory).is_absolute() or len(directory) > _LONGEST_DIRECTORY:
+        raise SchemaError(
+            f"{path.name}: [coordinator.ray] directory is an absolute path of at most {_LONGEST_DIRECTORY} characters", code="bad_value"
+        )
+    return RayFile(Address.parse(head), path.parent / token, nodes, path.parent / certificates, Path(directory))
+
+
+def _check(path: Path, table: str, plain: Mapping[str, Any], needed: tuple[str, ...], optional: tuple[str, ...]) -> None:
+    unknown = sorted(set(plain) - {*needed, *optional})
+    if unknown:
+        raise SchemaError(f"{path.name}: [{table}] has no {unknown[0]!r}; there are {', '.join((*needed, *optional))}", code="unknown_key")
+    for key in needed:
+        if not isinstance(plain.get(key), str):
+            raise SchemaError(f"{path.name}: [{table}] {key} is missing, or is no text", code="missing_key")

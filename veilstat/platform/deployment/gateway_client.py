@@ -1,0 +1,108 @@
+"""The analyst's HTTPS connection to the gateway: requests, what a refusal means, and nothing else. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Mapping
+from http.client import HTTPException, HTTPResponse, HTTPSConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from veilstat.language import errors
+from veilstat.language.errors import CapabilityError, QuorumLost, SchemaError, VeilstatError
+
+from .gateway_api import FRAMES
+
+_SECONDS = 40.0
+_LARGEST_ANSWER = 1 << 26
+_KINDS: Mapping[str, str] = {"busy": "QuorumLost", "bad_token": "PolicyDenied", "too_often": "QuorumLost", "no_session": "QuorumLost"}
+
+
+class GatewayClient:
+    """One connection at a time, made again when it was closed in between.
+
+    Args:
+        url: https://host:port. token: the bearer token. authority: the file with the authority that signed the gateway's
+            certificate; the system's authorities where it is None.
+
+    Raises:
+        SchemaError: the URL is none, or the file cannot be read.
+    """
+
+    def __init__(self, url: str, token: str, authority: Path | None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "https" or parts.hostname is None or parts.path not in ("", "/"):
+            raise SchemaError(f"{url!r} is no gateway's address, such as https://host:8443", code="bad_url")
+        try:
+            context = ssl.create_default_context(cafile=None if authority is None else str(authority))
+        except OSError as error:
+            raise SchemaError(f"the authority's file {str(authority)!r} cannot be read: {error.strerror}", code="no_file") from None
+        self.where = url
+        self._headers = {"authorization": f"Bearer {token}"}
+        self._connection = HTTPSConnection(parts.hostname, parts.port or 443, timeout=_SECONDS, context=context)
+
+    def get_json(self, path: str) -> dict[str, Any]:
+        """A plain answer; errors as ``request``."""
+        return self._json(self.request("GET", path))
+
+    def post_json(self, path: str) -> dict[str, Any]:
+        """A plain answer; errors as ``request``."""
+        return self._json(self.request("POST", path))
+
+    def delete_json(self, path: str) -> dict[str, Any]:
+        """A plain answer; errors as ``request``."""
+        return self._json(self.request("DELETE", path))
+
+    def request(self, method: str, path: str, body: bytes = b"") -> tuple[HTTPResponse, bytes]:
+        """One request, never repeated.
+
+        Raises:
+            QuorumLost: the gateway cannot be reached, or ended the session. CapabilityError: it is not who the authority
+            says. VeilstatError: it refused.
+        """
+        headers = self._headers | ({"content-type": FRAMES} if body else {})
+        try:
+            self._connection.request(method, path, body or None, headers)
+            response = self._connection.getresponse()
+            answer = response.read(_LARGEST_ANSWER)
+        except ssl.SSLCertVerificationError as error:
+            self._connection.close()
+            raise CapabilityError(
+                f"the certificate of the gateway {self.where} does not hold: {error.verify_message}; give the study's authority with ca=",
+                code="bad_certificate",
+            ) from None
+        except (OSError, HTTPException) as error:
+            self._connection.close()
+            raise QuorumLost(
+                f"the gateway {self.where} cannot be reached ({type(error).__name__}); a query that ran has ended, start it again",
+                code="gateway_lost",
+            ) from None
+        if response.status >= 400:
+            raise _refusal(response.status, answer)
+        return response, answer
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+    def _json(self, answer: tuple[HTTPResponse, bytes]) -> dict[str, Any]:
+        try:
+            plain = json.loads(answer[1])
+        except ValueError:
+            plain = None
+        if not isinstance(plain, dict):
+            raise CapabilityError(f"what answers at {self.where} is no veilstat gateway", code="no_gateway")
+        return plain
+
+
+def _refusal(status: int, answer: bytes) -> VeilstatError:
+    try:
+        plain = json.loads(answer)
+        code, message = str(plain["code"]), str(plain["message"])
+    except (ValueError, KeyError, TypeError):
+        return VeilstatError(f"the gateway answered with status {status}", code="gateway_refused")
+    kind = getattr(errors, _KINDS.get(code, "VeilstatError"))
+    refusal: VeilstatError = kind(f"the gateway refused: {message[:500]}", code=code[:64])
+    return refusal

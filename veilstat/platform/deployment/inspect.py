@@ -1,0 +1,169 @@
+"""`veilstat doctor --config`: what keeps a party of a deployment from working, each with how to mend it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import socket
+import ssl
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.client import HTTPSConnection
+from pathlib import Path
+
+from cryptography import x509
+
+from veilstat.language.errors import VeilstatError
+from veilstat.language.schema import read_toml
+from veilstat.transports.address import Address
+
+from ..doctor import Finding
+from .authority import AUTHORITY
+from .coordinator_file import CoordinatorFile, load_coordinator_file
+from .owner_file import OwnerFile, load_owner
+from .tokens import read_tokens
+from .transport_certificates import head_certificate, node_certificate
+
+_WITHIN = 5.0
+_LARGEST_SKEW = 60.0
+_RENEW_DAYS = 30
+
+
+def inspect_study(path: Path) -> Iterator[Finding]:
+    """A coordinator's machine: versions, ports, certificates with a handshake, tokens, modes, clock.
+
+    Raises:
+        VeilstatError: the file cannot be read.
+    """
+    config = load_coordinator_file(path)
+    yield _versions()
+    yield from _secrets(config.identity, config.certificate, config.tokens)
+    yield _finding("tokens", lambda: f"{len(read_tokens(config.tokens))} analysts")
+    yield _certificate(config.certificate)
+    yield from _gateway(config)
+    for owner, place in config.sockets.items():
+        yield _socket(f"socket of {owner}", place)
+    if config.ray is not None:
+        yield from _secrets(config.ray.token, head_certificate(config.ray.certificates))
+        yield _certificate(head_certificate(config.ray.certificates))
+        for owner, host in config.ray.nodes.items():
+            certificate = node_certificate(config.ray.certificates, owner)
+            if certificate.exists():
+                yield _named(certificate, host)
+        yield _handshake(config.ray.head, head_certificate(config.ray.certificates), config.certificate.parent / AUTHORITY, "Ray's head")
+
+
+def inspect_owner(path: Path) -> Iterator[Finding]:
+    """An owner's machine: versions, modes of files and sockets.
+
+    Raises:
+        VeilstatError: the file cannot be read, or a directory is open to others.
+    """
+    config: OwnerFile = load_owner(path)
+    yield _versions()
+    yield from _secrets(config.identity, *(config.state / name for name in ("owner.log", "sessions", "openings", "ledger")))
+    yield _socket("socket for relays", config.socket, 0o077 if config.relays is None else 0o007)
+    yield _socket("socket for a person", config.approvals)
+
+
+def inspect(path: Path) -> list[Finding]:
+    """A study's file with [coordinator], or an owner's; errors as the functions above."""
+    return list(inspect_owner(path) if "party" in read_toml(path) else inspect_study(path))
+
+
+def _versions() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    try:
+        ray = importlib.metadata.version("ray")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("versions", f"Python {found}, no Ray", "pip install 'veilstat[deploy]'; owners' nodes need it", essential=False)
+    return Finding("versions", f"Python {found}, Ray {ray}: the same on every node, to the last number")
+
+
+def _secrets(*paths: Path) -> Iterator[Finding]:
+    for path in paths:
+        if not path.exists():
+            continue
+        mode = stat.S_IMODE(path.stat().st_mode)
+        yield Finding(path.name, f"mode {mode:o}", f"others can read it; run: chmod 600 {path}" if mode & 0o077 else "")
+
+
+def _socket(what: str, path: Path, closed_to: int = 0o077) -> Finding:
+    if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
+        return Finding(what, "nobody listens", f"start the agent that listens on {path}: veilstat owner --config owner.toml")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & closed_to:
+        return Finding(what, f"mode {mode:o}", f"others can connect; run: chmod 600 {path}")
+    with socket.socket(socket.AF_UNIX) as probe:
+        refused = probe.connect_ex(str(path))
+    return Finding(what, "answers" if not refused else "refuses", f"start the agent that listens on {path}" if refused else "")
+
+
+def _certificate(path: Path) -> Finding:
+    def look() -> str:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        left = (certificate.not_valid_after_utc - datetime.now(UTC)).days
+        if left < _RENEW_DAYS:
+            raise ValueError(f"ends in {left} days; run: veilstat renew --config study.toml, and start its process again")
+        return f"valid for {left} days"
+
+    return _finding(path.name, look)
+
+
+def _named(path: Path, host: str) -> Finding:
+    """Without the right name Ray's handshake fails for minutes without a word."""
+
+    def look() -> str:
+        names = x509.load_pem_x509_certificate(path.read_bytes()).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        known = [str(entry.value) for entry in names]
+        if host not in known:
+            raise ValueError(f"lacks the name {host!r}, it has {', '.join(known)}; run: veilstat renew --config study.toml")
+        return f"holds {host}"
+
+    return _finding(path.name, look)
+
+
+def _gateway(config: CoordinatorFile) -> Iterator[Finding]:
+    authority = config.certificate.parent / AUTHORITY
+
+    def ask() -> str:
+        context = ssl.create_default_context(cafile=str(authority))
+        connection = HTTPSConnection(config.gateway.host, config.gateway.port, timeout=_WITHIN, context=context)
+        try:
+            connection.request("GET", "/openapi.json")
+            response = connection.getresponse()
+            skew = abs(parsedate_to_datetime(response.headers.get("date", "")).timestamp() - time.time())
+            if skew > _LARGEST_SKEW:
+                raise ValueError(f"its clock differs by {skew:.0f} seconds; let both machines keep time by NTP")
+            return f"answers at {config.gateway} with status {response.status}"
+        finally:
+            connection.close()
+
+    yield _finding("gateway", ask, f"start it: veilstat coordinator --config {config.study}; open its port")
+
+
+def _handshake(address: Address, credential: Path, authority: Path, what: str) -> Finding:
+    def shake() -> str:
+        context = ssl.create_default_context(cafile=str(authority))
+        context.load_cert_chain(str(credential))
+        with (
+            socket.create_connection((address.host, address.port), timeout=_WITHIN) as raw,
+            context.wrap_socket(raw, server_hostname=address.host) as secure,
+        ):
+            return f"answers at {address} with {secure.version()}"
+
+    return _finding(what, shake, f"start the coordinator, open {address}")
+
+
+def _finding(what: str, look: Callable[[], str], advice: str = "") -> Finding:
+    try:
+        return Finding(what, look())
+    except ssl.SSLCertVerificationError as error:
+        return Finding(what, "bad certificate", f"{error.verify_message}; run: veilstat renew --config study.toml")
+    except VeilstatError as error:
+        return Finding(what, error.code, error.message)
+    except (OSError, ValueError) as error:
+        return Finding(what, type(error).__name__, f"{getattr(error, 'strerror', None) or error}" + (f"; {advice}" if advice else ""))

@@ -1,0 +1,199 @@
+"""An owner's agent as a process (`veilstat owner`): it alone reads the table, and answers signed envelopes on a Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from veilstat import __version__
+from veilstat.dp.ledger_file import open_ledger
+from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.protocol.faults import QUORUM, Fault, ProtocolError
+from veilstat.statistics.registry import registry
+from veilstat.transports.stream import VERSION, Greeting, Stream, listen
+
+from ..agent import Agent, Custom
+from ..approver import Planner
+from ..definition import SERVER
+from ..identity_file import read_identity
+from ..opening_file import OpeningFile
+from ..plan import Plan, make_plan
+from ..policy import Policy
+from ..policy_file import PolicyFile, load_policy
+from ..roster_file import read_roster
+from ..session_file import SessionFile
+from ..study_file import load_definition
+from ..table import Table
+from .approvals import Approvals
+from .approvals_socket import answer_person
+from .journal import Journal
+from .owner_file import OwnerFile, load_owner, table_version
+from .patience import Patience
+from .plainly import plainly
+from .refusals import Refusals
+
+_LOOKS = 0.25
+
+
+def run_owner(path: Path) -> None:
+    """Serve the agent of an owner's file until SIGTERM or SIGINT.
+
+    Raises:
+        SchemaError: a file is missing or wrong. CapabilityError: a key or a directory is not kept well, a socket cannot be
+        listened on. VeilstatError: what the agent must remember is damaged.
+    """
+    config = load_owner(path)
+    journal = Journal(config.state / "owner.log", lambda: datetime.now(UTC))
+    sys.excepthook = journal.write_crash
+    rules = PolicyFile(Policy(), lambda statistic: False) if config.policy is None else load_policy(config.policy)
+    approvals = Approvals(config.state / "approvals.json", rules.needs_person, lambda: datetime.now(UTC))
+    agent = make_agent(config, rules.policy, approvals, journal)
+    with plainly():
+        asyncio.run(_serve(AgentHost(agent, journal, Patience(config.progress, time.monotonic)), config, approvals, journal))
+
+
+def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal: Journal) -> Agent:
+    """The agent's party, with all that it remembers; errors as ``run_owner``."""
+    roster = read_roster(config.roster).roster
+    definition = load_definition(config.study)
+    if dict(roster.roles) != definition.roles:
+        raise SchemaError(
+            f"{config.roster.name} lists other parties than {config.study.name}; make the certificates anew", code="roster_differs"
+        )
+    if config.party not in definition.owners:
+        raise SchemaError(f"{config.party!r} is no data owner of the study; there are: {', '.join(definition.owners)}", code="bad_owner")
+    if definition.keeps_rows:
+        raise CapabilityError("an agent cannot upload rows to compute servers yet; use entry = 'totals'", code="not_available")
+    if definition.policies.get(config.party) != policy.digest:
+        raise SchemaError(
+            f"the policy of {config.party!r} is not the one that the study publishes; [policies] in {config.study.name} names it",
+            code="policy_differs",
+        )
+    identity = read_identity(config.identity, config.party, roster.keys[config.party])
+    frame = config.read(definition.schema)
+    refusals = Refusals(config.party, journal, time.monotonic)
+    custom = Custom(
+        SessionFile(config.state / "sessions"),
+        OpeningFile(config.state / "openings"),
+        table_version(frame, identity.sealing_secret),
+        _consent(approvals, refusals),
+        refusals.conceal,
+    )
+    planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
+    ledger = open_ledger(config.state / "ledger", policy.budget)
+    table = Table(config.party, frame, definition.schema)
+    return Agent(identity, roster, definition, table, policy, registry(), planner, secrets.token_bytes, ledger, custom)
+
+
+def _consent(approvals: Approvals, refusals: Refusals) -> Callable[[Plan], None]:
+    def consent(plan: Plan) -> None:
+        refusals.check()
+        approvals.consent(plan)
+
+    return consent
+
+
+class AgentHost:
+    """Hands frames of connections to the agent; its answers go to the connection that spoke last."""
+
+    def __init__(self, agent: Agent, journal: Journal, patience: Patience) -> None:
+        self.agent, self.journal, self.patience = agent, journal, patience
+        self.greeting = Greeting(VERSION, __version__, agent.name, agent.roster.digest).encode()
+        self._streams: set[Stream] = set()
+        self._speaker: Stream | None = None
+        self._running: bytes | None = None
+
+    async def serve(self, stream: Stream) -> None:
+        """One connection, until it ends or says what nobody should."""
+        reason = "closed"
+        self._streams.add(stream)
+        try:
+            stream.send(self.greeting)
+            while True:
+                frame = await stream.receive()
+                self._hear(stream, frame)
+                await stream.flush()
+        except (OSError, EOFError):
+            pass
+        except ProtocolError as error:
+            reason = error.fault.code
+        finally:
+            stream.close()
+            self._streams.discard(stream)
+            self._left(stream)
+            self.journal.write("connection_ended", reason=reason)
+
+    async def watch(self) -> None:
+        """Let waits expire."""
+        while True:
+            await asyncio.sleep(_LOOKS)
+            if self.patience.is_over(self.agent.awaits):
+                self.agent.expire()
+                self._answer()
+
+    def close(self) -> None:
+        """Hang up on everybody."""
+        for stream in self._streams:
+            stream.close()
+
+    def _hear(self, stream: Stream, frame: bytes) -> None:
+        self.agent.receive(frame)
+        if not self.agent.rejected:
+            # Whoever only repeats frames, or makes them up, is answered nothing and ends nothing by leaving.
+            self._speaker = stream
+        self._answer()
+        malformed = any(fault.code == "malformed" for fault in self.agent.rejected)
+        for fault in self.agent.rejected:
+            self.journal.write("rejected", code=fault.code, culprits=fault.culprits)
+        self.agent.rejected.clear()
+        if malformed:
+            raise ProtocolError(Fault("ProtocolViolation", "malformed", "a frame could not be read"))
+
+    def _answer(self) -> None:
+        for event in self.agent.events():
+            if self._speaker is not None:
+                self._speaker.send(event.frame)
+        self._note()
+
+    def _note(self) -> None:
+        """Write down what began and what ended."""
+        root = self.agent.root
+        if root != self._running and root is not None and self.agent.gate is not None:
+            plan = self.agent.gate.plan
+            self.journal.write("query", root=root.hex()[:16], plan=plan.digest, query=plan.title)
+        elif root is None and self._running is not None and self.agent.fault is not None:
+            self.journal.write("query_ended", root=self._running.hex()[:16], code=self.agent.fault.code, culprits=self.agent.fault.culprits)
+        self._running = root
+
+    def _left(self, stream: Stream) -> None:
+        if stream is self._speaker:
+            self._speaker = None
+            self.agent.lost(Fault(QUORUM, "party_lost", "the connection to the coordinator is over, and with it the query", (SERVER,)))
+            self._answer()
+
+
+async def _serve(host: AgentHost, config: OwnerFile, approvals: Approvals, journal: Journal) -> None:
+    is_over = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, is_over.set)
+    # An error that nobody foresaw ends the group, and with it the process: a session is never resumed.
+    async with asyncio.TaskGroup() as group:
+        relays = await listen(config.socket, lambda stream: group.create_task(host.serve(stream)), config.relays)
+        person = await listen(config.approvals, lambda stream: group.create_task(answer_person(stream, approvals, journal)))
+        watching = group.create_task(host.watch())
+        journal.write(
+            "started", party=config.party, roster=host.agent.roster.digest.hex()[:16], study=host.agent.definition.digest.hex()[:16]
+        )
+        await is_over.wait()
+        for server in (relays, person):
+            server.close()
+        watching.cancel()
+        host.close()
+    journal.write("ended", party=config.party)

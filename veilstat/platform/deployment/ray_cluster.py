@@ -1,0 +1,145 @@
+"""Ray's processes: the head beside the coordinator, an owner's node, and the coordinator as the only driver.
+
+Mutual TLS by the study's authority, one token for the cluster, no dashboard, no usage statistics, nothing of workers'
+output forwarded. None of this protects anything but availability: what passes through Ray is signed elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from veilstat.language.errors import CapabilityError, SchemaError, VeilstatError
+from veilstat.transports.address import Address
+
+from .authority import AUTHORITY
+from .coordinator_file import RayFile
+from .owner_lines import Connect
+from .transport_certificates import head_certificate, node_certificate
+
+OBJECT_STORE_BYTES = 256 << 20
+_STARTED_WITHIN, _ENDED_WITHIN, _LOOKS = 60.0, 10.0, 0.5
+
+
+def ray_environment(certificate: Path, authority: Path, token: Path) -> dict[str, str]:
+    """What every process of the cluster must have in its environment, explicitly.
+
+    Raises:
+        SchemaError: a file is missing. CapabilityError: others can read a secret one.
+    """
+    for path, is_secret in ((certificate, True), (authority, False), (token, True)):
+        if not path.is_file():
+            raise SchemaError(f"there is no file {str(path)!r}; `veilstat certificates` makes it", code="no_file")
+        if is_secret and path.stat().st_mode & 0o077:
+            raise CapabilityError(f"others can read a key of the cluster; run: chmod 600 {path}", code="readable_by_others")
+    return {
+        "RAY_USE_TLS": "1",
+        "RAY_TLS_SERVER_CERT": str(certificate.resolve()),
+        "RAY_TLS_SERVER_KEY": str(certificate.resolve()),
+        "RAY_TLS_CA_CERT": str(authority.resolve()),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token.resolve()),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # A busy machine takes longer than Ray's half minute to start a node.
+        "RAY_raylet_start_wait_time_s": "120",
+    }
+
+
+def head_command(config: RayFile) -> list[str]:
+    """Ray's head, in the foreground."""
+    place = [f"--port={config.head.port}", f"--node-ip-address={config.head.host}", f"--temp-dir={config.directory}"]
+    return [*_ray(), "--head", *place, "--include-dashboard=false", *_SIZES]
+
+
+def node_command(owner: str, head: Address, address: str) -> list[str]:
+    """The raylet of an owner's node, in the foreground."""
+    return [*_ray(), f"--address={head}", f"--node-ip-address={address}", f"--labels=owner={owner}", *_SIZES]
+
+
+def node_environment(owner: str, folder: Path, token: Path, agent: Path) -> dict[str, str]:
+    """The environment of an owner's node; relays on it find the agent's socket there. Errors as ``ray_environment``."""
+    from veilstat.transports.ray import SOCKET_VARIABLE
+
+    return {**ray_environment(node_certificate(folder, owner), folder / AUTHORITY, token), SOCKET_VARIABLE: str(agent.resolve())}
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The head's process, and a way to each owner's node."""
+
+    head: subprocess.Popen[bytes]
+    connects: Mapping[str, Connect]
+
+    async def watch(self) -> None:
+        """For ever; VeilstatError once the head has ended, since the coordinator cannot stay its driver."""
+        while self.head.poll() is None:
+            await asyncio.sleep(_LOOKS)
+        raise VeilstatError("Ray's head has ended, and with it the coordinator; start the coordinator again", code="head_lost")
+
+
+def join_cluster(config: RayFile, owners: Iterable[str], stack: AsyncExitStack) -> Cluster:
+    """Start the head, become its driver, and give a way to each owner; all ends with ``stack``.
+
+    Raises:
+        SchemaError, CapabilityError: a file is missing or not kept well, Ray is not installed, or the head did not start.
+    """
+    environment = ray_environment(head_certificate(config.certificates), config.certificates / AUTHORITY, config.token)
+    # Ray reads its settings from the environment of the process when it is imported.
+    os.environ.update(environment)
+    try:
+        import ray
+
+        from veilstat.transports.ray import RayLine
+    except ImportError:
+        raise CapabilityError(
+            "owners on other machines are reached over Ray: pip install 'veilstat[deploy]'", code="not_installed"
+        ) from None
+    head = subprocess.Popen(  # noqa: S603
+        head_command(config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    stack.callback(_end, head)
+    _await_port(head, config.head)
+    ray.init(address=str(config.head), _node_ip_address=config.head.host, log_to_driver=False, configure_logging=False)
+    stack.callback(ray.shutdown)
+    return Cluster(head, {owner: partial(RayLine.connect, owner) for owner in owners})
+
+
+_SIZES = ("--num-cpus=1", f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats", "--block")
+
+
+def _ray() -> list[str]:
+    return [sys.executable, "-m", "ray.scripts.scripts", "start"]
+
+
+def _await_port(head: subprocess.Popen[bytes], address: Address) -> None:
+    deadline = time.monotonic() + _STARTED_WITHIN
+    while head.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection((address.host, address.port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise CapabilityError(
+        f"Ray's head did not start on {address} within {_STARTED_WITHIN:g} seconds; `veilstat doctor` checks ports and certificates",
+        code="no_head",
+    )
+
+
+def _end(head: subprocess.Popen[bytes]) -> None:
+    """The head and all that it started."""
+    head.send_signal(signal.SIGTERM)
+    try:
+        head.wait(_ENDED_WITHIN)
+    except subprocess.TimeoutExpired:
+        os.killpg(head.pid, signal.SIGKILL)
+        head.wait()

@@ -1,0 +1,44 @@
+"""An owner's policy as a file (TOML): the published rules, and which queries a person looks at first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from veilstat.language.errors import SchemaError
+from veilstat.language.schema import read_toml
+
+from .policy import Policy
+
+_RULES = ("statistics", "columns", "most_openings", "min_owners", "budget")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFile:
+    """The rules, which are published, and which statistics a person must approve, which is the owner's own affair."""
+
+    policy: Policy
+    needs_person: Callable[[str], bool]
+
+
+def load_policy(path: Path) -> PolicyFile:
+    """Read a policy's file; a key that is left out permits all.
+
+    Raises:
+        SchemaError: a key is unknown or has a wrong value.
+    """
+    plain = read_toml(path)
+    unknown = sorted(set(plain) - {*_RULES, "approval"})
+    if unknown:
+        raise SchemaError(f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_RULES)}, approval", code="unknown_key")
+    approval = plain.pop("approval", [])
+    if approval != "all" and not (isinstance(approval, list) and all(isinstance(name, str) for name in approval)):
+        raise SchemaError(f'{path.name}: approval is "all", or a list of statistics that a person must approve', code="bad_policy")
+    try:
+        if "budget" in plain:
+            plain["budget"] = tuple(float(number) for number in plain["budget"])
+        policy = Policy(**plain)
+    except (TypeError, ValueError):
+        raise SchemaError(f"{path.name}: a rule has a value of the wrong type", code="bad_policy") from None
+    return PolicyFile(policy, (lambda statistic: True) if approval == "all" else frozenset(approval).__contains__)
