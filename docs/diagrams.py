@@ -99,25 +99,27 @@ def levels(imports: Mapping[str, frozenset[str]]) -> list[list[str]]:
     return rows[::-1]
 
 
-WORDS = {
-    "platform": "studies, plans, gate, parties",
-    "statistics": "what to compute",
-    "architectures": "how to compute it unseen",
-    "dp": "what an answer may reveal",
-    "language": "the waist: schema, circuit, cut",
-    "protocol": "envelopes, identities, sessions",
-    "arithmetic": "rings, keys, shares",
-    "transports": "how bytes move",
-    "testing": "conformance suite, faults",
+PLACES = {
+    "testing": (470, "conformance suite, faults"),
+    "platform": (470, "studies, plans, gate, parties"),
+    "statistics": (100, "what to compute"),
+    "dp": (300, "what an answer may reveal"),
+    "architectures": (500, "how to compute it unseen"),
+    "transports": (835, "how bytes move"),
+    "language": (200, "the waist: circuit, cut, step"),
+    "schema": (150, "what the numbers are"),
+    "arithmetic": (480, "rings, keys, shares"),
+    "protocol": (760, "envelopes, identities, sessions"),
 }
+"""Where each room stands from left to right, and what is in it."""
 
 
 def rooms() -> str:
     """Boxes for rooms, arrows to what each imports; what is reached through another room all the same is left out."""
-    imports, width, height = room_imports(), 210, 52
+    imports, width, height = room_imports(), 188, 52
     rows = levels(imports)
-    drawing = Drawing(940, 20 + 118 * len(rows) - 50)
-    place = {room: (int(940 * (i + 0.5) / len(row)), 20 + 118 * level) for level, row in enumerate(rows) for i, room in enumerate(row)}
+    drawing = Drawing(940, 118 * len(rows) - 26)
+    place = {room: (PLACES[room][0], 20 + 118 * level) for level, row in enumerate(rows) for room in row}
     for room, below in imports.items():
         for other in sorted(below):
             if not any(other in imports[between] for between in below):
@@ -125,7 +127,7 @@ def rooms() -> str:
     for room, (x, y) in place.items():
         drawing.box(x - width // 2, y, width, height)
         drawing.words(x, y + 22, room, 15, weight="bold")
-        drawing.words(x, y + 41, WORDS[room], 12, GREY)
+        drawing.words(x, y + 41, PLACES[room][1], 12, GREY)
     return drawing.svg()
 
 

@@ -21,7 +21,7 @@ def section(walk):
 def test_a_walk_is_drawn_as_it_happens_and_enters_the_files_that_it_names(walk):
     journey = walk.run()
     assert sequence(walk, journey) == (FOLDER / f"{walk.name}.svg").read_text(), f"{walk.name}.svg {STALE}"
-    named = re.findall(r"`((?:platform|statistics|architectures|language|protocol|transports)/[\w/]+\.py)", section(walk))
+    named = re.findall(r"`((?:platform|statistics|architectures|language|schema|protocol|transports)/[\w/]+\.py)", section(walk))
     assert len(named) >= 6
     assert set(named) <= set(journey.files), "the page names a file that the query does not enter"
 
@@ -35,4 +35,4 @@ def test_no_room_imports_one_above_it():
     height = {room: place for place, row in enumerate(rows) for room in row}
     assert all(height[room] < height[below] for room, imports in room_imports().items() for below in imports)
     assert rows[0] == ["testing"]
-    assert "language" in rows[-1]
+    assert "schema" in rows[-1]

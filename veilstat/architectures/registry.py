@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
 
-from veilstat.language.errors import CapabilityError
+from veilstat.errors import CapabilityError
 
 from .interface import Architecture
 

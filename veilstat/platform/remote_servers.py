@@ -10,7 +10,7 @@ from typing import Any
 from weakref import finalize
 
 from veilstat.dp.ledger import Budget
-from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.step import Statistic
 from veilstat.protocol.faults import ProtocolError
 from veilstat.transports.connection import Timeouts

@@ -22,12 +22,12 @@ import pandas as pd
 from veilstat.architectures.interface import Architecture, Released
 from veilstat.architectures.registry import architectures
 from veilstat.dp.ledger import Budget
-from veilstat.language.errors import CapabilityError, ConvergenceError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import CapabilityError, ConvergenceError, SchemaError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Roster
+from veilstat.schema.schema import Schema
 from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Cost, Receipt, Result
 from veilstat.statistics.solve import solve

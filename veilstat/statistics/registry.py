@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any
 
-from veilstat.language.errors import SchemaError
+from veilstat.errors import SchemaError
 from veilstat.language.step import Statistic
 
 GROUP = "veilstat.statistics"

@@ -23,8 +23,8 @@ from veilstat.architectures.interface import (
 from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total_size
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.rings import Elements, Ring, ring_bits
+from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.errors import CapabilityError
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Message, Session, Turn
 
