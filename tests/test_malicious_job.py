@@ -1,5 +1,6 @@
 """A malicious Ray job runs on an owner's node under the relay's account; the agent has another. It reaches no row, key or answer."""
 
+import grp
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from tests.deployments import ENVIRONMENT, SECRET, Deployment
 from tests.servers import free_ports
 from tests.test_owner_agent import Caller, analyst, proposal
 from veilstat.platform.deployment.coordinator_file import RayFile
-from veilstat.platform.deployment.ray_cluster import head_command, node_command, node_environment, ray_environment
+from veilstat.platform.deployment.ray_cluster import head_command, node_command, node_environment, plain_environment, ray_environment
 from veilstat.platform.deployment.transport_certificates import head_certificate
 from veilstat.protocol.envelope import Envelope
 from veilstat.transports.address import Address
@@ -90,13 +91,13 @@ def test_a_job_under_the_relay_s_account_reaches_nothing_of_the_owner(folder):
     (folder / "north.csv").chmod(0o600)
     (folder / "sockets").mkdir(mode=0o755)
     path = folder / "north.toml"
-    path.write_text('relays = "nogroup"\n' + path.read_text().replace("north/agent.sock", "sockets/agent.sock"))
+    path.write_text(f'relays = "{grp.getgrgid(NOBODY).gr_name}"\n' + path.read_text().replace("north/agent.sock", "sockets/agent.sock"))
     (port,) = free_ports(1)
     private, ray_files = folder / "private", folder / "ray"
     ray_files.mkdir()
     cluster = RayFile(Address(HEAD, port), private / "ray.token", {"north": NODE}, private, ray_files / "r")
     certify_ray(deployment, cluster)
-    environment = {**ENVIRONMENT, "HOME": str(ray_files)}
+    environment = plain_environment({**ENVIRONMENT, "HOME": str(ray_files), "DATABASE_PASSWORD": str(SECRET)})
     head_environment = {**environment, **ray_environment(head_certificate(private), private / "authority.pem", private / "ray.token")}
     node = {**environment, **node_environment("north", private, private / "ray.token", folder / "sockets/agent.sock")}
     for name in ("ray-head.pem", "ray-north.pem", "ray.token"):

@@ -8,6 +8,7 @@ from typing import ClassVar
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.member import Member
 from veilstat.protocol.session import ABORT, Failed, Finished, Send, Session, decode_fault, encode_fault
 
 from .definition import PARTIES
@@ -27,7 +28,7 @@ class Party:
     """Messages that begin something new; others must belong to what runs."""
 
     def __init__(self, identity: Identity, roster: Roster) -> None:
-        self.identity, self.roster = identity, roster
+        self.identity, self.roster, self.member = identity, roster, Member(identity, roster)
         self.rejected: list[Fault] = []
         self.root: bytes | None = None
         self.session: Session | None = None
@@ -72,7 +73,7 @@ class Party:
             self.rejected.append(_brought(error.fault, carrier))
             return
         try:
-            envelope.verify(self.roster)
+            envelope.verify(self.member)
             if envelope.recipient not in (self.name, self._group()):
                 raise violation("misdirected", f"a message for another party reached {self.name!r}")
         except ProtocolError as error:
@@ -120,7 +121,7 @@ class Party:
     def send(self, round_name: str, recipient: str, payload: bytes) -> None:
         """Send a message of the query itself, outside any step."""
         assert self.root is not None
-        for frame in seal(self.identity, self.root, NO_STEP, round_name, recipient, payload):
+        for frame in seal(self.member, self.root, NO_STEP, round_name, recipient, payload):
             self._outbox.append(Send(recipient, frame))
 
     def begin(self, step: bytes, session: Session) -> None:

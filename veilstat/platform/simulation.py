@@ -27,6 +27,7 @@ from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Roster
+from veilstat.protocol.member import Member
 from veilstat.schema.schema import Schema
 from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Cost, Receipt, Result
@@ -106,7 +107,8 @@ class Simulation:
         local: dict[str, Hosted] = {SERVER: self.coordinator, **self.agents, ANALYST: self.analyst}
         machines: dict[str, Machine] = {**local, **hosts.machines(local, planner, statistics)}
         kept = (SERVER, *hosts.observable, ANALYST)
-        self.network = MemoryNetwork(machines, {PARTIES: definition.approvers}, faults, identities, kept, hosts.tiers)
+        members = {name: Member(identity, roster) for name, identity in identities.items()}
+        self.network = MemoryNetwork(machines, {PARTIES: definition.approvers}, faults, members, kept, hosts.tiers)
         if definition.keeps_rows:
             for owner in definition.owners:
                 self.upload(owner)

@@ -108,5 +108,5 @@ class UploadDesk(Party):
         self._tell(envelope, ABORT, encode_fault(fault))
 
     def _tell(self, envelope: Envelope, round_name: str, payload: bytes) -> None:
-        for frame in seal(self.identity, envelope.root, NO_STEP, round_name, envelope.sender, payload):
+        for frame in seal(self.member, envelope.root, NO_STEP, round_name, envelope.sender, payload):
             self._outbox.append(Send(envelope.sender, frame))

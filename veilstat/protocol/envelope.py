@@ -1,6 +1,7 @@
 """The envelope: who says what to whom, in which step and round, signed.
 
-A frame is ``length of header (4 bytes) | header | signature (64 bytes) | payload``. The header is a MessagePack
+A frame is ``length of header (4 bytes) | header | signature (64 bytes) | payload``; between two compute servers a code
+stands in the signature's place (``member.py``). The header is a MessagePack
 array with fixed-width fields, so that its size follows from the names alone; it holds the payload's SHA-256, so
 that the signature covers the payload without copying it.
 """
@@ -10,12 +11,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
 from .context import DIGEST_BYTES
 from .faults import violation
-from .identity import SIGNATURE_BYTES, Identity, Roster
+from .identity import SIGNATURE_BYTES
 
 VERSION = 1
 BLOCK_BYTES = 1 << 20
@@ -35,6 +37,21 @@ class _Header(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     sequence: bytes
     blocks: bytes
     payload: bytes
+
+
+class Author(Protocol):
+    """Who sends: an identity, which signs, or a member of a roster."""
+
+    @property
+    def name(self) -> str: ...
+
+    def authenticate(self, recipient: str, message: bytes) -> bytes: ...
+
+
+class Reader(Protocol):
+    """Who knows senders: a roster, which knows signatures, or a member of it."""
+
+    def accepts(self, sender: str, recipient: str, message: bytes, signature: bytes) -> bool: ...
 
 
 _decoder = msgspec.msgpack.Decoder(_Header)
@@ -84,14 +101,14 @@ class Envelope:
             header.payload, bytes(view[_LENGTH_BYTES:end]), bytes(view[end : end + SIGNATURE_BYTES]), frame,
         )  # fmt: skip
 
-    def verify(self, roster: Roster) -> None:
-        """Refuse an envelope that its sender did not sign, or whose payload is not the signed one.
+    def verify(self, reader: Reader) -> None:
+        """Refuse an envelope that its sender did not authenticate, or whose payload is not the one it sent.
 
         The violation names nobody: what nobody signed may name anybody. Whoever knows who brought it can say more.
         """
         if hashlib.sha256(self.payload).digest() != self._payload_digest:
             raise violation("altered", "a message was altered on the way")
-        if not roster.verifies(self.sender, _DOMAIN + self._signed, self._signature):
+        if not reader.accepts(self.sender, self.recipient, _DOMAIN + self._signed, self._signature):
             raise violation("bad_signature", "a message is not signed by the party that it names as its sender")
 
     @property
@@ -100,19 +117,19 @@ class Envelope:
         return hashlib.sha256(self._signed).digest()
 
 
-def seal(identity: Identity, root: bytes, step: bytes, round_name: str, recipient: str, payload: bytes | memoryview) -> Iterator[bytes]:
-    """Signed frames that carry a payload in blocks of at most 1 MiB; an empty payload travels as one empty block."""
+def seal(author: Author, root: bytes, step: bytes, round_name: str, recipient: str, payload: bytes | memoryview) -> Iterator[bytes]:
+    """Authenticated frames that carry a payload in blocks of at most 1 MiB; an empty payload travels as one empty block."""
     view = memoryview(payload).cast("B")
     blocks = max(1, -(-len(view) // BLOCK_BYTES))
     for sequence in range(blocks):
         block = view[sequence * BLOCK_BYTES : (sequence + 1) * BLOCK_BYTES]
         header = msgspec.msgpack.encode(
             _Header(
-                VERSION, root, step, round_name, identity.name, recipient,
+                VERSION, root, step, round_name, author.name, recipient,
                 sequence.to_bytes(4, "little"), blocks.to_bytes(4, "little"), hashlib.sha256(block).digest(),
             )
         )  # fmt: skip
-        yield b"".join((len(header).to_bytes(_LENGTH_BYTES, "little"), header, identity.sign(_DOMAIN + header), block))
+        yield b"".join((len(header).to_bytes(_LENGTH_BYTES, "little"), header, author.authenticate(recipient, _DOMAIN + header), block))
 
 
 def frame_bytes(round_name: str, sender: str, recipient: str, payload: int) -> int:

@@ -46,6 +46,10 @@ class Identity:
         """64 bytes that only this identity can make."""
         return self._key.sign(message)
 
+    def authenticate(self, recipient: str, message: bytes) -> bytes:
+        """A signature, whoever receives it."""
+        return self.sign(message)
+
 
 @dataclass(frozen=True, slots=True)
 class Roster:
@@ -81,6 +85,10 @@ class Roster:
         except InvalidSignature:
             return False
         return True
+
+    def accepts(self, sender: str, recipient: str, message: bytes, signature: bytes) -> bool:
+        """Whether the named sender signed the message, whoever receives it."""
+        return self.verifies(sender, message, signature)
 
     @property
     def digest(self) -> bytes:

@@ -17,6 +17,7 @@ from .codec import decode
 from .envelope import BLOCK_BYTES, Envelope, seal
 from .faults import Fault, ProtocolError, quorum_lost, violation
 from .identity import Identity, Roster
+from .member import Member
 
 ABORT = "abort"
 # Blocks, of 1 MiB at most: one layer of a computation on rows may take hundreds, and come before the round that it is for.
@@ -120,7 +121,7 @@ class Session:
     """The machine around a chain of rounds."""
 
     def __init__(self, binding: Binding, first: Turn) -> None:
-        self.binding = binding
+        self.binding, self._member = binding, Member(binding.identity, binding.roster)
         self._events: list[Event] = []
         self._round: Round | None = None
         self._arrived: set[str] = set()
@@ -262,7 +263,7 @@ class Session:
 
     def _send(self, message: Message) -> None:
         binding = self.binding
-        for frame in seal(binding.identity, binding.root, binding.step, message.round, message.recipient, message.payload):
+        for frame in seal(self._member, binding.root, binding.step, message.round, message.recipient, message.payload):
             self._events.append(Send(message.recipient, frame))
 
     def _end(self, event: Event) -> None:

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol, TypeAlias
 
-from veilstat.protocol.envelope import Envelope, seal
+from veilstat.protocol.envelope import Author, Envelope, seal
 from veilstat.protocol.faults import Fault as ReportedFault
 from veilstat.protocol.faults import ProtocolError
-from veilstat.protocol.identity import Identity
 from veilstat.protocol.session import Send
 
 
@@ -136,7 +135,7 @@ class MemoryNetwork:
 
     Args:
         machines: every party by name. groups: names that stand for several recipients.
-        faults: what goes wrong. identities: signing keys, for ``Lie`` only.
+        faults: what goes wrong. authors: parties' keys, for ``Lie`` only.
         kept: parties whose received frames are kept for inspection.
         tiers: whose waits expire first, those in the earliest round together; every party by itself in order by default.
     """
@@ -146,13 +145,13 @@ class MemoryNetwork:
         machines: Mapping[str, Machine],
         groups: Mapping[str, tuple[str, ...]],
         faults: Iterable[Fault] = (),
-        identities: Mapping[str, Identity] | None = None,
+        authors: Mapping[str, Author] | None = None,
         kept: tuple[str, ...] = (),
         tiers: Iterable[tuple[str, ...]] | None = None,
     ) -> None:
         self.machines, self.groups, self.kept = machines, groups, kept
         self.tiers = tuple(tiers) if tiers is not None else tuple((name,) for name in machines)
-        self.faults, self.identities = tuple(faults), identities or {}
+        self.faults, self.authors = tuple(faults), authors or {}
         self.traffic = {name: Traffic() for name in machines}
         self._queue: deque[tuple[str, str, bytes]] = deque()
         self._late: list[tuple[str, str, bytes]] = []
@@ -235,7 +234,7 @@ class MemoryNetwork:
                     copies = [_flipped(copy, fault.place) for copy in copies]
                 case Lie():
                     payload = fault.change(bytes(envelope.payload))
-                    copies = list(seal(self.identities[sender], envelope.root, envelope.step, envelope.round, envelope.recipient, payload))
+                    copies = list(seal(self.authors[sender], envelope.root, envelope.step, envelope.round, envelope.recipient, payload))
         if {(sender, envelope.root), (recipient, envelope.root)} & self._silent:
             return []
         return copies

@@ -52,10 +52,10 @@ def node(
     cluster: Annotated[Path, typer.Option(help="the file with the cluster's token (0600)")] = Path("private/ray.token"),
 ) -> None:
     """Run an owner's Ray node until SIGTERM; relays on it reach the agent's socket, under an account that reaches nothing else."""
-    from .ray_cluster import node_command, node_environment
+    from .ray_cluster import node_command, node_environment, plain_environment
 
     command = node_command(owner, Address.parse(head), address)
-    os.execve(command[0], command, {**os.environ, **node_environment(owner, certificates, cluster, agent)})  # noqa: S606
+    os.execve(command[0], command, plain_environment(os.environ) | node_environment(owner, certificates, cluster, agent))  # noqa: S606
 
 
 def token(

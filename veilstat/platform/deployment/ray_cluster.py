@@ -27,8 +27,14 @@ from .coordinator_file import RayFile
 from .owner_lines import Connect
 from .transport_certificates import head_certificate, node_certificate
 
+_INHERITED = frozenset(("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "OMP_NUM_THREADS", "LD_LIBRARY_PATH"))
 OBJECT_STORE_BYTES = 256 << 20
 _STARTED_WITHIN, _ENDED_WITHIN, _LOOKS = 60.0, 10.0, 0.5
+
+
+def plain_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What Ray's processes inherit: every job on a node can read its environment, so no more than is needed to run."""
+    return {name: text for name, text in environment.items() if name in _INHERITED}
 
 
 def ray_environment(certificate: Path, authority: Path, token: Path) -> dict[str, str]:
@@ -105,7 +111,11 @@ def join_cluster(config: RayFile, owners: Iterable[str], stack: AsyncExitStack) 
             "owners on other machines are reached over Ray: pip install 'veilstat[deploy]'", code="not_installed"
         ) from None
     head = subprocess.Popen(  # noqa: S603
-        head_command(config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        head_command(config),
+        env=plain_environment(os.environ) | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     stack.callback(_end, head)
     _await_port(head, config.head)

@@ -49,7 +49,8 @@ roster = "../private/roster.toml" # public; compare its keys with the other owne
 identity = "../private/{owner}.pem" # this owner's key, 0600; nobody else's file belongs here
 policy = "policy.toml" # what this owner permits; the study publishes the same
 socket = "state/agent.sock" # for relays; it authenticates an account and no program, so frames are signed
-# relays = "veilstat-relay" # a group that may use the socket besides, where the node has an account of its own, as it should
+# relays = "veilstat-relay" # a group that may use the socket besides, where the node has an account of its own, as it should;
+#                             the socket then stands where that account may look, such as /run/veilstat/agent.sock
 state = "state" # 0700: the log, and what must be remembered: queries answered, openings, the privacy ledger. Back it up
 # approvals = "state/approvals.sock" # for `veilstat approvals`; never where a relay's account reaches
 progress = 150 # seconds that a round waits for the others before this owner ends the query
