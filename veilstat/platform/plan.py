@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from veilstat.architectures.interface import RoundCost, StepCost, Trust
+from veilstat.architectures.interface import OpensMultiples, RoundCost, StepCost, Trust
 from veilstat.arithmetic.rings import ring_bits
 from veilstat.dp.mechanism import Gaussian, NoiseShare
 from veilstat.language.circuit import Circuit
@@ -210,7 +210,9 @@ def _plan_private(statistic: Statistic[Any], definition: Definition, trust: Trus
     steps = form.steps(schema)
     chosen = [_chosen(step, definition) for step in steps]
     cuts = [exact for _, exact, _ in chosen]
-    noises, rho = calibrate_noise(cuts, [step.at_most for step in steps], promise, source, schema)
+    architecture = definition.architecture
+    multiples = architecture.multiples if isinstance(architecture, OpensMultiples) else _of_one
+    noises, rho = calibrate_noise(cuts, [step.at_most for step in steps], promise, source, schema, multiples)
     planned = []
     for step, (circuit, exact, held), noise in zip(steps, chosen, noises, strict=True):
         opened = exact if source.site is NoiseSite.RECIPIENT else exact.widened([source.count * tail for tail in noise.tails])
@@ -218,6 +220,10 @@ def _plan_private(statistic: Statistic[Any], definition: Definition, trust: Trus
     privacy = describe_privacy(form, cuts, noises, rho, promise, schema, source)
     query = encode_query(statistic, promise)
     return Plan(statistic, form, definition, query, tuple(planned), trust, form.inferences(schema), privacy)
+
+
+def _of_one(chosen: Cut) -> tuple[int, ...]:
+    return ()
 
 
 def _chosen(step: Step, definition: Definition) -> tuple[Circuit, Cut, bool]:
