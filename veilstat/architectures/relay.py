@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from veilstat.protocol.envelope import array_bytes, text_bytes
-from veilstat.protocol.faults import violation
+from veilstat.protocol.faults import unreported, violation
 from veilstat.protocol.session import Turn
 
 from .interface import Released
@@ -52,6 +52,10 @@ class AwaitTotal:
         self.inbox.append(payload)
 
     def close(self) -> Turn:
+        with unreported():
+            return Turn((), None, self._released())
+
+    def _released(self) -> Released:
         payload = self.inbox[0]
         end = 4 + int.from_bytes(payload[:4], "little")
         try:
@@ -62,4 +66,4 @@ class AwaitTotal:
             raise violation("malformed", f"{self.server!r} sent a total of the wrong length", self.server)
         if not survivors or not set(survivors) <= set(self.participants) or len(set(survivors)) < len(survivors):
             raise violation("malformed", f"{self.server!r} named owners that do not take part, or none, or one twice", self.server)
-        return Turn((), None, self.release(survivors, payload[end:]))
+        return self.release(survivors, payload[end:])
