@@ -211,8 +211,8 @@ def _plan_private(statistic: Statistic[Any], definition: Definition, trust: Trus
     chosen = [_chosen(step, definition) for step in steps]
     cuts = [exact for _, exact, _ in chosen]
     architecture = definition.architecture
-    multiples = architecture.multiples if isinstance(architecture, OpensMultiples) else _of_one
-    noises, rho = calibrate_noise(cuts, [step.at_most for step in steps], promise, source, schema, multiples)
+    multiples = [architecture.multiples(exact) if isinstance(architecture, OpensMultiples) else () for exact in cuts]
+    noises, rho = calibrate_noise(cuts, multiples, [step.at_most for step in steps], promise, source, schema)
     planned = []
     for step, (circuit, exact, held), noise in zip(steps, chosen, noises, strict=True):
         opened = exact if source.site is NoiseSite.RECIPIENT else exact.widened([source.count * tail for tail in noise.tails])
@@ -220,10 +220,6 @@ def _plan_private(statistic: Statistic[Any], definition: Definition, trust: Trus
     privacy = describe_privacy(form, cuts, noises, rho, promise, schema, source)
     query = encode_query(statistic, promise)
     return Plan(statistic, form, definition, query, tuple(planned), trust, form.inferences(schema), privacy)
-
-
-def _of_one(chosen: Cut) -> tuple[int, ...]:
-    return ()
 
 
 def _chosen(step: Step, definition: Definition) -> tuple[Circuit, Cut, bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate
@@ -94,28 +94,28 @@ def private_form(statistic: Statistic[Any], schema: Schema) -> Form[Any]:
 
 def calibrate_noise(
     cuts: Sequence[Cut],
+    multiples: Sequence[tuple[int, ...]],
     times: Sequence[int],
     promise: Gaussian,
     source: NoiseSource,
     schema: Schema,
-    steps: Callable[[Cut], tuple[int, ...]] = lambda cut: (),
 ) -> tuple[tuple[NoiseShare, ...], Fraction]:
     """Noise such that the honest parties who surely add theirs keep the promise without the others' shares.
 
     Args:
-        cuts: what each step opens. times: how often each is opened; all openings together keep the promise, as they
-            compose in zCDP even where a later one depends on an earlier one. steps: for each number of a cut an integer that
-            it is known to be a multiple of, and its noise is to be; empty where there is none but 1.
+        cuts: what each step opens. multiples: for each of its numbers an integer that it is known to be a multiple of, and its
+            noise is to be; empty where there is none but 1. times: how often each is opened; all openings together keep the
+            promise, as they compose in zCDP even where a later one depends on an earlier one.
 
     Returns:
         The noise of one opening of each step, and what all of them cost.
     """
     blocks = []
-    for cut in cuts:
+    for cut, steps in zip(cuts, multiples, strict=True):
         _require_plain(cut.circuit, cut)
         by_row = promise.privacy_unit == "row"
         found = row_blocks(cut, promise.neighbours) if by_row else owner_blocks(cut, schema.max_rows, promise.neighbours)
-        blocks.append(_with_steps(found, steps(cut)))
+        blocks.append(_with_steps(found, steps))
     whole = [block for part, count in zip(blocks, times, strict=True) for _ in range(count) for block in part]
     noise = (calibrate if sum(times) == 1 else calibrate_openings)(promise, whole, source.honest)
     rest = noise.rho - sum(_rho(noise, place) for place in range(len(whole)))
