@@ -6,8 +6,8 @@ import math
 
 from veilstat.architectures.interface import Architecture
 from veilstat.dp.mechanism import AFTER_OPENING, LOCAL, Gaussian
+from veilstat.errors import CapabilityError
 from veilstat.language.disclosure import NoiseSite, NoiseSource
-from veilstat.language.errors import CapabilityError
 
 
 def noise_source(promise: Gaussian, architecture: Architecture, owners: tuple[str, ...]) -> NoiseSource:
