@@ -193,6 +193,15 @@ class KeepsEpochs(Protocol):
 
 
 @runtime_checkable
+class OpensMultiples(Protocol):
+    """An architecture that opens numbers divided by what they are known to be multiples of, so that noise must be one too."""
+
+    def multiples(self, cut: Cut) -> tuple[int, ...]:
+        """For each number of a cut the integer that it is divided by."""
+        ...
+
+
+@runtime_checkable
 class FitsStudy(Protocol):
     """A configuration that needs a study's schema and owners before it says what anything costs."""
 

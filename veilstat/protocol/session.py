@@ -15,7 +15,7 @@ import msgspec
 
 from .codec import decode
 from .envelope import BLOCK_BYTES, Envelope, seal
-from .faults import Fault, ProtocolError, quorum_lost, violation
+from .faults import Fault, ProtocolError, UnreportedError, quorum_lost, violation
 from .identity import Identity, Roster
 from .member import Member
 
@@ -87,7 +87,7 @@ class Round(Protocol):
         ...
 
     def close(self) -> Turn:
-        """Everything has arrived, or the quorum has and time is up."""
+        """Everything has arrived, or the quorum has and time is up; raises ProtocolError."""
         ...
 
 
@@ -159,7 +159,7 @@ class Session:
         try:
             self._take(envelope)
         except ProtocolError as error:
-            self.fail(error.fault)
+            self._refuse(error)
 
     def expire(self, round_name: str) -> None:
         """Time is up for a round: go on with those who answered, or end."""
@@ -171,7 +171,7 @@ class Session:
                 raise quorum_lost(round_name, len(self._arrived), self._round.quorum, missing)
             self._close()
         except ProtocolError as error:
-            self.fail(error.fault)
+            self._refuse(error)
 
     def fail(self, fault: Fault, told_by: str = "") -> None:
         """End with a fault and tell the others, except the one who told."""
@@ -182,6 +182,12 @@ class Session:
             if recipient != told_by:
                 self._send(Message(ABORT, recipient, payload))
         self._end(Failed(fault))
+
+    def _refuse(self, error: ProtocolError) -> None:
+        if isinstance(error, UnreportedError):
+            self._end(Failed(error.fault))
+        else:
+            self.fail(error.fault)
 
     def _take(self, envelope: Envelope) -> None:
         sender = envelope.sender

@@ -245,7 +245,8 @@ def _trust_with_rows(count: int, colluding: int) -> Trust:
         "everybody learns how many rows each owner has, rounded up by at most an eighth, and in which of its columns values are missing",
         _UNDEFENDED_WORDS,
     )
-    return Trust(count, colluding, words, ("analyst",), all_needed_from=row_query.COMMIT_ZERO)
+    noise = NoiseSource(NoiseSite.OWNERS, count, count - colluding)
+    return Trust(count, colluding, words, ("analyst",), all_needed_from=row_query.COMMIT_ZERO, noise=noise)
 
 
 def _recipient(its: Scheme, binding: StepBinding) -> Residues:

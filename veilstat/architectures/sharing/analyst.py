@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from veilstat.architectures.interface import StepBinding
+from veilstat.architectures.interface import Released, StepBinding
 from veilstat.arithmetic.agreement import KeyPair, unseal_with
 from veilstat.protocol.codec import decode
-from veilstat.protocol.faults import violation
+from veilstat.protocol.faults import unreported, violation
 from veilstat.protocol.session import Turn
 
 from .messages import RESULT, Part, part_size, result_label
@@ -42,6 +42,10 @@ class AwaitParts:
         self.parts[sender] = decode(payload, Part, sender, "a result")
 
     def close(self) -> Turn:
+        with unreported():
+            return Turn((), None, self._released())
+
+    def _released(self) -> Released:
         first, *others = (self.parts[server] for server in self.binding.servers)
         survivors = tuple(first.owners)
         for server, part in zip(self.binding.servers[1:], others, strict=True):
@@ -50,7 +54,7 @@ class AwaitParts:
         known = set(survivors) <= set(self.binding.participants) and list(survivors) == sorted(set(survivors))
         if not known or len(survivors) < self.threshold:
             raise violation("malformed", "the servers named contributors that the step cannot have", *self.binding.servers)
-        return Turn((), None, self.scheme.combine(survivors, [self._unsealed(server) for server in self.binding.servers]))
+        return self.scheme.combine(survivors, [self._unsealed(server) for server in self.binding.servers])
 
     def _unsealed(self, server: str) -> bytes:
         raw = unseal_with(self.pair, self.binding.step, result_label(server), self.parts[server].sealed)
