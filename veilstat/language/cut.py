@@ -296,9 +296,10 @@ class _Cutter:
             if node.scale is None and grain is not None:
                 self.grains[place] = grain.finer(self.grains.get(place, grain))
             return
-        if node.rows or node.op is Op.STATE:
+        if node.rows or node.op in (Op.STATE, Op.INNER):
+            lowest = min(below for below in self.circuit.needed((place,)) if self.private[below] and not self.protected[below])
             raise CapabilityError(
-                f"this architecture cannot protect {self.circuit.express(place, {})!r} on rows, and rows are never opened; let owners send totals (entry='totals')",
+                f"this architecture cannot protect {self.circuit.express(lowest, {})!r} on rows, and rows are never opened; let owners send totals (entry='totals')",
                 code="rows_unprotected",
             )
         if node.op is Op.ITERATE:
