@@ -21,7 +21,7 @@ def plain_numbers(series: pd.Series) -> npt.NDArray[Any]:
     elif pd.api.types.is_bool_dtype(series.dtype):
         numbers = series.to_numpy(dtype=bool)
     elif pd.api.types.is_integer_dtype(series.dtype):
-        numbers = series.to_numpy(dtype=np.int64)
+        numbers = series.to_numpy(dtype=getattr(series.dtype, "numpy_dtype", np.int64))
     elif pd.api.types.is_float_dtype(series.dtype):
         numbers = series.to_numpy(dtype=getattr(series.dtype, "numpy_dtype", np.float64))
     else:

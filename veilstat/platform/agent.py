@@ -13,6 +13,7 @@ from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
 from veilstat.dp.ledger import Ledger
 from veilstat.language.cut import Cut
 from veilstat.language.disclosure import NoiseSite
+from veilstat.language.encoding import Integers
 from veilstat.language.errors import PolicyDenied, RangeError, SchemaError, VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
@@ -28,7 +29,7 @@ from .gate import OpeningRecord, denied
 from .opening_file import OpeningFile
 from .plan import Plan, StepPlan
 from .policy import Policy
-from .table import Table
+from .table import OwnersTable
 from .upload import (
     ASK,
     HELD,
@@ -76,7 +77,7 @@ class Agent(Approver):
         identity: Identity,
         roster: Roster,
         definition: Definition,
-        table: Table,
+        table: OwnersTable,
         policy: Policy,
         registry: Mapping[str, type[Statistic[Any]]],
         planner: Planner,
@@ -241,14 +242,18 @@ class Agent(Approver):
         self.begin(its.binding.step, its)
 
     def _contribution(self, step: StepPlan, context: bytes, digest: bytes) -> Contribution:
-        """Rows, who may see their total, and noise, which is paid for before it is drawn."""
+        """Rows, who may see their total, and noise, which is paid for before it is drawn, and after the rows were read and found to fit."""
         rows, noise = self.table.rows(step.cut.columns()), step.noise_of(NoiseSite.OWNERS)
         if noise is None:
             return Contribution(
                 rows, authorise=lambda survivors: self._authorise(survivors, step.cut, digest), fewest=self.policy.min_owners
             )
-        self.ledger.spend(noise.rho, noise.promise, context)
-        return Contribution(rows, authorise=self._require_owners, fewest=self.policy.min_owners, noise=lambda size: noise.draw(self.random))
+
+        def paid(size: int) -> Integers:
+            self.ledger.spend(noise.rho, noise.promise, context)
+            return noise.draw(self.random)
+
+        return Contribution(rows, authorise=self._require_owners, fewest=self.policy.min_owners, noise=paid)
 
     def on_finished(self, result: object) -> None:
         if isinstance(result, tuple):
