@@ -83,10 +83,12 @@ def test_a_sum_of_nothing_is_zero():
     assert added(Here(), []) == bytes(len(VECTORS[0]))
 
 
-@pytest.mark.parametrize(("bits", "length", "kind"), [(64, 1 << 20, SumHere), (192, 1 << 10, SumHere), (192, 1 << 20, SumInTasks)])
+@pytest.mark.parametrize(
+    ("bits", "length", "kind"), [(64, 1 << 20, SumHere), (192, 1 << 20, SumHere), (256, 1 << 10, SumHere), (256, 1 << 15, SumInTasks)]
+)
 def test_only_large_vectors_of_wide_elements_are_sent(bits, length, kind):
     assert isinstance(addition_in(Here())(Ring(bits), length), kind)
-    assert (kind is SumInTasks) == (bits > 128 and length * bits // 8 >= FEWEST_BYTES)
+    assert (kind is SumInTasks) == (bits > 192 and length * bits >= 8 * FEWEST_BYTES)
 
 
 @pytest.mark.long
