@@ -38,6 +38,7 @@ def frame_of(rows=ROWS):
     # Only the second block has missing values, so that the types of blocks could differ.
     frame.loc[frame.index == BLOCK_ROWS + 5, ["bp", "age"]] = None
     frame.loc[frame.index == BLOCK_ROWS + 6, "bp"] = -9
+    frame.loc[frame.index >= BLOCK_ROWS, "day"] = None
     return frame
 
 
@@ -186,6 +187,17 @@ def test_sql_is_asked_once_and_leaves_no_file(tmp_path):
     with pytest.raises(vs.SchemaError, match="could not be run"):
         open_query("select nonsense", None, state, SCHEMA)
     assert not list(state.iterdir())
+
+
+def test_a_database_is_read_and_not_written(tmp_path):
+    duckdb = pytest.importorskip("duckdb")
+    database = tmp_path / "clinic.duckdb"
+    with duckdb.connect(str(database)) as connection:
+        connection.sql("create table rows as select range as age, range % 2 = 0 as smoker from range(100)")
+    table = StreamedTable("north", open_query("select * from rows", database, tmp_path, SCHEMA), SCHEMA, b"secret")
+    assert joined(table.rows(("age", "smoker")))["age"][0].tolist() == list(range(100))
+    with pytest.raises(vs.SchemaError, match="could not be run"):
+        open_query("create table more as select 1 as age", database, tmp_path, SCHEMA)
 
 
 def test_large_unsigned_numbers_are_not_taken_for_negative_ones(tmp_path):

@@ -39,6 +39,9 @@ def day_numbers(series: pd.Series) -> Integers:
     Raises:
         SchemaError: something else, numbers included: they do not say from when they count.
     """
+    if series.empty:
+        # Where every value is missing, a file's reader takes them for numbers.
+        return np.zeros(0, dtype=np.int64)
     if pd.api.types.is_numeric_dtype(series.dtype) or any(isinstance(value, NUMBERS) for value in _objects(series.to_numpy())):
         raise SchemaError("days were expected here; numbers were found", code="wrong_type")
     try:

@@ -138,7 +138,10 @@ class StreamedTable:
 
     def __init__(self, owner: str, source: Source, schema: Schema, key: bytes) -> None:
         self.owner, self._source, self._schema, self._key = owner, source, schema, key
-        self.content = _content(source, schema, key)
+        try:
+            self.content = _content(source, schema, key)
+        except SchemaError as error:
+            raise error.at(f"data owner {owner!r}") from None
 
     def __repr__(self) -> str:
         return f"StreamedTable(owner={self.owner!r})"
