@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import ray
 
 import veilstat as vs
@@ -71,17 +72,10 @@ def add(its, vectors, count):
     return total, time.process_time() - cpu, time.perf_counter() - wall
 
 
-def workers_cpu(folder):
-    """CPU seconds of the processes that the raylet of this session has started."""
-    commands, parents, seconds = {}, {}, {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            commands[status.parent.name] = (status.parent / "cmdline").read_bytes()
-            fields = status.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        parents[status.parent.name], seconds[status.parent.name] = fields[1], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return sum(its for name, its in seconds.items() if b"raylet/raylet" in (above := commands.get(parents[name], b"")) and folder in above)
+def workers_cpu():
+    """CPU seconds of the workers that Ray has started for this process."""
+    workers = [its for its in psutil.Process().children(recursive=True) if "ray::" in " ".join(its.cmdline())]
+    return sum(sum(its.cpu_times()[:2]) for its in workers)
 
 
 def measure_adding(count, length=10**6):
@@ -100,10 +94,10 @@ def measure_adding(count, length=10**6):
                 ring = Ring(bits)
                 vectors = [os.urandom(length * ring.element_bytes) for _ in range(4)]
                 expected, cpu, wall = add(SumHere(ring, length), vectors, count)
-                before, Counting.sent = workers_cpu(folder.encode()), 0
+                before, Counting.sent = workers_cpu(), 0
                 total, its_cpu, its_wall = add(SumInTasks(Counting(workers), ring, length), vectors, count)
                 assert np.array_equal(total, expected)
-                theirs = workers_cpu(folder.encode()) - before
+                theirs = workers_cpu() - before
                 print(
                     f"{count} vectors of {bits} bits, {workers} workers: coordinator {1e3 * cpu / count:5.1f} ms a vector here, "
                     f"{1e3 * its_cpu / count:5.1f} ms with tasks; workers {1e3 * theirs / count:5.1f} ms; "
