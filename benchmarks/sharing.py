@@ -41,10 +41,10 @@ from veilstat.arithmetic.products import gram, inner, weighted_sums
 from veilstat.arithmetic.rings import Ring
 from veilstat.language.bounds import objects
 from veilstat.language.cut import Cut, Entry, cut
-from veilstat.language.encoding import rounded_root
 from veilstat.language.evaluate import evaluate
 from veilstat.language.step import Opened
 from veilstat.platform.table import Table
+from veilstat.schema.encoding import rounded_root
 from veilstat.statistics.solve import solve
 
 COLUMNS = [f"x{place}" for place in range(10)]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from veilstat.arithmetic.rings import Elements, Ring, ring_bits
+from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.errors import CapabilityError
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Message, Session, Turn
 

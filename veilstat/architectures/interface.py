@@ -13,15 +13,15 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from veilstat.language.columns import Codes
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.disclosure import NoiseSource
-from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.evaluate import Rows
-from veilstat.language.schema import Schema
 from veilstat.language.step import Arrays
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Session
+from veilstat.schema.columns import Codes
+from veilstat.schema.schema import Schema
 
 from .addition import Addition, SumHere
 

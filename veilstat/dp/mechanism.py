@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.errors import CapabilityError, SchemaError
 
 from .calibration import MOST_TERMS, sum_distance, tail_delta, textbook_sigma, zcdp_rho
 from .composition import Moved, composed_delta

@@ -14,10 +14,10 @@ from math import prod
 
 import numpy as np
 
+from veilstat.errors import CapabilityError
 from veilstat.language.bounds import Interval
 from veilstat.language.circuit import Circuit, Node, Op
 from veilstat.language.cut import Cut, Opening
-from veilstat.language.errors import CapabilityError
 from veilstat.language.evaluate import evaluate_rows
 
 ADD_REMOVE, REPLACE_ONE = "add_remove", "replace_one"

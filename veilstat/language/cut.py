@@ -15,9 +15,10 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.errors import CapabilityError
+
 from .bounds import objects
 from .circuit import LINEAR, PRODUCTS, Circuit, Node, Op
-from .errors import CapabilityError
 from .forms import LinearForms
 
 SEALING = frozenset({Op.EQUAL, Op.LESS, Op.SELECT, Op.ROUND, Op.ITERATE, Op.SOLVE, Op.DIVIDE})

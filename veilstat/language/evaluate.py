@@ -14,11 +14,12 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.errors import RangeError
+from veilstat.schema.columns import Codes
+from veilstat.schema.encoding import round_half_up
+
 from .bounds import objects
 from .circuit import Circuit, Node, Op
-from .columns import Codes
-from .encoding import round_half_up
-from .errors import RangeError
 from .exact import inner
 
 Array: TypeAlias = "npt.NDArray[Any]"

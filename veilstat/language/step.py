@@ -15,11 +15,12 @@ from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkabl
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.errors import RangeError
+from veilstat.schema.schema import Schema
+
 from .bounds import Interval
 from .circuit import Circuit, Op, Output
-from .errors import RangeError
 from .hoist import hoist
-from .schema import Schema
 from .trace import Trace, Value
 
 R_co = TypeVar("R_co", covariant=True)

@@ -15,10 +15,11 @@ from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
+from veilstat.errors import CapabilityError
+from veilstat.schema.schema import Schema
+
 from .bounds import Interval, objects, summed_products
 from .circuit import Attribute, Circuit, Node, Op, Output
-from .errors import CapabilityError
-from .schema import Schema
 
 Operand: TypeAlias = "Value | int | Fraction | Sequence[Any] | np.ndarray[Any, Any]"
 

@@ -11,15 +11,15 @@ from veilstat.architectures.homomorphic.row_parameters import MOST_ANSWERS
 from veilstat.architectures.interface import Contribution, EpochBinding, KeepsEpochs, StepBinding
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
 from veilstat.dp.ledger import Ledger
+from veilstat.errors import PolicyDenied, RangeError, SchemaError, VeilstatError
 from veilstat.language.cut import Cut
 from veilstat.language.disclosure import NoiseSite
-from veilstat.language.encoding import Integers
-from veilstat.language.errors import PolicyDenied, RangeError, SchemaError, VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Session, Turn
+from veilstat.schema.encoding import Integers
 
 from . import epochs
 from .approver import Approver, Planner, Sessions

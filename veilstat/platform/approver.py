@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from veilstat.architectures.interface import StepBinding
 from veilstat.dp.mechanism import Gaussian
-from veilstat.language.errors import VeilstatError
+from veilstat.errors import VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.context import proposal_message, session_root
 from veilstat.protocol.envelope import Envelope

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from veilstat import errors
 from veilstat.architectures.interface import Released
-from veilstat.language import errors
+from veilstat.errors import PolicyDenied, QuorumLost, VeilstatError
 from veilstat.language.bounds import objects
 from veilstat.language.circuit import Op
 from veilstat.language.disclosure import NoiseSite
-from veilstat.language.errors import PolicyDenied, QuorumLost, VeilstatError
 from veilstat.language.evaluate import NoRows, SingularMatrix, Solver, evaluate
 from veilstat.language.step import Arrays, Opened, Request
 from veilstat.protocol.faults import Fault, ProtocolError

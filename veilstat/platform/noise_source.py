@@ -6,9 +6,9 @@ import math
 
 from veilstat.architectures.interface import Architecture
 from veilstat.dp.mechanism import AFTER_OPENING, LOCAL, Gaussian
+from veilstat.errors import CapabilityError
 from veilstat.language.cut import Entry
 from veilstat.language.disclosure import NoiseSite, NoiseSource
-from veilstat.language.errors import CapabilityError
 
 
 def noise_source(promise: Gaussian, architecture: Architecture, owners: tuple[str, ...]) -> NoiseSource:

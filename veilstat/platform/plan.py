@@ -10,10 +10,10 @@ from typing import Any
 from veilstat.architectures.interface import RoundCost, StepCost, Trust
 from veilstat.arithmetic.rings import ring_bits
 from veilstat.dp.mechanism import Gaussian, NoiseShare
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.circuit import Circuit
 from veilstat.language.cut import Cut, Entry, cut, cut_around
 from veilstat.language.disclosure import Disclosure, NoiseSite, NoiseSource, disclosures
-from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.step import Form, HasForms, Statistic, Step, WireType
 from veilstat.protocol.envelope import frame_bytes
 

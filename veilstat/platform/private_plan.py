@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from veilstat.dp.mechanism import Gaussian, NoiseShare, calibrate, calibrate_openings
 from veilstat.dp.sensitivity import owner_blocks, row_blocks
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut
 from veilstat.language.disclosure import NoiseSource
-from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.evaluate import NoRows, evaluate
-from veilstat.language.schema import Schema
 from veilstat.language.step import Form, HasExpectedErrors, HasPrivateForm, Statistic
+from veilstat.schema.schema import Schema
 
 _NORMAL_95 = 1.959964
 

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from veilstat.architectures.interface import Architecture
-from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import CapabilityError, SchemaError
+from veilstat.schema.schema import Schema
 
 from .definition import Definition
 from .simulation import ARCHITECTURES

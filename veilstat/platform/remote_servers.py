@@ -9,7 +9,7 @@ from pathlib import Path
 from weakref import finalize
 
 from veilstat.dp.ledger import Budget
-from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.protocol.faults import ProtocolError
 from veilstat.transports.connection import Timeouts
 from veilstat.transports.memory import Hosted, Machine

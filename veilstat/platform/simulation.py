@@ -25,12 +25,12 @@ from veilstat.architectures.interface import Architecture, Released
 from veilstat.architectures.masking import Masking
 from veilstat.architectures.sharing import Sharing
 from veilstat.dp.ledger import Budget
-from veilstat.language.errors import CapabilityError, ConvergenceError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import CapabilityError, ConvergenceError, SchemaError
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Roster
 from veilstat.protocol.member import Member
+from veilstat.schema.schema import Schema
 from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Cost, Receipt, Result
 from veilstat.statistics.solve import solve

@@ -11,11 +11,11 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from veilstat.language.columns import Codes
-from veilstat.language.derived import Derived
-from veilstat.language.errors import RangeError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import RangeError, SchemaError
 from veilstat.protocol.context import digest
+from veilstat.schema.columns import Codes
+from veilstat.schema.derived import Derived
+from veilstat.schema.schema import Schema
 
 from .table import require_most_rows
 

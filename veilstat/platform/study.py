@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from veilstat.dp.ledger import Budget
 from veilstat.dp.mechanism import Gaussian
-from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.step import Statistic
+from veilstat.schema.schema import Schema
 from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Result
 

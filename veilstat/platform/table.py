@@ -8,10 +8,10 @@ from typing import Protocol
 
 import pandas as pd
 
-from veilstat.language.columns import Codes
-from veilstat.language.errors import RangeError, SchemaError
+from veilstat.errors import RangeError, SchemaError
 from veilstat.language.evaluate import Rows
-from veilstat.language.schema import Schema
+from veilstat.schema.columns import Codes
+from veilstat.schema.schema import Schema
 
 BLOCK_ROWS = 1 << 16
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from veilstat.language.errors import SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import SchemaError
 from veilstat.language.step import Opened
 from veilstat.language.trace import Trace, Value
+from veilstat.schema.schema import Schema
 
 LISTWISE = "listwise"
 

@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from veilstat.language.schema import Schema
 from veilstat.language.step import Answer, Form, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.schema.schema import Schema
 
 from .clipping import Clip, as_clip, refuse_clip
 from .columns import LISTWISE, as_names, check_missing, counts, flags, in_units, number_or_series, require_rows, root

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from veilstat.language.encoding import exact
-from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.step import Answer, Form, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.schema.encoding import exact
+from veilstat.schema.schema import Schema
 
 from .clipping import Clip, as_clip, refuse_clip
 from .columns import check_missing, in_units, require_rows, root

@@ -16,8 +16,8 @@ import pandas as pd
 
 from veilstat.architectures.clear import Clear
 from veilstat.architectures.interface import Architecture, Released
+from veilstat.errors import ConvergenceError, ProtocolViolation, QuorumLost, VeilstatError
 from veilstat.language.circuit import Op
-from veilstat.language.errors import ConvergenceError, ProtocolViolation, QuorumLost, VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.platform.query import build
 from veilstat.platform.simulation import simulate

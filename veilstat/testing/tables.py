@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from veilstat.language.columns import Binary, Categorical, Continuous, Integer
-from veilstat.language.schema import Schema
+from veilstat.schema.columns import Binary, Categorical, Continuous, Integer
+from veilstat.schema.schema import Schema
 
 MAX_ROWS = 64
 

@@ -29,12 +29,12 @@ from veilstat.architectures.interface import (
 )
 from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total_size
 from veilstat.language.circuit import Op
-from veilstat.language.columns import Codes
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.encoding import round_half_up, rounded_root
 from veilstat.language.evaluate import SingularMatrix, evaluate
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Message, Session, Turn
+from veilstat.schema.columns import Codes
+from veilstat.schema.encoding import round_half_up, rounded_root
 from veilstat.statistics.solve import solve
 
 UPLOAD = "upload"

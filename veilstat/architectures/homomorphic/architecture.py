@@ -21,12 +21,12 @@ from veilstat.architectures.interface import (
 from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
 from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.architectures.totals import owner_totals
+from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.disclosure import NoiseSite, NoiseSource
-from veilstat.language.errors import CapabilityError
-from veilstat.language.schema import Schema
 from veilstat.protocol.faults import ProtocolError, violation
 from veilstat.protocol.session import Binding, Session, Turn
+from veilstat.schema.schema import Schema
 
 from . import mouchet21 as paper
 from . import mouchet22, row_query

@@ -16,10 +16,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.errors import CapabilityError
 from veilstat.language.circuit import LINEAR, Circuit, Node, Op
 from veilstat.language.cut import Cut, Facts
-from veilstat.language.errors import CapabilityError
-from veilstat.language.schema import Schema
+from veilstat.schema.schema import Schema
 
 from .row_layout import ONE, Mask, Plane, planes_of
 from .row_parameters import WEIGHT_BITS, RowParameters

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from veilstat.language.errors import CapabilityError
+from veilstat.errors import CapabilityError
 
 from .parameters import LEAST_SMUDGING, SECURE_BITS
 from .ring import PRIME_BITS, element_bytes

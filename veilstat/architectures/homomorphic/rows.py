@@ -22,12 +22,12 @@ from veilstat.architectures.interface import (
 )
 from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
-from veilstat.language.columns import Codes
+from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.errors import CapabilityError
-from veilstat.language.schema import Schema
 from veilstat.protocol.context import DIGEST_BYTES, digest
 from veilstat.protocol.session import Binding, Session, Turn
+from veilstat.schema.columns import Codes
+from veilstat.schema.schema import Schema
 
 from . import row_query
 from .bgv import Bgv

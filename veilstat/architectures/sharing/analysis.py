@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.errors import CapabilityError
 from veilstat.language.circuit import Circuit, Node, Op
 from veilstat.language.cut import Cut, Facts, Opening
-from veilstat.language.errors import CapabilityError
 
 from .division import HIGHEST, LOWEST, Precision
 from .floor import MASKING

@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.errors import CapabilityError
 from veilstat.language.bounds import objects
 from veilstat.language.circuit import Circuit, Node, Op
-from veilstat.language.errors import CapabilityError
 
 from .analysis import reciprocals
 from .araki16 import Shares, beside, concatenated, constant, multiply, open_masked, product, split, stacked

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.errors import CapabilityError
 from veilstat.language.circuit import Circuit, Node, Op
-from veilstat.language.errors import CapabilityError
 
 from .araki16 import Shares
 from .piecewise import UNITS

@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from veilstat.architectures.addition import Addition, SumHere
-from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.statistics.registry import registry
 from veilstat.transports.line import SocketLine
 

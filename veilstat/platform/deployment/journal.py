@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
-from veilstat.language.errors import SchemaError
+from veilstat.errors import SchemaError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import Schema, read_toml
+from veilstat.errors import CapabilityError, SchemaError
+from veilstat.schema.schema import Schema, read_toml
 
 from ..streamed_table import Source
 from .table_files import open_file, open_query

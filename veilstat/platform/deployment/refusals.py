@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from veilstat.language.errors import VeilstatError
+from veilstat.errors import VeilstatError
 
 from .journal import Journal
 

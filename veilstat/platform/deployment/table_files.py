@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import CapabilityError, SchemaError
+from veilstat.schema.schema import Schema
 
 from ..streamed_table import Source
 from ..study_file import READERS, csv_options

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from veilstat.errors import RangeError, SchemaError
+
 from .columns import Column, toml_number
 from .encoding import Integers, Number, exact, round_half_even
-from .errors import RangeError, SchemaError
 
 Interval: TypeAlias = "tuple[float, float]"
 LONGEST = 400

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from veilstat.errors import RangeError, SchemaError
+
 from .encoding import Integers, Number, encode, exact, nearest_floats, round_half_even
-from .errors import RangeError, SchemaError
 from .series import are_whole, day_numbers, is_one_of, plain_numbers
 
 Level: TypeAlias = "str | int | float | bool | dt.date"

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .errors import RangeError, SchemaError
+from veilstat.errors import RangeError, SchemaError
 
 Integers: TypeAlias = "npt.NDArray[Any]"
 """Integers as int64 where they fit, else an object array of Python integers."""
