@@ -2,8 +2,11 @@
 
     PYTHONPATH=. python benchmarks/deployment.py            # agents by their sockets
     PYTHONPATH=. python benchmarks/deployment.py --ray      # agents behind relays on Ray nodes
+    PYTHONPATH=. python benchmarks/deployment.py --adding 1000   # so many masked vectors, added here and in Ray's tasks
 
 Seconds are the analyst's, divided by the rounds that took place; bytes are the busiest owner's, measured at the coordinator.
+``--adding`` shows, for vectors of 1e6 elements, the coordinator's CPU time and that of all workers for a vector, the bytes
+that each worker was sent, and wall time beside adding here.
 """
 
 import argparse
@@ -14,11 +17,18 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import psutil
+import ray
 
 import veilstat as vs
 from examples.deployment.demo import INSURERS, OWNERS, Processes, command, connect, connected, wait_for
+from veilstat.architectures.addition import SumHere
+from veilstat.arithmetic.rings import Ring
 from veilstat.platform.deployment.init import Layout, write_files
+from veilstat.platform.deployment.ray_addition import RayTasks, SumInTasks, sum_of
+from veilstat.platform.deployment.ray_cluster import OBJECT_STORE_BYTES
 
 QUERIES = 30
 
@@ -44,10 +54,72 @@ def measure(study):
     return statistics.median(seconds), result.cost
 
 
+class Counting(RayTasks):
+    """Counts what workers are sent."""
+
+    sent = 0
+
+    def start(self, ring, vectors):
+        Counting.sent += sum(map(len, vectors))
+        return super().start(ring, vectors)
+
+
+def add(its, vectors, count):
+    cpu, wall = time.process_time(), time.perf_counter()
+    for place in range(count):
+        its.add(memoryview(vectors[place % len(vectors)]))
+    total = its.total()
+    return total, time.process_time() - cpu, time.perf_counter() - wall
+
+
+def workers_cpu():
+    """CPU seconds of the workers that Ray has started for this process."""
+    workers = [its for its in psutil.Process().children(recursive=True) if "ray::" in " ".join(its.cmdline())]
+    return sum(sum(its.cpu_times()[:2]) for its in workers)
+
+
+def measure_adding(count, length=10**6):
+    for workers in (1, 2):
+        folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
+        options = {
+            "include_dashboard": False,
+            "log_to_driver": False,
+            "configure_logging": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+        ray.init(num_cpus=workers, _temp_dir=folder, **options)
+        try:
+            ray.get([ray.remote(sum_of).remote(64, np.zeros(8, np.uint8)) for _ in range(workers)])
+            for bits in (64, 128, 192, 256):
+                ring = Ring(bits)
+                vectors = [os.urandom(length * ring.element_bytes) for _ in range(4)]
+                expected, cpu, wall = add(SumHere(ring, length), vectors, count)
+                before, Counting.sent = workers_cpu(), 0
+                total, its_cpu, its_wall = add(SumInTasks(Counting(workers), ring, length), vectors, count)
+                assert np.array_equal(total, expected)
+                theirs = workers_cpu() - before
+                print(
+                    f"{count} vectors of {bits} bits, {workers} workers: coordinator {1e3 * cpu / count:5.1f} ms a vector here, "
+                    f"{1e3 * its_cpu / count:5.1f} ms with tasks; workers {1e3 * theirs / count:5.1f} ms; "
+                    f"{Counting.sent / workers / 1e6:,.0f} MB to each; wall {its_wall / wall:.2f} of adding here"
+                )
+        finally:
+            ray.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ray", action="store_true")
-    over_ray = parser.parse_args().ray
+    parser.add_argument("--adding", type=int, metavar="VECTORS")
+    options = parser.parse_args()
+    if options.adding:
+        measure_adding(options.adding)
+    else:
+        measure_rounds(options.ray)
+
+
+def measure_rounds(over_ray):
     folder = Path(tempfile.mkdtemp(prefix="vs-")) / "study"
     try:
         token = prepare(folder, over_ray)

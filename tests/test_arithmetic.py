@@ -29,6 +29,18 @@ def test_rings_add_and_subtract_as_integers_modulo_two_to_the_bits(bits, pairs):
     assert ring.decode(difference, 0).tolist() == [(p - q) % modulus for p, q in pairs]
 
 
+@pytest.mark.parametrize("count", [4095, 4096, 4097, 9000])
+def test_long_vectors_carry_as_short_ones_do(count):
+    ring = Ring(128)
+    a, b = (ring.from_bytes(os.urandom(16 * count)).copy() for _ in range(2))
+    expected = [(p + q) % (1 << 128) for p, q in zip(ring.decode(a, 0), ring.decode(b, 0), strict=True)]
+    total = a.copy()
+    ring.add(total, b)
+    assert ring.decode(total, 0).tolist() == expected
+    ring.subtract(total, b)
+    assert np.array_equal(total, a)
+
+
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_decoding_is_centred_on_the_declared_bounds(bits):
     ring = Ring(bits)

@@ -256,6 +256,9 @@ def test_the_doctor_says_how_to_mend_an_owner(tmp_path):
     assert "start the agent" in {finding.what: finding.advice for finding in inspect(folder / "north.toml")}["socket for relays"]
 
 
+RAY = '[coordinator.ray]\nhead = "127.0.0.2:6390"\ntoken = "t"\ncertificates = "c"\ndirectory = "/tmp/r"\n'
+
+
 @pytest.mark.parametrize(
     ("before", "after", "code"),
     [
@@ -263,6 +266,8 @@ def test_the_doctor_says_how_to_mend_an_owner(tmp_path):
         ('tokens = "private/tokens.toml"\n', "", "missing_key"),
         ("progress = 20.0", 'progress = "long"', "bad_value"),
         ('[coordinator.sockets]\n', '[coordinator.ray]\nhead = "x"\n[coordinator.sockets]\n', "missing_key"),
+        ('[coordinator.sockets]\n', f"{RAY}workers = -1\n[coordinator.sockets]\n", "bad_value"),
+        ('[coordinator.sockets]\n', f"{RAY}workers = true\n[coordinator.sockets]\n", "bad_value"),
     ],
 )  # fmt: skip
 def test_mistakes_in_a_coordinator_s_file_are_named(tmp_path, before, after, code):

@@ -239,7 +239,7 @@ def test_parties_that_saw_different_participants_get_garbage_and_not_a_sum():
         return paper.encode_records(records)
 
     run.step(fewer)
-    totals = run.collecting.total.copy()
+    totals = run.collecting.vectors.total().copy()
     assert run.ring.decode(totals, -(10**6)).tolist() != run.expected(run.names)
 
 

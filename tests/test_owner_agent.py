@@ -6,7 +6,6 @@ import stat
 import sys
 import time
 
-import pandas as pd
 import pytest
 
 import veilstat as vs
@@ -14,7 +13,6 @@ from tests.deployments import OWNERS, SCHEMA, SECRET, TABLES, Deployment, veilst
 from veilstat.platform.analyst import Analyst
 from veilstat.platform.definition import Definition
 from veilstat.platform.deployment.owner import run_owner
-from veilstat.platform.deployment.owner_file import load_owner, table_version
 from veilstat.platform.identity_file import read_identity
 from veilstat.platform.roster_file import read_roster
 from veilstat.platform.study_file import load_definition
@@ -194,28 +192,6 @@ def test_it_does_not_start_where_something_is_amiss(tmp_path, monkeypatch, chang
 def edit(folder, before, after):
     path = folder / "south.toml"
     path.write_text(path.read_text().replace(before, after))
-
-
-def test_tables_come_from_parquet_and_from_sql(tmp_path):
-    pytest.importorskip("duckdb")
-    folder = Deployment(tmp_path).folder
-    TABLES["south"].to_parquet(folder / "south.parquet")
-    schema = load_definition(folder / "study.toml").schema
-    for table in ('file = "south.parquet"', f"sql = \"select bp, age from '{folder}/south.csv'\""):
-        path = folder / "south.toml"
-        path.write_text(path.read_text().split("[table]")[0] + f"[table]\n{table}\n")
-        pd.testing.assert_frame_equal(load_owner(path).read(schema), TABLES["south"], check_dtype=False)
-    path.write_text(path.read_text().split("[table]")[0] + '[table]\nsql = "select nonsense"\n')
-    with pytest.raises(vs.SchemaError, match="could not be run"):
-        load_owner(path).read(schema)
-
-
-def test_another_content_of_the_table_has_another_name():
-    frame = TABLES["north"]
-    changed = frame.assign(bp=frame["bp"].replace(SECRET, 90.0))
-    names = [table_version(its, b"secret") for its in (frame, changed, frame[["age", "bp"]], frame[1:])]
-    assert len({*names, table_version(frame, b"another")}) == 5
-    assert table_version(frame.copy(), b"secret") == names[0]
 
 
 def test_owners_and_schema_of_the_tests_are_as_they_say():

@@ -23,6 +23,8 @@ from veilstat.protocol.session import Session
 from veilstat.schema.columns import Codes
 from veilstat.schema.schema import Schema
 
+from .addition import Addition, SumHere
+
 Random = Callable[[int], bytes]
 Authorise = Callable[[tuple[str, ...]], None]
 Noise: TypeAlias = "Callable[[int], npt.NDArray[Any]]"
@@ -80,7 +82,7 @@ class StepBinding:
     """What a party's session for one step is bound to: the same at every party, but for ``identity``.
 
     ``public`` holds the broadcast values as integers on their lattices, ``key`` what the analyst announced, ``kept`` what
-    this party keeps from an epoch where the architecture has any.
+    this party keeps from an epoch where the architecture has any, and ``addition`` says how a server adds many vectors.
     """
 
     identity: Identity
@@ -94,6 +96,7 @@ class StepBinding:
     public: Arrays
     key: bytes
     kept: Any = field(default=None, repr=False)
+    addition: Addition = field(default=SumHere, repr=False)
 
     @property
     def servers(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Session, Turn
+from veilstat.schema.encoding import Integers
 
 from . import epochs
 from .approver import Approver, Planner, Sessions
@@ -28,7 +29,7 @@ from .gate import OpeningRecord, denied
 from .opening_file import OpeningFile
 from .plan import Plan, StepPlan
 from .policy import Policy
-from .table import Table
+from .table import OwnersTable
 from .upload import (
     ASK,
     HELD,
@@ -76,7 +77,7 @@ class Agent(Approver):
         identity: Identity,
         roster: Roster,
         definition: Definition,
-        table: Table,
+        table: OwnersTable,
         policy: Policy,
         registry: Mapping[str, type[Statistic[Any]]],
         planner: Planner,
@@ -243,18 +244,19 @@ class Agent(Approver):
         self.begin(its.binding.step, its)
 
     def _contribution(self, step: StepPlan, context: bytes, digest: bytes) -> Contribution:
-        """Rows, who may see their total, and noise, which is paid for before it is drawn."""
+        """Rows, who may see their total, and noise, which is paid for before it is drawn, and after the rows were read and found to fit."""
         rows, noise = self.table.rows(step.cut.columns()), step.noise_of(NoiseSite.OWNERS)
         if noise is None:
             return Contribution(
                 rows, authorise=lambda survivors: self._authorise(survivors, step.cut, digest), fewest=self.policy.min_owners
             )
-        self.ledger.spend(noise.rho, noise.promise, context)
+
+        def paid(size: int) -> Integers:
+            self.ledger.spend(noise.rho, noise.promise, context)
+            return noise.draw(self.random)
+
         return Contribution(
-            rows,
-            authorise=lambda survivors: self._authorise_noisy(survivors, step.cut),
-            fewest=self.policy.min_owners,
-            noise=lambda size: noise.draw(self.random),
+            rows, authorise=lambda survivors: self._authorise_noisy(survivors, step.cut), fewest=self.policy.min_owners, noise=paid
         )
 
     def on_finished(self, result: object) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from veilstat.architectures.addition import Addition, SumHere
 from veilstat.architectures.homomorphic.row_answers import Kept
 from veilstat.architectures.interface import EpochBinding, KeepsEpochs, StepBinding
 from veilstat.errors import VeilstatError
@@ -28,7 +29,7 @@ from .query import decode_privacy, decode_query
 
 
 class Coordinator(Party):
-    """The server's party; ``epoch_store`` keeps encrypted rows where the architecture has any."""
+    """The server's party; ``epoch_store`` keeps encrypted rows where the architecture has any, ``addition`` adds masked vectors."""
 
     def __init__(
         self,
@@ -38,8 +39,10 @@ class Coordinator(Party):
         registry: Mapping[str, type[Statistic[Any]]],
         planner: Planner,
         epoch_store: EpochStore | None = None,
+        addition: Addition = SumHere,
     ) -> None:
         super().__init__(identity, roster)
+        self.addition = addition
         self.epochs = epoch_store
         self.kept = None if epoch_store is None else epoch_store.kept()
         self.fault: Fault | None = None
@@ -152,7 +155,18 @@ class Coordinator(Party):
         )
         public = messages.decode_public(request.public, step.cut.broadcast(), step.types, envelope.sender)
         binding = StepBinding(
-            self.identity, self.roster, gate.root, context, gate.participants, SERVER, ANALYST, step.cut, public, request.key, self.kept
+            self.identity,
+            self.roster,
+            gate.root,
+            context,
+            gate.participants,
+            SERVER,
+            ANALYST,
+            step.cut,
+            public,
+            request.key,
+            self.kept,
+            self.addition,
         )
         try:
             session = self.definition.architecture.server(binding)

@@ -134,15 +134,19 @@ def read_table(path: Path, schema: Schema) -> pd.DataFrame:
         raise SchemaError(f"{path.name} could not be read as a table", code="bad_table") from None
 
 
-def _read_csv(path: Path, schema: Schema) -> pd.DataFrame:
-    """Text levels stay text ("01" is no 1), and a word that is an agreed level is no missing value."""
+def csv_options(schema: Schema) -> dict[str, Any]:
+    """How pandas reads an owner's CSV file: text levels stay text ("01" is no 1), and a word that is an agreed level is no missing value."""
     levels = {column.name: column.levels if isinstance(column, Categorical) else () for column in schema}
-    return pd.read_csv(
-        path,
-        dtype={name: str for name, its in levels.items() if its and all(isinstance(level, str) for level in its)},
-        keep_default_na=False,
-        na_values={name: [word for word in MISSING_WORDS if word not in its] for name, its in levels.items()},
-    )
+    return {
+        "dtype": {name: str for name, its in levels.items() if its and all(isinstance(level, str) for level in its)},
+        "keep_default_na": False,
+        "na_values": {name: [word for word in MISSING_WORDS if word not in its] for name, its in levels.items()},
+    }
+
+
+def _read_csv(path: Path, schema: Schema) -> pd.DataFrame:
+    frame: pd.DataFrame = pd.read_csv(path, **csv_options(schema))
+    return frame
 
 
 def _read_parquet(path: Path, schema: Schema) -> pd.DataFrame:

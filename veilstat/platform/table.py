@@ -4,14 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import pandas as pd
 
 from veilstat.errors import RangeError, SchemaError
+from veilstat.language.evaluate import Rows
 from veilstat.schema.columns import Codes
 from veilstat.schema.schema import Schema
 
 BLOCK_ROWS = 1 << 16
+
+
+class WholeRows(Rows, Protocol):
+    """Encoded rows, to be read in blocks or, where they leave the owner as rows, column by column."""
+
+    @property
+    def columns(self) -> Mapping[str, Codes]:
+        """All codes of each column."""
+        ...
+
+
+class OwnersTable(Protocol):
+    """What an agent needs of its owner's table."""
+
+    def rows(self, columns: tuple[str, ...]) -> WholeRows:
+        """The rows with the codes of ``columns``; SchemaError or RangeError, now or when they are read, where they do not fit."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +72,7 @@ class Table:
         Raises:
             SchemaError, RangeError: the data do not fit the schema; the message names owner and column, no value.
         """
-        if len(self._frame) > self._schema.max_rows:
-            raise RangeError(
-                f"data owner {self.owner!r}: the table has more rows than the schema's max_rows = {self._schema.max_rows:,}; agree on a larger one",
-                code="too_many_rows",
-            )
+        require_most_rows(self.owner, len(self._frame), self._schema)
         for name in columns:
             if name not in self._codes:
                 try:
@@ -65,3 +80,12 @@ class Table:
                 except (SchemaError, RangeError) as error:
                     raise error.at(f"data owner {self.owner!r}") from None
         return EncodedRows({name: self._codes[name] for name in columns}, len(self._frame))
+
+
+def require_most_rows(owner: str, count: int, schema: Schema) -> None:
+    """RangeError where a table has more rows than was agreed."""
+    if count > schema.max_rows:
+        raise RangeError(
+            f"data owner {owner!r}: the table has more rows than the schema's max_rows = {schema.max_rows:,}; agree on a larger one",
+            code="too_many_rows",
+        )

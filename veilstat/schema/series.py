@@ -22,7 +22,7 @@ def plain_numbers(series: pd.Series) -> npt.NDArray[Any]:
     elif pd.api.types.is_bool_dtype(series.dtype):
         numbers = series.to_numpy(dtype=bool)
     elif pd.api.types.is_integer_dtype(series.dtype):
-        numbers = series.to_numpy(dtype=np.int64)
+        numbers = series.to_numpy(dtype=getattr(series.dtype, "numpy_dtype", np.int64))
     elif pd.api.types.is_float_dtype(series.dtype):
         numbers = series.to_numpy(dtype=getattr(series.dtype, "numpy_dtype", np.float64))
     else:
@@ -40,6 +40,9 @@ def day_numbers(series: pd.Series) -> Integers:
     Raises:
         SchemaError: something else, numbers included: they do not say from when they count.
     """
+    if series.empty:
+        # Where every value is missing, a file's reader takes them for numbers.
+        return np.zeros(0, dtype=np.int64)
     if pd.api.types.is_numeric_dtype(series.dtype) or any(isinstance(value, NUMBERS) for value in _objects(series.to_numpy())):
         raise SchemaError("days were expected here; numbers were found", code="wrong_type")
     try:

@@ -148,6 +148,7 @@ class Masking:
             context=binding.step,
             ring=_ring(binding.cut),
             length=binding.cut.size,
+            addition=binding.addition,
         )
         return _session(binding, (*binding.participants, binding.analyst), party.start())
 

@@ -1,6 +1,6 @@
 """The server's rounds of Bonawitz et al. (CCS'17), Figure 4, curious variant.
 
-Masked vectors are added as they arrive and not kept. After unmasking the server holds the total, padded for the
+Masked vectors are added as they arrive. After unmasking the server holds the total, padded for the
 analyst unless the server itself is the recipient.
 """
 
@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from veilstat.architectures.addition import Addition, SumHere, VectorSum
 from veilstat.arithmetic import shamir
 from veilstat.arithmetic.agreement import KeyPair
 from veilstat.arithmetic.keystream import Keystream, fastest_mode
@@ -24,7 +25,7 @@ from .bonawitz17 import PublicKeys
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What the server knows before the session. ``length`` counts the vector's elements."""
+    """What the server knows before the session. ``length`` counts the vector's elements, ``addition`` begins their sum."""
 
     name: str
     analyst: str
@@ -33,6 +34,7 @@ class Server:
     context: bytes
     ring: Ring
     length: int
+    addition: Addition = SumHere
 
     def start(self) -> Turn:
         """Round 0: wait for keys."""
@@ -107,7 +109,9 @@ class CollectShares(_FromOwners):
             send.append(Message(paper.MASKED_INPUT, owner, paper.encode_records(records)))
         kept = {dealer: Dealt(its.commitment, {}, its.digests) for dealer, its in self.dealt.items()}
         size = self.server.length * self.server.ring.element_bytes
-        following = CollectInputs(self.server, frozenset(u2), size, self.keys, kept, self.server.ring.zeros(self.server.length))
+        following = CollectInputs(
+            self.server, frozenset(u2), size, self.keys, kept, self.server.addition(self.server.ring, self.server.length)
+        )
         return Turn(tuple(send), following)
 
 
@@ -117,21 +121,21 @@ class CollectInputs(_FromOwners):
 
     keys: dict[str, PublicKeys]
     dealt: dict[str, Dealt]
-    total: Elements = field(repr=False)
+    vectors: VectorSum = field(repr=False)
     arrived: list[str] = field(default_factory=list)
     name: ClassVar[str] = paper.MASKED_INPUT
 
     def take(self, sender: str, payload: memoryview) -> None:
         if len(payload) != self.largest:
             raise violation("malformed", f"{sender!r} sent a masked vector of {len(payload):,} bytes, {self.largest:,} were agreed", sender)
-        self.server.ring.add(self.total, self.server.ring.from_bytes(payload))
+        self.vectors.add(payload)
         self.arrived.append(sender)
 
     def close(self) -> Turn:
         payload = paper.encode_names(self.arrived)
         send = tuple(Message(paper.UNMASKING, owner, payload) for owner in sorted(self.arrived))
         size = len(self.dealt) * shamir.SHARE_BYTES
-        following = CollectUnmasking(self.server, frozenset(self.arrived), size, self.keys, self.dealt, self.total)
+        following = CollectUnmasking(self.server, frozenset(self.arrived), size, self.keys, self.dealt, self.vectors.total())
         return Turn(send, following)
 
 

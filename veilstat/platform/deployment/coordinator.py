@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import lru_cache, partial
 from pathlib import Path
 
+from veilstat.architectures.addition import Addition, SumHere
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.statistics.registry import registry
 from veilstat.transports.line import SocketLine
@@ -32,6 +33,7 @@ from .limits import RateLimit
 from .owner_lines import Connect, keep_line
 from .patience import Patience
 from .plainly import plainly
+from .ray_addition import RayTasks, addition_in
 from .ray_cluster import Cluster, join_cluster
 from .sessions import Sessions
 from .switchboard import Switchboard
@@ -67,7 +69,7 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
         )
     identity = read_identity(config.identity, SERVER, roster.keys[SERVER])
     planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
-    party = Coordinator(identity, roster, definition, registry(), planner)
+    party = Coordinator(identity, roster, definition, registry(), planner, addition=_addition(config))
     board = Switchboard(
         party, Patience(config.progress, time.monotonic), lambda event, name, why: journal.write(event, party=name, why=why)
     )
@@ -103,6 +105,11 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
         for task in tasks[:-1]:
             task.cancel()
     journal.write("ended")
+
+
+def _addition(config: CoordinatorFile) -> Addition:
+    """In Ray's tasks where its head has workers for them."""
+    return addition_in(RayTasks(config.ray.workers)) if config.ray is not None and config.ray.workers else SumHere
 
 
 def _sockets(config: CoordinatorFile, owners: tuple[str, ...]) -> dict[str, Connect]:

@@ -16,12 +16,14 @@ _NEEDED = ("roster", "identity", "gateway", "certificate", "tokens", "log")
 _OPTIONAL = ("listen", "progress", "sockets", "ray")
 _RAY = ("head", "token", "certificates", "directory")
 _LONGEST_DIRECTORY = 40
+_MOST_WORKERS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class RayFile:
     """Where Ray's head listens, and its nodes are (by owner), the file with the cluster's token, the directory of certificates,
-    and Ray's own directory, whose path is absolute and short.
+    and Ray's own directory, whose path is absolute and short. ``workers``: how many tasks beside the coordinator add masked
+    vectors; none if it is 0.
     """
 
     head: Address
@@ -29,6 +31,7 @@ class RayFile:
     nodes: Mapping[str, str]
     certificates: Path
     directory: Path
+    workers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ def _ray(path: Path, plain: Any) -> RayFile:
     if not isinstance(plain, dict):
         raise SchemaError(f"{path.name}: [coordinator.ray] is a table", code="wrong_type")
     nodes = plain.get("nodes", {})
-    _check(path, "coordinator.ray", plain, _RAY, ("nodes",))
+    _check(path, "coordinator.ray", plain, _RAY, ("nodes", "workers"))
     if not isinstance(nodes, dict) or not all(isinstance(entry, str) for entry in nodes.values()):
         raise SchemaError(f"{path.name}: [coordinator.ray.nodes] has the address of each owner's node", code="bad_value")
     head, token, certificates, directory = (plain[key] for key in _RAY)
@@ -94,7 +97,10 @@ def _ray(path: Path, plain: Any) -> RayFile:
         raise SchemaError(
             f"{path.name}: [coordinator.ray] directory is an absolute path of at most {_LONGEST_DIRECTORY} characters", code="bad_value"
         )
-    return RayFile(Address.parse(head), path.parent / token, nodes, path.parent / certificates, Path(directory))
+    workers = plain.get("workers", 0)
+    if not isinstance(workers, int) or isinstance(workers, bool) or not 0 <= workers <= _MOST_WORKERS:
+        raise SchemaError(f"{path.name}: [coordinator.ray] workers is a whole number from 0 to {_MOST_WORKERS}", code="bad_value")
+    return RayFile(Address.parse(head), path.parent / token, nodes, path.parent / certificates, Path(directory), workers)
 
 
 def _check(path: Path, table: str, plain: Mapping[str, Any], needed: tuple[str, ...], optional: tuple[str, ...]) -> None:

@@ -29,12 +29,12 @@ from ..policy import Policy
 from ..policy_file import PolicyFile, load_policy
 from ..roster_file import read_roster
 from ..session_file import SessionFile
+from ..streamed_table import StreamedTable
 from ..study_file import load_definition
-from ..table import Table
 from .approvals import Approvals
 from .approvals_socket import answer_person
 from .journal import Journal
-from .owner_file import OwnerFile, load_owner, table_version
+from .owner_file import OwnerFile, load_owner
 from .patience import Patience
 from .plainly import plainly
 from .refusals import Refusals
@@ -77,18 +77,17 @@ def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal:
             code="policy_differs",
         )
     identity = read_identity(config.identity, config.party, roster.keys[config.party])
-    frame = config.read(definition.schema)
+    table = StreamedTable(config.party, config.open_table(definition.schema), definition.schema, identity.sealing_secret)
     refusals = Refusals(config.party, journal, time.monotonic)
     custom = Custom(
         SessionFile(config.state / "sessions"),
         OpeningFile(config.state / "openings"),
-        table_version(frame, identity.sealing_secret),
+        table.content.version,
         _consent(approvals, refusals),
         refusals.conceal,
     )
     planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
     ledger = open_ledger(config.state / "ledger", policy.budget)
-    table = Table(config.party, frame, definition.schema)
     return Agent(identity, roster, definition, table, policy, registry(), planner, secrets.token_bytes, ledger, custom)
 
 

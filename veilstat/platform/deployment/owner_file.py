@@ -5,16 +5,15 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from veilstat.errors import CapabilityError, SchemaError
-from veilstat.protocol.context import digest
 from veilstat.schema.schema import Schema, read_toml
 
-from ..study_file import read_table
+from ..streamed_table import Source
+from .table_files import open_file, open_query
 
 _NEEDED = ("party", "study", "roster", "identity", "socket", "state")
 _OPTIONAL = ("policy", "approvals", "relays", "progress", "table")
@@ -38,7 +37,7 @@ class OwnerFile:
     approvals: Path
     relays: str | None
     progress: float
-    read: Callable[[Schema], pd.DataFrame]
+    open_table: Callable[[Schema], Source]
 
 
 def load_owner(path: Path) -> OwnerFile:
@@ -63,8 +62,8 @@ def load_owner(path: Path) -> OwnerFile:
         raise SchemaError(f"{path.name}: progress is a number of seconds", code="bad_value") from None
     check_private(state)
     relays = str(plain["relays"]) if "relays" in plain else None
-    read = _reader(path, plain.get("table"))
-    return OwnerFile(plain["party"], study, roster, identity, socket, state, policy, approvals, relays, progress, read)
+    open_table = _opener(path, plain.get("table"), state)
+    return OwnerFile(plain["party"], study, roster, identity, socket, state, policy, approvals, relays, progress, open_table)
 
 
 def check_private(directory: Path) -> None:
@@ -75,35 +74,14 @@ def check_private(directory: Path) -> None:
         raise CapabilityError(f"others can look into the agent's directory; run: chmod 700 {directory}", code="readable_by_others")
 
 
-def table_version(frame: pd.DataFrame, secret: bytes) -> str:
-    """Names the content of a table for the record of openings; by the name nobody without the secret can check a guess at the rows."""
-    rows = pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()
-    return digest("veilstat/table/1", secret, repr(list(frame.columns)).encode(), rows).hex()[:16]
-
-
-def _reader(path: Path, table: Any) -> Callable[[Schema], pd.DataFrame]:
+def _opener(path: Path, table: Any, state: Path) -> Callable[[Schema], Source]:
     match table:
         case {"file": str(file), **rest} if not rest:
-            return lambda schema: read_table(path.parent / file, schema)
+            return partial(open_file, path.parent / file)
         case {"sql": str(sql), **rest} if set(rest) <= {"database"}:
             database = rest.get("database")
-            return lambda schema: _query(path, sql, None if database is None else str(path.parent / str(database)))
+            return partial(open_query, sql, None if database is None else path.parent / str(database), state)
     raise SchemaError(
         f"{path.name}: [table] has file = a CSV or Parquet file, or sql = a query and, if wanted, database = a DuckDB file",
         code="bad_table",
     )
-
-
-def _query(path: Path, sql: str, database: str | None) -> pd.DataFrame:
-    try:
-        import duckdb
-    except ImportError:
-        raise CapabilityError("tables by SQL need DuckDB: pip install 'veilstat[deploy]'", code="not_installed") from None
-    try:
-        with duckdb.connect(database or ":memory:", read_only=database is not None) as connection:
-            frame: pd.DataFrame = connection.sql(sql).df()
-            return frame
-    except (duckdb.Error, AttributeError) as error:
-        raise SchemaError(
-            f"{path.name}: [table] sql could not be run: {type(error).__name__}; try it with DuckDB", code="bad_table"
-        ) from None

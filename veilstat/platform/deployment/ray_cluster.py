@@ -64,12 +64,12 @@ def ray_environment(certificate: Path, authority: Path, token: Path) -> dict[str
 def head_command(config: RayFile) -> list[str]:
     """Ray's head, in the foreground."""
     place = [f"--port={config.head.port}", f"--node-ip-address={config.head.host}", f"--temp-dir={config.directory}"]
-    return [*_ray(), "--head", *place, "--include-dashboard=false", *_SIZES]
+    return [*_ray(), "--head", *place, "--include-dashboard=false", f"--num-cpus={max(1, config.workers)}", *_SIZES]
 
 
 def node_command(owner: str, head: Address, address: str) -> list[str]:
     """The raylet of an owner's node, in the foreground."""
-    return [*_ray(), f"--address={head}", f"--node-ip-address={address}", f"--labels=owner={owner}", *_SIZES]
+    return [*_ray(), f"--address={head}", f"--node-ip-address={address}", f"--labels=owner={owner}", "--num-cpus=1", *_SIZES]
 
 
 def node_environment(owner: str, folder: Path, token: Path, agent: Path) -> dict[str, str]:
@@ -124,7 +124,7 @@ def join_cluster(config: RayFile, owners: Iterable[str], stack: AsyncExitStack) 
     return Cluster(head, {owner: partial(RayLine.connect, owner) for owner in owners})
 
 
-_SIZES = ("--num-cpus=1", f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats", "--block")
+_SIZES = (f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats", "--block")
 
 
 def _ray() -> list[str]:

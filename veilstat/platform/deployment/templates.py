@@ -36,6 +36,7 @@ head = "{head}" # where Ray's head listens; not on a name or address that other 
 token = "private/ray.token" # the cluster's, 0600, the same on every node
 certificates = "private" # ray-head.pem here, ray-OWNER.pem on that owner's node, authority.pem on all
 directory = "{directory}" # Ray's own: absolute, short, on a disk that forgets
+# workers = 2 # so many of Ray's tasks on this machine add large masked vectors beside the coordinator; measure whether that pays
 
 [coordinator.ray.nodes] # the address of each owner's node, for which it gets a certificate
 {nodes}

@@ -1,0 +1,173 @@
+"""Masked vectors added in Ray's tasks, a few at a time, on the coordinator's own machine; what Ray loses is added here.
+
+The tree has two levels: tasks add batches, this process adds their sums. With more levels every vector would have to be
+kept until the root arrives, since what a lost task had to add is added here. That is no repetition of a step of a
+protocol: a vector was taken once, and its owner is asked for nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from veilstat.architectures.addition import Addition, SumHere
+from veilstat.arithmetic.rings import Elements, Ring
+
+FEWEST_LIMBS, FEWEST_BYTES = 4, 1 << 20
+"""Of an element, and of a vector: below, handing a vector over costs more than adding it (``benchmarks/deployment.py --adding``)."""
+BATCH = 4
+_WITHIN = 10.0
+
+
+class TaskLost(Exception):
+    """A batch is not added where it was sent, or not in time."""
+
+
+class Pending(Protocol):
+    """A batch that is being added."""
+
+    def is_over(self) -> bool:
+        """Whether ``result`` will not wait."""
+        ...
+
+    def result(self, seconds: float) -> memoryview:
+        """The sum, after at most so many seconds; raises TaskLost."""
+        ...
+
+
+class Tasks(Protocol):
+    """Where batches are added, ``workers`` of them at a time."""
+
+    @property
+    def workers(self) -> int: ...
+
+    def start(self, ring: Ring, vectors: list[memoryview]) -> Pending:
+        """Begin to add; raises TaskLost."""
+        ...
+
+
+def addition_in(tasks: Tasks) -> Addition:
+    """Adds large vectors of wide elements in tasks, and others here."""
+    return lambda ring, length: (
+        SumInTasks(tasks, ring, length)
+        if ring.limbs >= FEWEST_LIMBS and length * ring.element_bytes >= FEWEST_BYTES
+        else SumHere(ring, length)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    vectors: list[memoryview] = field(repr=False)
+    pending: Pending
+
+
+class SumInTasks:
+    """While all workers are busy, this process adds too; so no more than ``workers`` + 1 batches are ever kept.
+
+    After the first loss everything is added here.
+    """
+
+    def __init__(self, tasks: Tasks, ring: Ring, length: int) -> None:
+        self._tasks, self._free, self._ring, self._bytes = tasks, tasks.workers, ring, length * ring.element_bytes
+        self._here = SumHere(ring, length)
+        self._arrived: list[memoryview] = []
+        self._running: list[_Batch] = []
+
+    def add(self, vector: memoryview) -> None:
+        self._arrived.append(vector)
+        if len(self._arrived) < BATCH:
+            return
+        for batch in [batch for batch in self._running if batch.pending.is_over()]:
+            self._finish(batch)
+        if len(self._running) < self._free:
+            self._send(self._arrived)
+        else:
+            self._add_here(self._arrived)
+        self._arrived = []
+
+    def total(self) -> Elements:
+        self._add_here(self._arrived)
+        for batch in list(self._running):
+            self._finish(batch)
+        return self._here.total()
+
+    def _send(self, vectors: list[memoryview]) -> None:
+        try:
+            self._running.append(_Batch(vectors, self._tasks.start(self._ring, vectors)))
+        except TaskLost:
+            self._lose(vectors)
+
+    def _finish(self, batch: _Batch) -> None:
+        self._running.remove(batch)
+        try:
+            result = batch.pending.result(_WITHIN if self._free else 0)
+        except TaskLost:
+            self._lose(batch.vectors)
+            return
+        if len(result) == self._bytes:
+            self._here.add(result)
+        else:
+            self._lose(batch.vectors)
+
+    def _lose(self, vectors: list[memoryview]) -> None:
+        self._free = 0
+        self._add_here(vectors)
+
+    def _add_here(self, vectors: list[memoryview]) -> None:
+        for vector in vectors:
+            self._here.add(vector)
+
+
+@dataclass(frozen=True, slots=True)
+class RayTasks:
+    """Tasks on the node where this process is the driver, and nowhere else: whoever adds could add something else.
+
+    The node is named by Ray, not by a label that any node could carry.
+    """
+
+    workers: int
+
+    def start(self, ring: Ring, vectors: list[memoryview]) -> Pending:
+        import ray
+        from ray.exceptions import RayError
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        try:
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            task: Any = ray.remote(sum_of).options(num_cpus=1, max_retries=0, scheduling_strategy=here)
+            return _RayPending(task.remote(ring.bits, *(ray.put(np.frombuffer(vector, np.uint8)) for vector in vectors)))
+        except RayError:
+            raise TaskLost from None
+
+
+@dataclass(frozen=True, slots=True)
+class _RayPending:
+    reference: Any
+
+    def is_over(self) -> bool:
+        import ray
+
+        return bool(ray.wait([self.reference], timeout=0)[0])
+
+    def result(self, seconds: float) -> memoryview:
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            found: npt.NDArray[np.uint8] = ray.get(self.reference, timeout=seconds)
+            return found.data.cast("B")
+        except RayError:
+            ray.cancel(self.reference, force=True)
+            raise TaskLost from None
+
+
+def sum_of(bits: int, *vectors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The sum of little-endian vectors modulo 2^bits: what a task does."""
+    ring = Ring(bits)
+    total = ring.from_bytes(vectors[0].data).copy()
+    for vector in vectors[1:]:
+        ring.add(total, ring.from_bytes(vector.data))
+    return np.frombuffer(ring.to_bytes(total), np.uint8)
