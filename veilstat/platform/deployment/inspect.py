@@ -64,7 +64,7 @@ def inspect_owner(path: Path) -> Iterator[Finding]:
     """
     config: OwnerFile = load_owner(path)
     yield _versions()
-    yield from _secrets(config.identity, *(config.state / name for name in ("owner.log", "sessions", "openings", "ledger")))
+    yield from _secrets(config.identity, *(config.state / name for name in ("owner.log", "sessions", "openings", "ledger", "refusals")))
     yield _socket("socket for relays", config.socket, 0o077 if config.relays is None else 0o007)
     yield _socket("socket for a person", config.approvals)
 
