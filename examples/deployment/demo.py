@@ -20,7 +20,8 @@ from veilstat.platform.deployment.init import Layout, write_files
 
 INSURERS = Path(__file__).parent.parent / "insurers"
 OWNERS = ("alder", "birch", "cedar", "dogwood", "elm")
-SIMPLE, FORMULA, OTHER = "fmde ~ lpi", "mdvis ~ lncoins + disea", "physlm ~ idp"
+FORMULA = "mdvis ~ lncoins + disea"
+NOISE = vs.Gaussian(epsilon=1.0, delta=1e-6)
 
 
 class Processes:
@@ -83,7 +84,7 @@ def say(text):
 
 
 def ask(study, formula):
-    """The answer, if there is one, beside that of the pooled rows, which only this demonstration can see."""
+    """The exact answer, if there is one, beside that of the pooled rows, which only this demonstration can see."""
     began = time.perf_counter()
     try:
         result = study.linear_regression(formula)
@@ -132,8 +133,7 @@ def run(architecture, folder):
             processes.start_node(owner)
         wait_for("a connection to everybody", lambda: connected(folder, token) >= {*OWNERS, *servers}, processes)
         study = connect(folder, token)
-        say("everybody is connected; the analyst asks over HTTPS:")
-        ask(study, SIMPLE)
+        say("everybody is connected; the analyst asks over HTTPS")
         killer = threading.Thread(target=kill_elm, args=(architecture, processes, connect(folder, watcher)))
         killer.start()
         answered = ask(study, FORMULA)
@@ -144,8 +144,9 @@ def run(architecture, folder):
         wait_for("elm's return", lambda: "elm" in connected(folder, token), processes)
         again = ask(study, FORMULA)
         if answered is not None:
-            say("that was refused since it was answered without elm, and the difference would be elm's rows. Another question, with elm:")
-            again = ask(study, OTHER)
+            say("every exact answer counts rows, and one over four owners beside one over five would tell elm's. With noise none does:")
+            again = study.mean("mdvis", privacy=NOISE)
+            say(f"  mean of mdvis with epsilon = 1: {again.estimate:.4f} +/- {again.std_error:.4f} over {', '.join(again.contributors)}")
         return again is not None and again.contributors == OWNERS
 
 
