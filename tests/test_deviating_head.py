@@ -196,6 +196,42 @@ def test_an_answer_of_another_study_or_query_is_not_taken_for_this_one(tmp_path)
     assert {fault.code for fault in mine.analyst.rejected} == {"bad_signature", "unknown_session"}
 
 
+def test_a_relay_that_alters_what_its_owner_says_ends_the_query_and_is_named(head):
+    def hear(frame):
+        sender = Envelope.decode(frame).sender
+        head.coordinator.receive(flipped(frame) if sender == "west" else frame, sender)
+
+    head.hear = hear
+    with pytest.raises(vs.ProtocolViolation) as error:
+        head.ask(vs.Mean("bp"))
+    assert (error.value.code, error.value.culprits) == ("altered", ("west",))
+
+
+def test_a_relay_that_repeats_everything_changes_nothing(head):
+    def hear(frame):
+        for again in (frame, *(old for old in head.said if Envelope.decode(old).sender == "west")):
+            head.coordinator.receive(again, "west")
+
+    head.hear, head.carry = hear, lambda recipient, its: [its.frame, its.frame]
+    assert head.ask(vs.Mean("bp")).estimate == pytest.approx(POOLED["bp"].mean(), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"), [(flipped, "altered"), (lambda frame: frame[:50], "no_answer"), (lambda frame: b"", "no_answer")]
+)
+def test_a_gateway_that_alters_or_cuts_what_the_analyst_is_told_ends_the_query(head, change, code):
+    head.carry = lambda recipient, its: [change(its.frame) if recipient == "analyst" else its.frame]
+    with pytest.raises(vs.VeilstatError) as error:
+        head.ask(vs.Mean("bp"))
+    assert error.value.code == code
+
+
+def test_a_gateway_that_keeps_the_answer_back_ends_the_query(head):
+    head.carry = lambda recipient, its: [] if recipient == "analyst" and its.round != "approve" else [its.frame]
+    with pytest.raises(vs.QuorumLost):
+        head.ask(vs.Mean("bp"))
+
+
 def test_a_claim_about_who_contributed_that_does_not_fit_the_pads_is_no_total(masking):
     def carry(recipient, its):
         if its.round != paper.RESULT:
