@@ -136,14 +136,14 @@ def run(architecture, folder):
         say("everybody is connected; the analyst asks over HTTPS")
         killer = threading.Thread(target=kill_elm, args=(architecture, processes, connect(folder, watcher)))
         killer.start()
-        answered = ask(study, FORMULA)
+        ask(study, FORMULA)
         killer.join()
         processes.running["elm"].send_signal(signal.SIGCONT)
         say("elm's node is started again:")
         processes.start_node("elm")
         wait_for("elm's return", lambda: "elm" in connected(folder, token), processes)
         again = ask(study, FORMULA)
-        if answered is not None:
+        if again is None:
             say("every exact answer counts rows, and one over four owners beside one over five would tell elm's. With noise none does:")
             again = study.mean("mdvis", privacy=NOISE)
             say(f"  mean of mdvis with epsilon = 1: {again.estimate:.4f} +/- {again.std_error:.4f} over {', '.join(again.contributors)}")
@@ -151,9 +151,9 @@ def run(architecture, folder):
 
 
 def kill_elm(architecture, processes, study):
-    """End elm's node with SIGKILL while a query runs: once its key is being made where there is one, else before elm has answered."""
+    """End elm's node with SIGKILL while a query runs: where owners made a key together, once elm holds a share of it; else before elm has answered."""
     if architecture == "homomorphic":
-        while study.status()["round"] not in ("reveal_key", "input"):
+        while study.status()["round"] not in ("input", "decrypt"):
             time.sleep(0.02)
         processes.running["elm"].send_signal(signal.SIGSTOP)
     else:
