@@ -28,6 +28,7 @@ import pandas as pd
 
 import veilstat as vs
 from benchmarks.three_servers import Measured, measure
+from veilstat.architectures.interface import no_noise
 from veilstat.architectures.sharing.araki16 import share
 from veilstat.architectures.sharing.conversion import negative
 from veilstat.architectures.sharing.prss import Party, Prss
@@ -41,10 +42,10 @@ from veilstat.arithmetic.products import gram, inner, weighted_sums
 from veilstat.arithmetic.rings import Ring
 from veilstat.language.bounds import objects
 from veilstat.language.cut import Cut, Entry, cut
-from veilstat.language.encoding import rounded_root
 from veilstat.language.evaluate import evaluate
 from veilstat.language.step import Opened
 from veilstat.platform.table import Table
+from veilstat.schema.encoding import rounded_root
 from veilstat.statistics.solve import solve
 
 COLUMNS = [f"x{place}" for place in range(10)]
@@ -161,7 +162,7 @@ def statistic(workload: Workload) -> tuple[Measured, str]:
     rows = Table("owner", frame_of(workload.rows), SCHEMA).rows(tuple(column.name for column in SCHEMA))
     chosen, public = measured_step(workload, rows)
     scheme, parts = SealedRows(chosen), uploads(rows, workload.incomplete)
-    found = measure(lambda place: scheme.program(place, parts[place.index], public), RUNS)
+    found = measure(lambda place: scheme.program(place, parts[place.index], public, no_noise), RUNS)
     return found, deviation(chosen, rows, public, scheme.combine(("owner",), found.parts).values)
 
 

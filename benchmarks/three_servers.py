@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import queue
 import socket
 import ssl
 import statistics
@@ -116,7 +117,16 @@ def measure(program: Program, runs: int) -> Measured:
         servers = [fork.Process(target=serve, args=(index, folder)) for index in range(SERVERS)]
         for server in servers:
             server.start()
-        ended: list[Any] = sorted(results.get() for _ in range(SERVERS * (runs + 1)))
+        ended: list[Any] = []
+        while len(ended) < SERVERS * (runs + 1):
+            try:
+                ended.append(results.get(timeout=1.0))
+            except queue.Empty:
+                if any(server.exitcode for server in servers):
+                    for server in servers:
+                        server.terminate()
+                    raise RuntimeError("a server's process ended with an error") from None
+        ended.sort()
         for server in servers:
             server.join()
     for listener in listeners:

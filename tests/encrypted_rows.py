@@ -14,6 +14,7 @@ from veilstat.architectures.homomorphic.quadratic import opened, supports_rows
 from veilstat.architectures.homomorphic.row_owner import DecryptingOwner
 from veilstat.architectures.homomorphic.row_query import RowQuery
 from veilstat.architectures.homomorphic.row_server import AnsweringCloud, release
+from veilstat.architectures.interface import no_noise
 from veilstat.architectures.relay import RESULT
 from veilstat.arithmetic.agreement import KeyPair
 from veilstat.language.cut import Entry, cut
@@ -100,7 +101,7 @@ def query_cut(parties, statistic):
     return cut(step.trace(parties.schema, len(parties.names)), Entry.ROWS, supports_rows)
 
 
-def begin_query(parties, epoch, statistic, context=None, authorise=lambda members: None):
+def begin_query(parties, epoch, statistic, context=None, authorise=lambda members: None, noise=no_noise):
     """The first turns of a query, and what everybody knows of it; ``epoch`` may differ from party to party."""
     numbers = opened(query_cut(parties, statistic), parties.schema, parties.rows.parameters)
     query = RowQuery(context or os.urandom(32), parties.names, parties.roster, "server", "analyst", parties.rows.parameters, numbers)
@@ -112,7 +113,9 @@ def begin_query(parties, epoch, statistic, context=None, authorise=lambda member
     owners = {}
     for name in parties.names:
         secret = parties.rows.scheme.ring.from_integers(epoch[name].secret.astype(np.int64))
-        its = DecryptingOwner(parties.identities[name], query, *located(epoch[name]), secret, parties.analyst.public, os.urandom, authorise)
+        its = DecryptingOwner(
+            parties.identities[name], query, *located(epoch[name]), secret, parties.analyst.public, os.urandom, authorise, noise
+        )
         owners[name] = its.start()
     run = Exchange(AnsweringCloud(query, *located(epoch["server"])).start(), owners)
     run.query = query

@@ -192,7 +192,7 @@ class Caller:
         self.endpoint.close()
 
     def connect(self):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while self.endpoint.unconnected:
             assert time.monotonic() < deadline, self.endpoint.unconnected
             self.poll(0.1)

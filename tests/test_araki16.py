@@ -24,7 +24,7 @@ from veilstat.architectures.sharing.araki16 import (
 from veilstat.architectures.sharing.field import EXPONENTS, Field
 from veilstat.architectures.sharing.prss import random_integers
 from veilstat.architectures.sharing.rounds import exchange, gather, run_three
-from veilstat.language.errors import CapabilityError
+from veilstat.errors import CapabilityError
 from veilstat.protocol.faults import ProtocolError
 
 FIELDS = [Field(61), Field(127), Field(521), Field(2203)]

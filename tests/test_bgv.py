@@ -9,7 +9,7 @@ import pytest
 import veilstat as vs
 from veilstat.architectures.homomorphic.bgv import Bgv, Product
 from veilstat.architectures.homomorphic.ring import cyclotomic_ring
-from veilstat.architectures.homomorphic.row_parameters import MOST_ANSWERS, WEIGHT_BITS, RowParameters, choose_row_parameters
+from veilstat.architectures.homomorphic.row_parameters import MOST_ANSWERS, RowParameters, choose_row_parameters
 from veilstat.architectures.homomorphic.sampling import ternary
 
 PARAMETERS = RowParameters(degree=8192, primes=4, plaintext_bits=20, largest=900, rows=4, owners=3, smudging_bits=40)
@@ -129,8 +129,9 @@ def test_relinearisation_alone_stays_within_its_bound(keys):
 
 
 def test_answers_are_bounded_by_what_they_are_made_of():
-    zeros = PARAMETERS.owners * PARAMETERS.fresh_noise << PARAMETERS.plaintext_bits
-    assert PARAMETERS.answer_phase == (PARAMETERS.total_phase(PARAMETERS.rows) << WEIGHT_BITS) + zeros
+    zeros, noise = PARAMETERS.owners * PARAMETERS.fresh_noise << PARAMETERS.plaintext_bits, 1 << PARAMETERS.plaintext_bits
+    assert PARAMETERS.answer_phase == (PARAMETERS.total_phase(PARAMETERS.rows) << PARAMETERS.weight_bits) + zeros + noise
+    assert 1 << PARAMETERS.weight_bits >= (PARAMETERS.largest + 2) ** 2
     noise = PARAMETERS.answer_phase >> PARAMETERS.plaintext_bits
     assert 1 << PARAMETERS.flooding_bits >= noise * MOST_ANSWERS << PARAMETERS.smudging_bits
     assert 1 << (PARAMETERS.needed_bits - 1) > PARAMETERS.final_phase

@@ -12,7 +12,7 @@ from veilstat.dp.composition import Moved, composed_delta
 from veilstat.dp.ledger import Ledger
 from veilstat.dp.mechanism import Gaussian, calibrate, calibrate_openings
 from veilstat.dp.sensitivity import Block
-from veilstat.language.errors import BudgetExhausted
+from veilstat.errors import BudgetExhausted
 
 
 def weights(variance):

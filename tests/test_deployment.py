@@ -5,7 +5,7 @@ import pytest
 
 import veilstat as vs
 from tests.deployments import OWNERS, SCHEMA, TABLES, running
-from veilstat.language.schema import Schema
+from veilstat.schema.schema import Schema
 
 POOLED = pd.concat(TABLES.values())
 ARCHITECTURES = {

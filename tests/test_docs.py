@@ -29,7 +29,7 @@ def test_links_and_paths_exist(page):
         assert (page.parent / link).exists(), link
     for path in re.findall(r"`((?:veilstat|docs|tests|benchmarks|examples)/[\w./-]+)`", text):
         assert (ROOT / path).exists(), path
-    for path in re.findall(r"`((?:language|platform|architectures|protocol|transports|statistics)/[\w/]+\.py)", text):
+    for path in re.findall(r"`((?:language|schema|platform|architectures|protocol|transports|statistics)/[\w/]+\.py)", text):
         assert (ROOT / "veilstat" / path).exists(), path
 
 

@@ -58,11 +58,6 @@ def test_the_plan_says_what_a_key_and_an_upload_cost(study):
     )
 
 
-def test_differential_privacy_is_refused(study):
-    with pytest.raises(vs.CapabilityError):
-        study.plan(vs.Mean("bp"), privacy=vs.Gaussian(epsilon=1.0, delta=1e-6))
-
-
 def test_a_study_that_no_parameters_carry_is_refused_when_it_is_made():
     with pytest.raises(vs.CapabilityError, match="128-bit security allows") as error:
         vs.simulate(small_tables(), small_schema(), Homomorphic(entry="rows", smudging_bits=700))

@@ -31,6 +31,7 @@ BEFORE = {
     "sealed": vs.Sharing(open="estimate"),
     "rows": ROWS_ENTRY,
     "homomorphic": vs.Homomorphic(),
+    "encrypted rows": vs.Homomorphic(entry="rows"),
 }
 ALL = {**BEFORE, "clear": "clear"}
 

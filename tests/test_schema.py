@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import veilstat as vs
-from veilstat.language.encoding import encode, exact, nearest_floats
+from veilstat.schema.encoding import encode, exact, nearest_floats
 from veilstat.testing.tables import small_schema, small_tables
 
 

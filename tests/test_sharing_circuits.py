@@ -11,10 +11,10 @@ from tests.sharing import integers
 from tests.test_sharing_execute import agree, on_shares
 from veilstat.architectures.sharing.analysis import ranges, supports
 from veilstat.architectures.sharing.division import OUT_OF_RANGE, UNDEFINED
+from veilstat.errors import CapabilityError
 from veilstat.language.bounds import Interval
 from veilstat.language.circuit import Op, Output
 from veilstat.language.cut import Entry, cut
-from veilstat.language.errors import CapabilityError
 from veilstat.language.trace import Trace, stack
 
 SCHEMA = vs.Schema(vs.Integer("x", lower=0, upper=9), max_rows=100)

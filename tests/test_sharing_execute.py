@@ -17,9 +17,9 @@ from veilstat.architectures.sharing.execute import execute
 from veilstat.architectures.sharing.rounds import run_three
 from veilstat.language.circuit import Op
 from veilstat.language.cut import Entry, cut, entering
-from veilstat.language.encoding import round_half_up
 from veilstat.language.evaluate import NoRows, SingularMatrix, evaluate
 from veilstat.platform.table import Table
+from veilstat.schema.encoding import round_half_up
 from veilstat.statistics.solve import solve
 
 RES = Fraction(1, 2**40)

@@ -13,53 +13,50 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Integer": "language.columns",
-    "Continuous": "language.columns",
-    "Binary": "language.columns",
-    "Categorical": "language.columns",
-    "Date": "language.columns",
-    "Derived": "language.derived",
-    "Schema": "language.schema",
-    "VeilstatError": "language.errors",
-    "SchemaError": "language.errors",
-    "RangeError": "language.errors",
-    "CapabilityError": "language.errors",
-    "PolicyDenied": "language.errors",
-    "BudgetExhausted": "language.errors",
-    "QuorumLost": "language.errors",
-    "ProtocolViolation": "language.errors",
-    "ConvergenceError": "language.errors",
+    "Integer": "schema.columns",
+    "Continuous": "schema.columns",
+    "Binary": "schema.columns",
+    "Categorical": "schema.columns",
+    "Date": "schema.columns",
+    "Derived": "schema.derived",
+    "Schema": "schema.schema",
+    "VeilstatError": "errors",
+    "SchemaError": "errors",
+    "RangeError": "errors",
+    "CapabilityError": "errors",
+    "PolicyDenied": "errors",
+    "BudgetExhausted": "errors",
+    "QuorumLost": "errors",
+    "ProtocolViolation": "errors",
+    "ConvergenceError": "errors",
     "Gaussian": "dp.mechanism",
     "simulate": "platform.simulation",
     "connect": "platform.deployment.connect",
     "Study": "platform.study",
     "Plan": "platform.plan",
     "Policy": "platform.policy",
-    "Masking": "architectures.masking",
-    "Sharing": "architectures.sharing",
-    "Homomorphic": "architectures.homomorphic",
-    "Clear": "architectures.clear",
 }
 
 __all__ = ["__version__", "testing", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is asked for: names above, modules, and every statistic by the name of its class."""
+    """Load what is asked for: names above, modules, and every statistic and architecture by the name of its class."""
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     if name == "testing":
         return importlib.import_module(f"{__name__}.testing")
-    if name[:1].isupper():
-        from veilstat.statistics.registry import registry
-
-        for kind in registry().values():
-            if kind.__name__ == name:
-                return kind
+    if name[:1].isupper() and name in (kinds := _kinds()):
+        return kinds[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
+    return sorted([*__all__, *_kinds()])
+
+
+def _kinds() -> dict[str, Any]:
+    from veilstat.architectures.registry import architectures
     from veilstat.statistics.registry import registry
 
-    return sorted([*__all__, *(kind.__name__ for kind in registry().values())])
+    return {kind.__name__: kind for kind in (*registry().values(), *architectures().values())}

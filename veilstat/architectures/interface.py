@@ -13,15 +13,15 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from veilstat.language.columns import Codes
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.disclosure import NoiseSource
-from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.evaluate import Rows
-from veilstat.language.schema import Schema
 from veilstat.language.step import Arrays
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Session
+from veilstat.schema.columns import Codes
+from veilstat.schema.schema import Schema
 
 Random = Callable[[int], bytes]
 Authorise = Callable[[tuple[str, ...]], None]
@@ -189,6 +189,15 @@ class KeepsEpochs(Protocol):
 
     def epoch_server(self, binding: EpochBinding) -> Session:
         """The server's session; it ends with what the server keeps."""
+        ...
+
+
+@runtime_checkable
+class OpensMultiples(Protocol):
+    """An architecture that opens numbers divided by what they are known to be multiples of, so that noise must be one too."""
+
+    def multiples(self, cut: Cut) -> tuple[int, ...]:
+        """For each number of a cut the integer that it is divided by."""
         ...
 
 

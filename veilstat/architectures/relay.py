@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import msgspec
 
+from veilstat.protocol.codec import decode
 from veilstat.protocol.envelope import array_bytes, text_bytes
-from veilstat.protocol.faults import violation
+from veilstat.protocol.faults import unreported, violation
 from veilstat.protocol.session import Turn
 
 from .interface import Released
@@ -52,14 +53,15 @@ class AwaitTotal:
         self.inbox.append(payload)
 
     def close(self) -> Turn:
+        with unreported():
+            return Turn((), None, self._released())
+
+    def _released(self) -> Released:
         payload = self.inbox[0]
         end = 4 + int.from_bytes(payload[:4], "little")
-        try:
-            survivors = tuple(msgspec.msgpack.decode(payload[4:end], type=list[str]))
-        except msgspec.MsgspecError:
-            raise violation("malformed", f"{self.server!r} sent a result that could not be read", self.server) from None
+        survivors = tuple(decode(payload[4:end], list[str], self.server, "a result"))
         if len(payload) - end != self.size:
             raise violation("malformed", f"{self.server!r} sent a total of the wrong length", self.server)
         if not survivors or not set(survivors) <= set(self.participants) or len(set(survivors)) < len(survivors):
             raise violation("malformed", f"{self.server!r} named owners that do not take part, or none, or one twice", self.server)
-        return Turn((), None, self.release(survivors, payload[end:]))
+        return self.release(survivors, payload[end:])

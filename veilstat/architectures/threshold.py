@@ -7,7 +7,7 @@ honest contributors in every sum.
 
 from __future__ import annotations
 
-from veilstat.language.errors import CapabilityError
+from veilstat.errors import CapabilityError
 
 
 def default_colluding(owners: int) -> int:

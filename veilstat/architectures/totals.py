@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.errors import RangeError
 from veilstat.language.cut import Cut
-from veilstat.language.errors import RangeError
 from veilstat.language.evaluate import evaluate
 
 from .interface import Contribution, StepBinding

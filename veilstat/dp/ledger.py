@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from veilstat.language.errors import BudgetExhausted, VeilstatError
+from veilstat.errors import BudgetExhausted, VeilstatError
 
 from .calibration import analytic_epsilon, zcdp_epsilon, zcdp_rho
 

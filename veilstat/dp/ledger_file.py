@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from veilstat.language.errors import VeilstatError
+from veilstat.errors import VeilstatError
 
 from .ledger import Ledger
 

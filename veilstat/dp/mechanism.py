@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.errors import CapabilityError, SchemaError
 
 from .calibration import MOST_TERMS, sum_distance, tail_delta, textbook_sigma, zcdp_rho
 from .composition import Moved, composed_delta
@@ -151,12 +151,18 @@ class NoiseShare:
 
     def draw(self, random: Random) -> npt.NDArray[np.object_]:
         """One party's noise for every number: Python integers."""
-        parts = [discrete_gaussian(share, block.size, random) for block, share in zip(self.blocks, self.shares, strict=True)]
-        return np.concatenate(parts)
+        return np.concatenate([_drawn(block, share, random) for block, share in zip(self.blocks, self.shares, strict=True)])
 
     @property
     def _block_tails(self) -> list[int]:
         return [TAIL * (math.isqrt(math.ceil(share)) + 1) for share in self.shares]
+
+
+def _drawn(block: Block, share: Fraction, random: Random) -> npt.NDArray[np.object_]:
+    """Noise of one variance on every number's own lattice."""
+    if not block.steps:
+        return discrete_gaussian(share, block.size, random)
+    return np.concatenate([step * discrete_gaussian(share / step**2, 1, random) for step in block.steps])
 
 
 def calibrate(promise: Gaussian, blocks: Sequence[Block], honest: int) -> NoiseShare:
@@ -175,7 +181,8 @@ def calibrate_openings(promise: Gaussian, blocks: Sequence[Block], honest: int) 
     """The same for blocks of several openings, which may depend on each other and are paid for one by one: by zCDP.
 
     Each share has at least two lattice steps, so that a sum of discrete Gaussians is all but one
-    (Kairouz, Liu, Steinke, ICML 2021, Theorem 11); the rest counts against the promise.
+    (Kairouz, Liu, Steinke, ICML 2021, Theorem 11); the rest counts against the promise. A number and its noise that are
+    multiples of a step are, divided by it, integers with that much less sensitivity and noise, which costs the same.
     """
     words = "by zCDP" if promise.calibration == "discrete" else "by the textbook formula"
     return _share(promise, tuple(blocks), honest, _by_zcdp(promise, blocks, honest), words)
@@ -186,10 +193,10 @@ def _calibrated(promise: Gaussian, blocks: tuple[Block, ...], honest: int) -> No
     enough = _by_zcdp(promise, blocks, honest)
     distances = [distance for block in blocks if (distance := _distance(block)) is not None]
     if promise.calibration == "discrete" and len(distances) == len(blocks):
-        if distances == [1] and blocks[0].size == 1:
+        if distances == [1] and blocks[0].size == blocks[0].coarsest == 1:
             shares, words = [_by_exact_tail(promise, honest, enough[0])], "by its exact tail"
         else:
-            shares, words = _by_losses(promise, honest, enough, distances), "by the privacy losses of all numbers together"
+            shares, words = _by_losses(promise, honest, enough, distances, blocks), "by the privacy losses of all numbers together"
         if shares != enough:
             return _share(promise, blocks, honest, shares, words)
     return calibrate_openings(promise, blocks, honest)
@@ -215,24 +222,30 @@ def _by_zcdp(promise: Gaussian, blocks: Sequence[Block], honest: int) -> list[Fr
         part = rho / len(blocks) - distance * block.size / 4
         if part <= 0:
             raise CapabilityError(f"{block.size:,} numbers are too many to be opened under this promise", code="too_many_numbers")
-        shares.append(rounded_variance(max(_LEAST_SHARE, block.squared_sensitivity / (2 * part * honest))))
+        shares.append(rounded_variance(max(_least_share(block), block.squared_sensitivity / (2 * part * honest))))
     return shares
 
 
+def _least_share(block: Block) -> Fraction:
+    return _LEAST_SHARE * block.coarsest**2
+
+
 def _distance(block: Block) -> int | None:
-    """How far a unit moves the only number of a block that it moves; None where it may move several."""
+    """How many steps a unit moves the only number of a block that it moves; None where it may move several."""
     if block.size == 1 or block.squared_sensitivity == 1:
-        return math.isqrt(block.squared_sensitivity)
+        return math.isqrt(block.squared_sensitivity) // block.coarsest
     return None
 
 
-def _by_losses(promise: Gaussian, honest: int, enough: list[Fraction], distances: list[int]) -> list[Fraction]:
+def _by_losses(promise: Gaussian, honest: int, enough: list[Fraction], distances: list[int], blocks: Sequence[Block]) -> list[Fraction]:
     """Smaller shares of which a unit moves one number each, where some are found; ``enough`` are known to do."""
 
     def scaled(part: int) -> list[Fraction]:
-        return [max(_LEAST_SHARE, rounded_variance(share * (1 - Fraction(part, _PARTS)))) for share in enough]
+        smaller = [rounded_variance(share * (1 - Fraction(part, _PARTS))) for share in enough]
+        return [max(_least_share(block), share) for block, share in zip(blocks, smaller, strict=True)]
 
     def keep(shares: list[Fraction]) -> bool:
+        shares = [share / block.coarsest**2 for block, share in zip(blocks, shares, strict=True)]
         apart = sum(sum_distance(share, honest) for share in shares)
         moved = [Moved(distance, float(share * honest)) for distance, share in zip(distances, shares, strict=True)]
         return math.exp(apart) * composed_delta(moved, promise.epsilon - 2 * apart) <= promise.delta

@@ -14,10 +14,10 @@ from math import prod
 
 import numpy as np
 
+from veilstat.errors import CapabilityError
 from veilstat.language.bounds import Interval
 from veilstat.language.circuit import Circuit, Node, Op
 from veilstat.language.cut import Cut, Opening
-from veilstat.language.errors import CapabilityError
 from veilstat.language.evaluate import evaluate_rows
 
 ADD_REMOVE, REPLACE_ONE = "add_remove", "replace_one"
@@ -34,11 +34,18 @@ class Block:
 
     Args:
         size: how many. squared_sensitivity: the most that one unit's data moves them between neighbouring tables, as the
-            square of an L2 norm of integers.
+            square of an L2 norm of integers. steps: for each number an integer that it, and so its noise, is a multiple of;
+            empty where that is 1 for all.
     """
 
     size: int
     squared_sensitivity: int
+    steps: tuple[int, ...] = ()
+
+    @property
+    def coarsest(self) -> int:
+        """The largest step."""
+        return max(self.steps, default=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from .bounds import Interval
 
 Shape: TypeAlias = "tuple[int, ...]"
@@ -77,9 +80,51 @@ class Node:
         return count
 
     @property
+    def name(self) -> str:
+        """What the node is called: a column, an input, or a function."""
+        return str(self.attributes["name"])
+
+    @property
+    def data(self) -> tuple[int, ...]:
+        """The integers of a CONSTANT, in flat order."""
+        data = self.attributes["data"]
+        assert isinstance(data, tuple)
+        return data
+
+    @property
+    def places(self) -> npt.NDArray[np.int64]:
+        """Which elements of its argument an INDEX takes, in flat order."""
+        flat = self.attributes["flat"]
+        assert isinstance(flat, bytes)
+        return np.frombuffer(flat, dtype=np.int64)
+
+    @property
+    def loop(self) -> Loop | None:
+        """What an ITERATE repeats; None for every other operation."""
+        body, times = self.attributes.get("body"), self.attributes.get("times")
+        if not isinstance(body, Circuit):
+            return None
+        assert isinstance(times, int)
+        return Loop(body, times, tuple(str(self.attributes["names"]).split()))
+
+    @property
     def bits(self) -> int | None:
         """Bits of the integers in this node, sign included; None where it holds general rationals."""
         return None if self.bounds is None else self.bounds.magnitude_bits
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A body, how often it may run, and the names of its inputs in the order of the node's arguments."""
+
+    body: Circuit
+    times: int
+    names: tuple[str, ...]
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The inputs that the body returns; the others stay as they are."""
+        return tuple(name for name in self.names if name in self.body.outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +201,7 @@ def _canonical(node: Node, *, with_args: bool = True) -> bytes:
     return repr((str(node.op), node.args if with_args else (), attributes, node.shape, node.rows, node.scale)).encode()
 
 
-_SIGNS = {Op.ADD: " + ", Op.SUBTRACT: " - ", Op.EQUAL: " = ", Op.LESS: " < ", Op.DIVIDE: " / ", Op.MATMUL: "·", Op.MULTIPLY: "·"}
+_SIGNS = {Op.ADD: " + ", Op.SUBTRACT: " - ", Op.EQUAL: " = ", Op.LESS: " < ", Op.DIVIDE: " / "}
 _LONGEST = 48
 _LONGEST_PART = 4 * _LONGEST
 
@@ -183,9 +228,9 @@ def _composed(circuit: Circuit, place: int, levels: Mapping[str, tuple[str, ...]
     sources = [circuit.nodes[arg] for arg in node.args]
     match node.op:
         case Op.COLUMN | Op.PUBLIC | Op.STATE | Op.LOCAL:
-            return _Phrase(str(node.attributes["name"]))
+            return _Phrase(node.name)
         case Op.PRESENT:
-            return _Phrase("1", (str(node.attributes["name"]),))
+            return _Phrase("1", (node.name,))
         case Op.ONES:
             return _Phrase("1")
         case Op.CONSTANT:
@@ -196,12 +241,13 @@ def _composed(circuit: Circuit, place: int, levels: Mapping[str, tuple[str, ...]
             return parts[0]
         case Op.EQUAL if sources[0].op is Op.COLUMN and sources[1].op is Op.CONSTANT:
             return _Phrase(_level_text(texts[0], sources[1], levels.get(texts[0], ())))
-        case Op.CONCATENATE:
+        case Op.CONCATENATE if len(texts) > 1:
             return _Phrase("(" + ", ".join(_without_brackets(text) for text in texts) + ")", present)
         case Op.MULTIPLY:
             factors = [text for source, text in zip(sources, texts, strict=True) if text != "1" and source.op is not Op.CONSTANT]
-            bracketed = [f"({text})" if len(factors) > 1 and " " in text and text[0] != "(" else text for text in factors]
-            return _Phrase("·".join(bracketed) or "1", present)
+            return _Phrase("·".join(map(_bracketed, factors)) if len(factors) > 1 else "".join(factors) or "1", present)
+        case Op.MATMUL:
+            return _Phrase("·".join(map(_bracketed, texts)), present)
         case Op.SELECT if "bound" in node.attributes:
             return _Phrase(f"{'max' if node.attributes['bound'] == 'lower' else 'min'}({texts[1]}, {texts[2]})", present)
         case Op.ADD if node.args[0] == node.args[1]:
@@ -210,10 +256,12 @@ def _composed(circuit: Circuit, place: int, levels: Mapping[str, tuple[str, ...]
             return _Phrase("missing", present)
         case Op.ITERATE:
             return _Phrase(f"last iterate of ({', '.join(texts)})")
+        case Op.CONCATENATE:
+            return parts[0]
         case Op.SUM:
             return _Phrase(f"sum of {texts[0]}", present)
         case Op.FUNCTION:
-            return _Phrase(f"{node.attributes['name']!s}({texts[0]})", present)
+            return _Phrase(f"{node.name}({texts[0]})", present)
         case _ if node.op in _SIGNS:
             return _Phrase(_SIGNS[node.op].join(texts), present)
     return _Phrase(f"{node.op}({', '.join(texts)})", present)
@@ -224,23 +272,32 @@ def _without_brackets(text: str) -> str:
     return inner if text == f"({inner})" and "(" not in inner else text
 
 
+def _bracketed(text: str) -> str:
+    """A factor of a product: in brackets where it is a sum, a comparison or several words."""
+    depth = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if character == " " and depth == 0:
+            return f"({text})"
+    return text
+
+
 def _level_text(column: str, constant: Node, names: tuple[str, ...]) -> str:
-    codes = constant.attributes["data"]
-    assert isinstance(codes, tuple) and constant.scale is not None
-    if len(codes) > 1:
+    assert constant.scale is not None
+    if constant.size > 1:
         return f"each level of {column}"
-    code = int(codes[0] * constant.scale)
+    code = int(constant.data[0] * constant.scale)
     return f"{column}={names[code] if code < len(names) else code}"
 
 
 def _inner_text(node: Node, texts: list[str]) -> str:
-    factors = [text for text in texts if text != "1"]
+    factors = [_bracketed(text) for text in texts if text != "1"]
     if not factors:
         return "number of rows"
     if len(factors) == 2 and node.args[0] == node.args[1]:
         if node.shape:
             return f"cross-products of {factors[0]}"
-        return f"Σ {factors[0]}²" if factors[0].isidentifier() else f"Σ ({factors[0]})²"
+        return f"Σ {factors[0]}²"
     return "Σ " + "·".join(factors)
 
 

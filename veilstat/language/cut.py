@@ -15,9 +15,10 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.errors import CapabilityError
+
 from .bounds import objects
 from .circuit import LINEAR, PRODUCTS, Circuit, Node, Op
-from .errors import CapabilityError
 from .forms import LinearForms
 
 SEALING = frozenset({Op.EQUAL, Op.LESS, Op.SELECT, Op.ROUND, Op.ITERATE, Op.SOLVE, Op.DIVIDE})
@@ -145,10 +146,9 @@ def _named(circuit: Circuit, places: Iterable[int], ops: tuple[Op, ...]) -> set[
     for place in places:
         node = circuit.nodes[place]
         if node.op in ops:
-            found.add(str(node.attributes["name"]))
-        body = node.attributes.get("body")
-        if isinstance(body, Circuit):
-            found |= _named(body, range(len(body.nodes)), ops)
+            found.add(node.name)
+        if node.loop is not None:
+            found |= _named(node.loop.body, range(len(node.loop.body.nodes)), ops)
     return found
 
 
@@ -212,14 +212,13 @@ class _Cutter:
 
     def _classify(self, node: Node) -> None:
         inputs = {Op.COLUMN, Op.PRESENT, Op.ONES, Op.LOCAL, Op.STATE}
-        body = node.attributes.get("body")
         private = tuple(self.private[arg] for arg in node.args)
         product = node.op not in LINEAR and not (node.op in PRODUCTS and sum(private) == 1)
-        self.private.append(node.op in inputs or any(private) or isinstance(body, Circuit))
+        self.private.append(node.op in inputs or any(private) or node.loop is not None)
         self.depth.append(max((self.depth[arg] for arg in node.args), default=0) + (product and any(private)))
-        self.protected.append(self.private[-1] and self._is_protected(node, private, body if isinstance(body, Circuit) else None))
+        self.protected.append(self.private[-1] and self._is_protected(node, private))
 
-    def _is_protected(self, node: Node, private: tuple[bool, ...], body: Circuit | None) -> bool:
+    def _is_protected(self, node: Node, private: tuple[bool, ...]) -> bool:
         if node.op is Op.STATE:
             return True
         if self.entry is Entry.ROWS and node.op in (Op.COLUMN, Op.PRESENT, Op.ONES):
@@ -234,7 +233,7 @@ class _Cutter:
         facts = Facts(node.op, node.shape, node.bits, node.scale, node.rows, self.depth[-1], private)
         if not all(self.protected[arg] or not self.private[arg] for arg in node.args) or not self.supports(facts):
             return False
-        return body is None or self._body_is_protected(body)
+        return node.loop is None or self._body_is_protected(node.loop.body)
 
     def _body_is_protected(self, body: Circuit) -> bool:
         inner = _Cutter(body, self.entry, self.supports)
@@ -282,7 +281,7 @@ class _Cutter:
             return
         self.walked.add((place, elements, grain))
         if node.op is Op.INDEX:
-            flat = np.frombuffer(node.attributes["flat"], dtype=np.int64)  # type: ignore[arg-type]
+            flat = node.places
             self._walk(node.args[0], frozenset(int(flat[element]) for element in elements), grain)
             return
         if node.op is Op.CONCATENATE:
@@ -297,9 +296,10 @@ class _Cutter:
             if node.scale is None and grain is not None:
                 self.grains[place] = grain.finer(self.grains.get(place, grain))
             return
-        if node.rows or node.op is Op.STATE:
+        if node.rows or node.op in (Op.STATE, Op.INNER):
+            lowest = min(below for below in self.circuit.needed((place,)) if self.private[below] and not self.protected[below])
             raise CapabilityError(
-                f"this architecture cannot protect {self.circuit.express(place, {})!r} on rows, and rows are never opened; let owners send totals (entry='totals')",
+                f"this architecture cannot protect {self.circuit.express(lowest, {})!r} on rows, and rows are never opened; let owners send totals (entry='totals')",
                 code="rows_unprotected",
             )
         if node.op is Op.ITERATE:
@@ -308,7 +308,10 @@ class _Cutter:
             self._walk(arg, frozenset(range(self.circuit.nodes[arg].size)), None)
 
     def _walk_iteration(self, node: Node) -> None:
-        raise CapabilityError("this architecture cannot hold the state of an iteration", code="state_unprotected")
+        raise CapabilityError(
+            "this architecture would have to open what the iteration carries; servers that compute can hold it: vs.Sharing(servers=3, open='estimate')",
+            code="state_unprotected",
+        )
 
     def _follows(self, place: int, known: dict[int, set[int]]) -> bool:
         """Whether a node can be computed from what is opened and public."""
@@ -330,7 +333,7 @@ class _Cutter:
         if node.rows or not node.args or node.op in self.opaque:
             return False
         if node.op is Op.INDEX:
-            flat = np.frombuffer(node.attributes["flat"], dtype=np.int64)  # type: ignore[arg-type]
+            flat = node.places
             return self._elements_follow(node.args[0], frozenset(int(flat[element]) for element in elements), known, decided)
         return all(self._elements_follow(arg, frozenset(range(self.circuit.nodes[arg].size)), known, decided) for arg in node.args)
 
@@ -341,11 +344,11 @@ class _Around(_Cutter):
     opaque: ClassVar[frozenset[Op]] = frozenset({Op.INNER})
 
     def _walk_iteration(self, node: Node) -> None:
-        body = node.attributes["body"]
-        assert isinstance(body, Circuit)
-        if any(inside.rows for inside in body.nodes):
+        assert node.loop is not None
+        if any(inside.rows for inside in node.loop.body.nodes):
             raise CapabilityError(
-                "owners' totals would depend on a state that is not opened; let owners send rows (entry='rows')", code="state_unprotected"
+                "owners cannot compute the totals of an iteration whose coefficients are not opened; let servers compute them on the rows (entry='rows')",
+                code="state_unprotected",
             )
 
 

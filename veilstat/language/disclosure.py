@@ -92,9 +92,10 @@ def disclosures(
 
 
 def _named(cut: Cut, place: int, formula: str) -> str:
-    """An answer that servers compute goes by its name; how it is computed is too long to be read."""
-    names = [name for name, output in cut.circuit.outputs.items() if output.node == place]
-    if not names or (cut.circuit.nodes[place].op not in SEALING and cut.circuit.nodes[place].scale is not None):
+    """An answer goes by its name where servers compute it, or where how it is computed is too long to be read."""
+    node, names = cut.circuit.nodes[place], [name for name, output in cut.circuit.outputs.items() if output.node == place]
+    is_total = node.op not in SEALING and node.scale is not None
+    if not names or (is_total and "…" not in formula):
         return formula
     short = formula if len(formula) <= _LONGEST else formula[: _LONGEST - 1] + "…"
     return f"{names[0]}: {short}"

@@ -14,11 +14,11 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .bounds import objects
+from veilstat.errors import RangeError
+from veilstat.schema.columns import Codes
+from veilstat.schema.encoding import round_half_up
+
 from .circuit import Circuit, Node, Op
-from .columns import Codes
-from .encoding import round_half_up
-from .errors import RangeError
 from .exact import inner
 
 Array: TypeAlias = "npt.NDArray[Any]"
@@ -61,11 +61,7 @@ class NoRows:
 
 def no_solver(matrix: Array, right: Array) -> Array:
     """For evaluations below the exit wall, where no system is solved."""
-    raise CannotSolve("no solver was given")
-
-
-class CannotSolve(RuntimeError):
-    """A circuit with SOLVE was evaluated without a solver."""
+    raise RuntimeError("a circuit with SOLVE was evaluated without a solver")
 
 
 def evaluate(
@@ -143,9 +139,9 @@ class _Evaluation:
     def _row_value(self, node: Node, block: Mapping[str, Codes], count: int) -> Array:
         match node.op:
             case Op.COLUMN:
-                return block[str(node.attributes["name"])][0]
+                return block[node.name][0]
             case Op.PRESENT:
-                return block[str(node.attributes["name"])][1].astype(np.int64)
+                return block[node.name][1].astype(np.int64)
             case Op.ONES:
                 return np.ones(count, dtype=np.int64)
             case _:
@@ -158,9 +154,9 @@ class _Evaluation:
     def _apply(self, node: Node) -> Array:
         match node.op:
             case Op.CONSTANT:
-                return _fit(objects(np.array(node.attributes["data"], dtype=object)).reshape(node.shape), node)
+                return _fit(np.array(node.data, dtype=object).reshape(node.shape), node)
             case Op.PUBLIC | Op.STATE | Op.LOCAL:
-                return self.inputs[str(node.attributes["name"])]
+                return self.inputs[node.name]
             case Op.INDEX:
                 return self._take(node)
             case Op.FUNCTION:
@@ -242,11 +238,10 @@ class _Evaluation:
         return aligned
 
     def _take(self, node: Node) -> Array:
-        flat = np.frombuffer(node.attributes["flat"], dtype=np.int64)  # type: ignore[arg-type]
         value = self.values[node.args[0]]
         if node.rows:
-            return np.asarray(value.reshape(len(value), -1)[:, flat].reshape(len(value), *node.shape))
-        return np.asarray(value.reshape(-1)[flat].reshape(node.shape))
+            return np.asarray(value.reshape(len(value), -1)[:, node.places].reshape(len(value), *node.shape))
+        return np.asarray(value.reshape(-1)[node.places].reshape(node.shape))
 
     def _concatenate(self, node: Node, operands: list[Array]) -> Array:
         if not node.rows:
@@ -269,13 +264,12 @@ class _Evaluation:
         return np.asarray(a == b if node.op is Op.EQUAL else a < b).astype(np.int64)
 
     def _iterate(self, node: Node) -> Array:
-        body, times = node.attributes["body"], node.attributes["times"]
-        names = str(node.attributes["names"]).split()
-        assert isinstance(body, Circuit) and isinstance(times, int)
-        carried = [name for name in names if name in body.outputs]
-        state = {name: self.values[arg] for name, arg in zip(names, node.args, strict=True)}
+        loop = node.loop
+        assert loop is not None
+        body, carried = loop.body, loop.carried
+        state = {name: self.values[arg] for name, arg in zip(loop.names, node.args, strict=True)}
         done, count = 0, 0
-        while not done and count < times:
+        while not done and count < loop.times:
             wanted = tuple(body.outputs[name].node for name in (*carried, "done"))
             values = evaluate(body, wanted, rows=self.rows, inputs={**self.inputs, **state}, known={}, solve=self.solve)
             state |= {name: values[body.outputs[name].node] for name in carried}
@@ -328,7 +322,7 @@ def _function(node: Node, x: npt.NDArray[np.float64]) -> Array:
     assert node.scale is not None and node.bounds is not None
     with np.errstate(over="ignore", under="ignore"):
         tail = np.exp(-np.abs(x))
-        if node.attributes["name"] == "logistic":
+        if node.name == "logistic":
             result = np.where(x >= 0, 1.0, tail) / (1.0 + tail)
         else:
             result = np.maximum(x, 0.0) + np.log1p(tail)
@@ -341,7 +335,7 @@ def _round(node: Node, value: Array) -> Array:
     scale = node.scale
     assert scale is not None
     if any(element != element for element in value.reshape(-1)):
-        raise RangeError("an iteration met an undefined value (a division by zero)", code="undefined")
+        raise RangeError("an iteration divided by zero; a column may be constant, or have no values", code="undefined")
     rounded = _elementwise(lambda element: round_half_up(element / scale), value)
     _require_range(node, rounded.min(initial=0), rounded.max(initial=0))
     return _fit(rounded, node)
@@ -350,7 +344,8 @@ def _round(node: Node, value: Array) -> Array:
 def _require_range(node: Node, low: Any, high: Any) -> None:
     assert node.bounds is not None and node.scale is not None
     if low < min(node.bounds.low, 0) or high > max(node.bounds.high, 0):
+        low, high = (float(node.scale * bound) for bound in (node.bounds.low, node.bounds.high))
         raise RangeError(
-            f"a value left its declared range, {float(node.scale * node.bounds.low):g} to {float(node.scale * node.bounds.high):g}: the iteration diverges",
+            f"a value left its declared range, {low:g} to {high:g}: the iteration diverges; use a smaller rate",
             code="diverged",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .encoding import Integers
+from veilstat.schema.encoding import Integers
 
 _MANTISSA = 53
 _BLOCK_BITS = 12

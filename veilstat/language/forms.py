@@ -77,14 +77,14 @@ class LinearForms:
             case Op.SUM:
                 return [_total(parts[0])]
             case Op.INDEX:
-                return [parts[0][int(i)] for i in np.frombuffer(node.attributes["flat"], dtype=np.int64)]  # type: ignore[arg-type]
+                return [parts[0][int(i)] for i in node.places]
         return [form for part in parts for form in part]
 
     def _factors(self, place: int) -> list[Fraction | None]:
         node = self.circuit.nodes[place]
         if node.op is not Op.CONSTANT or node.scale is None:
             return [None] * node.size
-        return [node.scale * value for value in node.attributes["data"]]  # type: ignore[operator, union-attr]
+        return [node.scale * value for value in node.data]
 
 
 def _broadcast(shape: tuple[int, ...], target: tuple[int, ...]) -> npt.NDArray[np.int64]:

@@ -15,11 +15,12 @@ from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkabl
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.errors import RangeError
+from veilstat.schema.schema import Schema
+
 from .bounds import Interval
 from .circuit import Circuit, Op, Output
-from .errors import RangeError
 from .hoist import hoist
-from .schema import Schema
 from .trace import Trace, Value
 
 R_co = TypeVar("R_co", covariant=True)
@@ -52,11 +53,14 @@ class WireType:
         """
         array = np.asarray(value, dtype=object)
         if array.shape != self.shape:
-            raise RangeError(f"broadcast value {name!r} has shape {array.shape}, declared was {self.shape}", code="bad_public")
+            raise RangeError(f"public value {name!r} has shape {array.shape}, its step declares {self.shape}", code="bad_public")
         integers = np.array([round(Fraction(element) / self.scale) for element in array.reshape(-1)], dtype=object).reshape(self.shape)
         bounds = self.interval
         if integers.size and not (bounds.low <= integers.min() and integers.max() <= bounds.high):
-            raise RangeError(f"broadcast value {name!r} left its declared bounds: the iteration diverges", code="diverged")
+            raise RangeError(
+                f"public value {name!r} left its declared bounds: the iteration diverges; use a smaller rate",
+                code="diverged",
+            )
         return integers
 
 
@@ -99,6 +103,11 @@ class Step:
     at_most: int = 1
     final: tuple[str, ...] = ()
     must_hold: bool = False
+
+    @property
+    def types(self) -> Mapping[str, WireType]:
+        """Types of everything that may be broadcast: public values, and state where it is opened in every iteration."""
+        return {**self.public, **self.state}
 
     def trace(self, schema: Schema, owners: int) -> Circuit:
         """The circuit of one opening: state, where there is any, is broadcast like a public value."""

@@ -15,10 +15,11 @@ from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
+from veilstat.errors import CapabilityError
+from veilstat.schema.schema import Schema
+
 from .bounds import Interval, objects, summed_products
 from .circuit import Attribute, Circuit, Node, Op, Output
-from .errors import CapabilityError
-from .schema import Schema
 
 Operand: TypeAlias = "Value | int | Fraction | Sequence[Any] | np.ndarray[Any, Any]"
 
@@ -245,8 +246,7 @@ class Trace:
         if places.shape == node.shape and np.array_equal(flat, np.arange(node.size)):
             return value
         if node.op is Op.INDEX:
-            below = np.frombuffer(_bytes(node, "flat"), dtype=np.int64)
-            return self.index(Value(self, node.args[0]), below[flat].reshape(places.shape))
+            return self.index(Value(self, node.args[0]), node.places[flat].reshape(places.shape))
         bounds = None if node.bounds is None else node.bounds.take(node.shape, flat, places.shape)
         return self.add_node(Op.INDEX, (value,), {"flat": flat.tobytes()}, places.shape, node.rows, node.scale, bounds)
 
@@ -357,7 +357,7 @@ def _broadcast(a: Value, b: Value) -> tuple[int, ...]:
 
 
 def _is_one(node: Node) -> bool:
-    return node.op is Op.ONES or (node.op is Op.CONSTANT and node.shape == () and node.scale == 1 and node.attributes["data"] == (1,))
+    return node.op is Op.ONES or (node.op is Op.CONSTANT and node.shape == () and node.scale == 1 and node.data == (1,))
 
 
 def _is_flag(node: Node) -> bool:
@@ -387,12 +387,6 @@ def _common_scale(fractions: Sequence[Fraction]) -> Fraction:
 def _gcd(a: Fraction, b: Fraction) -> Fraction:
     denominator = a.denominator * b.denominator // gcd(a.denominator, b.denominator)
     return Fraction(gcd(int(a * denominator), int(b * denominator)), denominator)
-
-
-def _bytes(node: Node, key: str) -> bytes:
-    value = node.attributes[key]
-    assert isinstance(value, bytes)
-    return value
 
 
 def _floor(value: Fraction) -> int:

@@ -11,9 +11,9 @@ from veilstat.architectures.homomorphic.row_parameters import MOST_ANSWERS
 from veilstat.architectures.interface import Contribution, EpochBinding, KeepsEpochs, StepBinding
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
 from veilstat.dp.ledger import Ledger
+from veilstat.errors import PolicyDenied, RangeError, SchemaError, VeilstatError
 from veilstat.language.cut import Cut
 from veilstat.language.disclosure import NoiseSite
-from veilstat.language.errors import PolicyDenied, RangeError, SchemaError, VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, ProtocolError, violation
@@ -206,7 +206,9 @@ class Agent(Approver):
 
     def join(self, step: StepPlan, binding: StepBinding, digest: bytes) -> Session:
         if self.survivors is not None and self.survivors != binding.participants:
-            raise denied("participants_changed", "an owner was lost in an earlier step of this query; nothing more is opened")
+            raise denied(
+                "participants_changed", "an owner was lost in an earlier step of this query; nothing more is opened, start it again"
+            )
         try:
             contribution = self._contribution(step, binding.step, digest)
             return self.definition.architecture.owner(replace(binding, kept=self.kept), contribution, self.random)
@@ -248,7 +250,12 @@ class Agent(Approver):
                 rows, authorise=lambda survivors: self._authorise(survivors, step.cut, digest), fewest=self.policy.min_owners
             )
         self.ledger.spend(noise.rho, noise.promise, context)
-        return Contribution(rows, authorise=self._require_owners, fewest=self.policy.min_owners, noise=lambda size: noise.draw(self.random))
+        return Contribution(
+            rows,
+            authorise=lambda survivors: self._authorise_noisy(survivors, step.cut),
+            fewest=self.policy.min_owners,
+            noise=lambda size: noise.draw(self.random),
+        )
 
     def on_finished(self, result: object) -> None:
         if isinstance(result, tuple):
@@ -265,21 +272,27 @@ class Agent(Approver):
         if len(survivors) < self.policy.min_owners:
             raise denied("too_few_survivors", f"{self.title} takes part in totals over at least {self.policy.min_owners} owners")
 
+    def _authorise_noisy(self, survivors: tuple[str, ...], cut: Cut) -> None:
+        self._require_owners(survivors)
+        self._count_answers(cut)
+
     def _authorise(self, survivors: tuple[str, ...], cut: Cut, public: bytes) -> None:
         self._require_owners(survivors)
         try:
             self.record.authorise(cut, public, [self._recorded(owner) for owner in survivors])
         except ProtocolError as error:
             raise denied(error.fault.code, f"{self.title}: {error.fault.message}") from None
-        if self.epochs is not None:
-            self._count_answers(cut.size, self.epochs)
+        self._count_answers(cut)
 
     def _recorded(self, owner: str) -> str:
         """An owner as the record of openings knows it: the difference of totals over two contents of this table is its rows alone."""
         return f"{owner}, table {self.custom.table_version}" if owner == self.name and self.custom.table_version else owner
 
-    def _count_answers(self, count: int, store: EpochStore) -> None:
+    def _count_answers(self, cut: Cut) -> None:
+        """Decryptions under a key that lasts."""
+        if self.epochs is None:
+            return
         try:
-            store.spend(count, MOST_ANSWERS)
+            self.epochs.spend(cut.size, MOST_ANSWERS)
         except VeilstatError as error:
             raise ProtocolError(Fault(type(error).__name__, error.code, f"{self.title}: {error.message}", (self.name,))) from None

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from veilstat.architectures.interface import StepBinding
 from veilstat.dp.mechanism import Gaussian
-from veilstat.language.errors import VeilstatError
+from veilstat.errors import VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.context import proposal_message, session_root
 from veilstat.protocol.envelope import Envelope
@@ -110,7 +110,10 @@ class Approver(Party):
         try:
             plan = self.planner(decode_query(proposal.query, self.registry), self.definition, decode_privacy(proposal.query))
             if bytes.fromhex(plan.digest) != proposal.plan:
-                raise denied("plan_differs", "another plan follows here from the query; compare versions, schema and study definition")
+                raise denied(
+                    "plan_differs",
+                    "another plan follows here from the query; compare versions, installed statistics, schema and study definition",
+                )
             self.consider(plan)
         except VeilstatError as error:
             self._refuse(Fault(type(error).__name__, error.code, f"{self.title}: {error.message}", (self.name,)))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from veilstat.language.errors import SchemaError
+from veilstat.errors import SchemaError
 from veilstat.protocol.identity import Roster
 from veilstat.transports.directory import Directory
 

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from veilstat.language.errors import VeilstatError
+from veilstat.errors import VeilstatError
 from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Result
 

@@ -17,8 +17,8 @@ from typing import Any
 from veilstat.architectures.interface import Custody, StepBinding, no_objection
 from veilstat.architectures.sharing.uploads import UploadedRows
 from veilstat.dp.ledger import Budget
+from veilstat.errors import VeilstatError
 from veilstat.language.disclosure import NoiseSite
-from veilstat.language.errors import VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Send, Session

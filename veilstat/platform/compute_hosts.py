@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import finalize
 
 from veilstat.dp.ledger import Budget
+from veilstat.language.step import Statistic
 from veilstat.protocol.identity import Identity, Roster
-from veilstat.statistics.registry import registry
 from veilstat.transports.memory import Hosted, Machine
 
 from .approver import Planner
@@ -44,8 +44,10 @@ class ComputeHosts(Protocol):
     @property
     def observable(self) -> tuple[str, ...]: ...
 
-    def machines(self, local: Mapping[str, Hosted], planner: Planner) -> Mapping[str, Machine]:
-        """The compute servers by name; ``local`` are the other parties."""
+    def machines(
+        self, local: Mapping[str, Hosted], planner: Planner, statistics: Mapping[str, type[Statistic[Any]]]
+    ) -> Mapping[str, Machine]:
+        """The compute servers by name; ``local`` are the other parties, ``statistics`` what the servers here can plan."""
         ...
 
     def ready(self) -> None:
@@ -77,8 +79,10 @@ class LocalServers:
         self.tiers = ((SERVER,), definition.servers, definition.owners, (ANALYST,))
         self.observable = definition.servers
 
-    def machines(self, local: Mapping[str, Hosted], planner: Planner) -> Mapping[str, Machine]:
-        stores, statistics = self._stores(), registry()
+    def machines(
+        self, local: Mapping[str, Hosted], planner: Planner, statistics: Mapping[str, type[Statistic[Any]]]
+    ) -> Mapping[str, Machine]:
+        stores = self._stores()
         self.servers = {
             name: ComputeServer(
                 self.identities[name], self.roster, self.definition, statistics, planner, self.random, stores.get(name), ledgers=self.ledgers(name)

@@ -10,7 +10,7 @@ from typing import Any
 
 from veilstat.architectures.homomorphic.row_answers import Kept
 from veilstat.architectures.interface import EpochBinding, KeepsEpochs, StepBinding
-from veilstat.language.errors import VeilstatError
+from veilstat.errors import VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, quorum_lost, violation

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from veilstat.architectures.interface import Architecture, FitsStudy, KeepsEpochs
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.cut import Entry
-from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.schema.schema import Schema
 
 SERVER, ANALYST = "server", "analyst"
 PARTIES = "parties"

@@ -15,8 +15,8 @@ from rich.table import Table
 from veilstat.architectures.homomorphic import Homomorphic
 from veilstat.architectures.masking import Masking
 from veilstat.architectures.sharing import Sharing
-from veilstat.language.errors import CapabilityError
-from veilstat.language.schema import Schema
+from veilstat.errors import CapabilityError
+from veilstat.schema.schema import Schema
 from veilstat.statistics.inference import LinearResult
 from veilstat.statistics.moments import Mean
 from veilstat.statistics.quantile import Quantile

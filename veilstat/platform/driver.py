@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from veilstat import errors
 from veilstat.architectures.interface import Released
-from veilstat.language import errors
+from veilstat.errors import PolicyDenied, QuorumLost, VeilstatError
 from veilstat.language.bounds import objects
 from veilstat.language.circuit import Op
 from veilstat.language.disclosure import NoiseSite
-from veilstat.language.errors import PolicyDenied, QuorumLost, VeilstatError
 from veilstat.language.evaluate import NoRows, SingularMatrix, Solver, evaluate
 from veilstat.language.step import Arrays, Opened, Request
 from veilstat.protocol.faults import Fault, ProtocolError
@@ -84,7 +84,10 @@ class Driver:
         state = {name: step.step.state[name].integers(name, value) for name, value in request.state.items()}
         missing = (set(step.step.public) - set(public)) | (set(step.step.state) - set(state))
         if missing:
-            raise PolicyDenied(f"step {step.label!r} was asked for without {sorted(missing)[0]!r}", code="missing_public")
+            raise PolicyDenied(
+                f"step {step.label!r} was asked for without its public value {sorted(missing)[0]!r}; nothing was opened",
+                code="missing_public",
+            )
         if not step.step.state:
             return self._opened(step, self._answers(step, public))
         if step.held:

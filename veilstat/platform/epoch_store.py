@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from veilstat.architectures.homomorphic.row_answers import Kept, Record
-from veilstat.language.errors import PolicyDenied, SchemaError, VeilstatError
+from veilstat.errors import PolicyDenied, SchemaError, VeilstatError
 
 from .durable import sync_directory
 

@@ -64,7 +64,7 @@ class ReleaseGate:
             raise denied("openings_spent", f"step {label!r} may be opened {step.at_most} times at most, and was; nothing more is opened")
         names = tuple(sorted(participants))
         if self.openings and names != self.participants:
-            raise denied("participants_changed", "a query opens all its steps over the same owners; nothing more is opened")
+            raise denied("participants_changed", "a query opens all its steps over the same owners; nothing more is opened, start it again")
         self.participants = names
         self.openings[label] = spent + 1
         context = step_context(self.root, label, index, public, names, self.transcript.value)

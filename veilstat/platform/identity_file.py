@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.protocol.identity import Identity
 
 _SEED_BYTES = 32

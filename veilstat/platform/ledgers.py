@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from veilstat.dp.ledger import Budget, Ledger
 from veilstat.dp.ledger_file import open_ledger
-from veilstat.language.errors import VeilstatError
+from veilstat.errors import VeilstatError
 
 Promise: TypeAlias = "tuple[float, float] | None"
 OpenLedger: TypeAlias = "Callable[[str, Promise], Ledger]"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import msgspec
 import numpy as np
 
-from veilstat.language.step import Arrays, Step, WireType
+from veilstat.language.step import Arrays, WireType
+from veilstat.protocol.codec import decode as decode
 from veilstat.protocol.context import digest
 from veilstat.protocol.envelope import array_bytes, binary_bytes, text_bytes
 from veilstat.protocol.faults import violation
@@ -20,8 +20,6 @@ from veilstat.protocol.identity import SIGNATURE_BYTES
 
 PROPOSE, APPROVE, REQUEST = "propose", "approve", "request"
 QUERY_ID_BYTES = 16
-
-_T = TypeVar("_T")
 
 
 class Proposal(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -80,19 +78,6 @@ def names_bytes(names: Sequence[str]) -> int:
 def encode(message: msgspec.Struct) -> bytes:
     """MessagePack."""
     return msgspec.msgpack.encode(message)
-
-
-def decode(payload: memoryview, kind: type[_T], sender: str) -> _T:
-    """Parse a message; a violation by its sender otherwise."""
-    try:
-        return msgspec.msgpack.decode(payload, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
-        raise violation("malformed", f"{sender!r} sent a message that could not be read", sender) from None
-
-
-def wire_types(step: Step) -> Mapping[str, WireType]:
-    """The types of everything that may be broadcast for a step."""
-    return {**step.public, **step.state}
 
 
 def public_width(wire: WireType) -> int:

@@ -6,9 +6,8 @@ import math
 
 from veilstat.architectures.interface import Architecture
 from veilstat.dp.mechanism import AFTER_OPENING, LOCAL, Gaussian
-from veilstat.language.cut import Entry
+from veilstat.errors import CapabilityError
 from veilstat.language.disclosure import NoiseSite, NoiseSource
-from veilstat.language.errors import CapabilityError
 
 
 def noise_source(promise: Gaussian, architecture: Architecture, owners: tuple[str, ...]) -> NoiseSource:
@@ -19,15 +18,15 @@ def noise_source(promise: Gaussian, architecture: Architecture, owners: tuple[st
     """
     if promise.placement == AFTER_OPENING:
         return NoiseSource(NoiseSite.RECIPIENT, 1, 1)
+    source = architecture.trust(owners).noise
     if promise.placement == LOCAL:
-        if architecture.entry is Entry.ROWS:
+        if source is not None and source.site is NoiseSite.SERVERS:
             raise CapabilityError(
                 "owners whose rows are with the compute servers add no noise of their own (placement='local'); leave placement out, "
                 "or let owners send totals (entry='totals')",
                 code="no_local_noise",
             )
         return NoiseSource(NoiseSite.OWNERS, len(owners), 1)
-    source = architecture.trust(owners).noise
     if source is None:
         raise CapabilityError(
             f"the architecture {architecture.name!r} protects nothing, so noise cannot enter before opening; "

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from veilstat.language.errors import SchemaError, VeilstatError
+from veilstat.errors import SchemaError, VeilstatError
 from veilstat.protocol.context import digest
 from veilstat.protocol.faults import Fault, ProtocolError
 

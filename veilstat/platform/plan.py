@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from veilstat.architectures.interface import RoundCost, StepCost, Trust
+from veilstat.architectures.interface import OpensMultiples, RoundCost, StepCost, Trust
 from veilstat.arithmetic.rings import ring_bits
 from veilstat.dp.mechanism import Gaussian, NoiseShare
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.circuit import Circuit
 from veilstat.language.cut import Cut, Entry, cut, cut_around
 from veilstat.language.disclosure import Disclosure, NoiseSite, NoiseSource, disclosures
-from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.step import Form, HasForms, Statistic, Step, WireType
 from veilstat.protocol.envelope import frame_bytes
 
@@ -49,7 +49,7 @@ class StepPlan:
     @property
     def types(self) -> Mapping[str, WireType]:
         """Types of what may be broadcast."""
-        return messages.wire_types(self.step)
+        return self.step.types
 
     @property
     def site(self) -> NoiseSite:
@@ -210,7 +210,9 @@ def _plan_private(statistic: Statistic[Any], definition: Definition, trust: Trus
     steps = form.steps(schema)
     chosen = [_chosen(step, definition) for step in steps]
     cuts = [exact for _, exact, _ in chosen]
-    noises, rho = calibrate_noise(cuts, [step.at_most for step in steps], promise, source, schema)
+    architecture = definition.architecture
+    multiples = [architecture.multiples(exact) if isinstance(architecture, OpensMultiples) else () for exact in cuts]
+    noises, rho = calibrate_noise(cuts, multiples, [step.at_most for step in steps], promise, source, schema)
     planned = []
     for step, (circuit, exact, held), noise in zip(steps, chosen, noises, strict=True):
         opened = exact if source.site is NoiseSite.RECIPIENT else exact.widened([source.count * tail for tail in noise.tails])

@@ -110,9 +110,11 @@ def _costs(plan: Plan) -> list[str]:
     lines = [f"{plan.rounds:,} round{'s' * (plan.rounds != 1)}{bound}; {size(plan.bytes_per_owner)} sent and received by each owner{bound}"]
     if plan.definition.keeps_rows:
         lines = ["owners uploaded their rows before and may be offline"]
+    said: dict[str, list[str]] = {}
     for step in plan.steps:
-        lines += [f"step {step.label}: {words}" for words in step.cost.passage() or (_ring_reason(step, plan),)]
-    return lines
+        for words in step.cost.passage() or (_ring_reason(step, plan),):
+            said.setdefault(words, []).append(step.label)
+    return lines + [f"step{'s' * (len(labels) > 1)} {', '.join(labels)}: {words}" for words, labels in said.items()]
 
 
 def _ring_reason(step: StepPlan, plan: Plan) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from veilstat.dp.mechanism import check_promise
-from veilstat.language.errors import PolicyDenied, SchemaError
+from veilstat.errors import PolicyDenied, SchemaError
 
 _Names = tuple[str, ...] | None
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from veilstat.language.errors import SchemaError
-from veilstat.language.schema import read_toml
+from veilstat.errors import SchemaError
+from veilstat.schema.schema import read_toml
 
 from .policy import Policy
 

@@ -6,20 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from veilstat.dp.mechanism import Gaussian, NoiseShare, calibrate, calibrate_openings
-from veilstat.dp.sensitivity import owner_blocks, row_blocks
+from veilstat.dp.sensitivity import Block, owner_blocks, row_blocks
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut
 from veilstat.language.disclosure import NoiseSource
-from veilstat.language.errors import CapabilityError, SchemaError
 from veilstat.language.evaluate import NoRows, evaluate
-from veilstat.language.schema import Schema
 from veilstat.language.step import Form, HasExpectedErrors, HasPrivateForm, Statistic
+from veilstat.schema.schema import Schema
 
 _NORMAL_95 = 1.959964
 
@@ -92,33 +93,49 @@ def private_form(statistic: Statistic[Any], schema: Schema) -> Form[Any]:
 
 
 def calibrate_noise(
-    cuts: Sequence[Cut], times: Sequence[int], promise: Gaussian, source: NoiseSource, schema: Schema
+    cuts: Sequence[Cut],
+    multiples: Sequence[tuple[int, ...]],
+    times: Sequence[int],
+    promise: Gaussian,
+    source: NoiseSource,
+    schema: Schema,
 ) -> tuple[tuple[NoiseShare, ...], Fraction]:
     """Noise such that the honest parties who surely add theirs keep the promise without the others' shares.
 
     Args:
-        cuts: what each step opens. times: how often each is opened; all openings together keep the promise, as they
-            compose in zCDP even where a later one depends on an earlier one.
+        cuts: what each step opens. multiples: for each of its numbers an integer that it is known to be a multiple of, and its
+            noise is to be; empty where there is none but 1. times: how often each is opened; all openings together keep the
+            promise, as they compose in zCDP even where a later one depends on an earlier one.
 
     Returns:
         The noise of one opening of each step, and what all of them cost.
     """
     blocks = []
-    for cut in cuts:
+    for cut, steps in zip(cuts, multiples, strict=True):
         _require_plain(cut.circuit, cut)
         by_row = promise.privacy_unit == "row"
-        blocks.append(row_blocks(cut, promise.neighbours) if by_row else owner_blocks(cut, schema.max_rows, promise.neighbours))
+        found = row_blocks(cut, promise.neighbours) if by_row else owner_blocks(cut, schema.max_rows, promise.neighbours)
+        blocks.append(_with_steps(found, steps))
     whole = [block for part, count in zip(blocks, times, strict=True) for _ in range(count) for block in part]
     noise = (calibrate if sum(times) == 1 else calibrate_openings)(promise, whole, source.honest)
     rest = noise.rho - sum(_rho(noise, place) for place in range(len(whole)))
-    found, start = [], 0
+    noises, start = [], 0
     for part, count in zip(blocks, times, strict=True):
         places = range(start, start + len(part))
         share = Fraction(sum(block.size for block in part), sum(block.size for block in whole))
         cost = sum((_rho(noise, place) for place in places), rest * share)
-        found.append(replace(noise, blocks=part, shares=noise.shares[places.start : places.stop], rho=cost))
+        noises.append(replace(noise, blocks=part, shares=noise.shares[places.start : places.stop], rho=cost))
         start += count * len(part)
-    return tuple(found), noise.rho
+    return tuple(noises), noise.rho
+
+
+def _with_steps(blocks: tuple[Block, ...], steps: tuple[int, ...]) -> tuple[Block, ...]:
+    """Blocks whose numbers are multiples of ``steps``, which are in the order in which they travel."""
+    if not steps:
+        return blocks
+    starts = accumulate((block.size for block in blocks), initial=0)
+    parts = [steps[start : start + block.size] for start, block in zip(starts, blocks, strict=False)]
+    return tuple(replace(block, steps=part if max(part) > 1 else ()) for block, part in zip(blocks, parts, strict=True))
 
 
 def _rho(noise: NoiseShare, place: int) -> Fraction:

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from veilstat.architectures.interface import Architecture
-from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import CapabilityError, SchemaError
+from veilstat.schema.schema import Schema
 
 from .definition import Definition
 from .simulation import ARCHITECTURES
@@ -47,14 +47,22 @@ class Published:
         """The study that every party agrees on.
 
         Raises:
-            SchemaError: schema, owners or policies are wrong. CapabilityError: the architecture cannot serve them.
+            SchemaError: schema, owners or policies are wrong. CapabilityError: the architecture cannot serve them, or not
+            from several processes.
         """
         try:
             schema = Schema.from_dict(tomllib.loads(self.schema, parse_float=Decimal))
             policies = {name: bytes.fromhex(digest) for name, digest in self.policies.items()}
         except ValueError:
             raise SchemaError("the study that was published could not be read", code="bad_study") from None
-        return Definition(schema, self.owners, configure(self.architecture, self.options), policies)
+        definition = Definition(schema, self.owners, configure(self.architecture, self.options), policies)
+        if definition.keeps_epochs:
+            raise CapabilityError(
+                f"[{self.architecture}] entry = 'rows': nobody opens an epoch, in which owners encrypt their rows, between processes yet; "
+                "use entry = 'totals', or vs.simulate",
+                code="not_available",
+            )
+        return definition
 
 
 def configure(name: str, options: Mapping[str, Any]) -> Architecture:

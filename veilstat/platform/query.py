@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from veilstat.dp.mechanism import Gaussian
-from veilstat.language.errors import SchemaError
+from veilstat.errors import SchemaError
 from veilstat.language.step import Statistic
 
 LONGEST_QUERY = 1 << 16

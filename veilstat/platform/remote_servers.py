@@ -6,10 +6,12 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from weakref import finalize
 
 from veilstat.dp.ledger import Budget
-from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.errors import CapabilityError, SchemaError
+from veilstat.language.step import Statistic
 from veilstat.protocol.faults import ProtocolError
 from veilstat.transports.connection import Timeouts
 from veilstat.transports.memory import Hosted, Machine
@@ -55,7 +57,9 @@ class RemoteServers:
         finalize(self, self.endpoint.close)
         self._parties: RemoteParties | None = None
 
-    def machines(self, local: Mapping[str, Hosted], planner: Planner) -> Mapping[str, Machine]:
+    def machines(
+        self, local: Mapping[str, Hosted], planner: Planner, statistics: Mapping[str, type[Statistic[Any]]]
+    ) -> Mapping[str, Machine]:
         self._parties = RemoteParties(self.endpoint, self.roster.with_role("compute"), local, log_occurrence)
         return self._parties.machines
 

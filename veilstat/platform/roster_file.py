@@ -7,9 +7,9 @@ from typing import Any
 
 import tomli_w
 
-from veilstat.language.errors import SchemaError
-from veilstat.language.schema import read_toml
+from veilstat.errors import SchemaError
 from veilstat.protocol.identity import Roster
+from veilstat.schema.schema import read_toml
 from veilstat.transports.address import Address
 from veilstat.transports.directory import Directory
 

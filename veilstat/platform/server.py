@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.statistics.registry import registry

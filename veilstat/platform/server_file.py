@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from veilstat.language.errors import SchemaError
-from veilstat.language.schema import read_toml
+from veilstat.errors import SchemaError
+from veilstat.schema.schema import read_toml
 from veilstat.transports.address import Address
 from veilstat.transports.connection import Timeouts
 

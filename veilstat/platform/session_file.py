@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from veilstat.language.errors import SchemaError, VeilstatError
+from veilstat.errors import SchemaError, VeilstatError
 from veilstat.protocol.context import DIGEST_BYTES
 from veilstat.protocol.faults import Fault, ProtocolError
 

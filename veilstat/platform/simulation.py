@@ -19,18 +19,16 @@ from weakref import finalize
 
 import pandas as pd
 
-from veilstat.architectures.clear import Clear
-from veilstat.architectures.homomorphic import Homomorphic
 from veilstat.architectures.interface import Architecture, Released
-from veilstat.architectures.masking import Masking
-from veilstat.architectures.sharing import Sharing
+from veilstat.architectures.registry import architectures
 from veilstat.dp.ledger import Budget
-from veilstat.language.errors import CapabilityError, ConvergenceError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import CapabilityError, ConvergenceError, SchemaError
+from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Roster
 from veilstat.protocol.member import Member
+from veilstat.schema.schema import Schema
 from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Cost, Receipt, Result
 from veilstat.statistics.solve import solve
@@ -50,12 +48,7 @@ from .plan import Plan, make_plan
 from .policy import Policy
 from .table import Table
 
-ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = {
-    "masking": Masking,
-    "sharing": Sharing,
-    "homomorphic": Homomorphic,
-    "clear": Clear,
-}
+ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = architectures()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +88,10 @@ class Simulation:
         random: Callable[[int], bytes],
         hosts: ComputeHosts,
         ledgers: OpenLedger = in_memory,
+        added: Iterable[type[Statistic[Any]]] = (),
     ) -> None:
         identities, roster = hosts.identities, hosts.roster
-        statistics = registry()
+        statistics = registry(*added)
         planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
         self.definition, self.hosts = definition, hosts
         epochs, self.random = self._epoch_stores(definition, roster), random
@@ -111,7 +105,7 @@ class Simulation:
         }  # fmt: skip
         self.coordinator = Coordinator(identities[SERVER], roster, definition, statistics, planner, epochs.get(SERVER))
         local: dict[str, Hosted] = {SERVER: self.coordinator, **self.agents, ANALYST: self.analyst}
-        machines: dict[str, Machine] = {**local, **hosts.machines(local, planner)}
+        machines: dict[str, Machine] = {**local, **hosts.machines(local, planner, statistics)}
         kept = (SERVER, *hosts.observable, ANALYST)
         members = {name: Member(identity, roster) for name, identity in identities.items()}
         self.network = MemoryNetwork(machines, {PARTIES: definition.approvers}, faults, members, kept, hosts.tiers)
@@ -243,6 +237,7 @@ def simulate(
     faults: Iterable[Fault] = (),
     certificates: str | Path | None = None,
     ledgers: str | Path | None = None,
+    statistics: Iterable[type[Statistic[Any]]] = (),
 ) -> Any:
     """A study in one process: every data owner's table stays with its own simulated party.
 
@@ -256,6 +251,7 @@ def simulate(
             (`veilstat server`); by default they run in this one.
         ledgers: a directory in which owners, and compute servers for owners who uploaded their rows, keep what was spent of
             privacy budgets; in memory, by default. Servers that run as processes of their own keep them where their file says.
+        statistics: classes of statistics beside those that are installed, which all parties of this study then have.
 
     Raises:
         SchemaError: tables or schema are of the wrong kind. CapabilityError: the architecture cannot serve these owners.
@@ -283,10 +279,11 @@ def simulate(
     ]
     if absent:
         raise SchemaError(f"a fault names {absent[0]!r}, who is no party of the study", code="bad_fault")
+    added = tuple(statistics)
     folder = None if ledgers is None else Path(ledgers)
     kept = in_memory if folder is None else in_directory(folder)
     hosts = _hosts(definition, certificates, folder)
-    return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes, hosts, kept))
+    return Study(definition, Simulation(definition, tables, rules, faults, secrets.token_bytes, hosts, kept, added), added)
 
 
 def _hosts(definition: Definition, certificates: str | Path | None, ledgers: Path | None) -> ComputeHosts:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, Protocol
 
 from veilstat.dp.ledger import Budget
 from veilstat.dp.mechanism import Gaussian
-from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.step import Statistic
+from veilstat.schema.schema import Schema
 from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Result
 
@@ -32,11 +32,18 @@ class Study:
 
     Every statistic is a method: ``study.mean("age")`` is ``study.run(vs.Mean("age"))``. ``study.plan(query)`` shows
     what a query would reveal to whom, and what it would cost, without contacting anybody.
+
+    Args:
+        statistics: statistics beside those that are installed; every party must have them too.
     """
 
-    def __init__(self, definition: Definition, backend: Backend) -> None:
+    def __init__(self, definition: Definition, backend: Backend, statistics: Iterable[type[Statistic[Any]]] = ()) -> None:
         self.definition = definition
         self._backend = backend
+        self._statistics = registry(*statistics)
+        hidden = sorted(set(super().__dir__()) & set(self._statistics))
+        if hidden:
+            raise SchemaError(f"a statistic cannot be called {hidden[0]!r}; a study has something else by that name", code="name_taken")
 
     @property
     def schema(self) -> Schema:
@@ -116,8 +123,8 @@ class Study:
         return found
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        statistics = registry()
-        if name.startswith("_") or name not in statistics:
+        statistics = {} if name.startswith("_") else self._statistics
+        if name not in statistics:
             raise AttributeError(f"a study has no {name!r}; its statistics are: {', '.join(statistics)}")
         kind = statistics[name]
 
@@ -139,7 +146,7 @@ class Study:
         return ask
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *registry()})
+        return sorted({*super().__dir__(), *self._statistics})
 
     def __repr__(self) -> str:
         return f"Study of {len(self.owners)} data owners ({', '.join(self.owners)}), architecture {self.definition.architecture.name}\n{self.schema}"

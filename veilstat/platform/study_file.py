@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from veilstat.architectures.interface import Architecture
-from veilstat.language.columns import Categorical
-from veilstat.language.errors import SchemaError
-from veilstat.language.schema import Schema, read_toml
+from veilstat.errors import SchemaError
+from veilstat.schema.columns import Categorical
+from veilstat.schema.schema import Schema, read_toml
 from veilstat.transports.address import Address
 
 from .definition import Definition

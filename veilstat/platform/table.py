@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from veilstat.language.columns import Codes
-from veilstat.language.errors import RangeError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import RangeError, SchemaError
+from veilstat.schema.columns import Codes
+from veilstat.schema.schema import Schema
 
 BLOCK_ROWS = 1 << 16
 

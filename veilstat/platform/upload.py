@@ -17,7 +17,7 @@ import msgspec
 
 from veilstat.architectures.sharing.uploads import Header
 from veilstat.arithmetic.agreement import SEALED_BYTES, KeyPair, seal_to, unseal_with
-from veilstat.language.errors import VeilstatError
+from veilstat.errors import VeilstatError
 from veilstat.protocol.context import digest
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster

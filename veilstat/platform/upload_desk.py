@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from veilstat.architectures.sharing.uploads import Header, planes
-from veilstat.language.errors import ProtocolViolation, VeilstatError
+from veilstat.errors import ProtocolViolation, VeilstatError
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster

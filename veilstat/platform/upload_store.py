@@ -19,8 +19,8 @@ import msgspec
 import numpy as np
 
 from veilstat.architectures.sharing.uploads import Header, UploadedRows, expand, planes
-from veilstat.language.errors import PolicyDenied, ProtocolViolation, SchemaError, VeilstatError
-from veilstat.language.schema import Schema
+from veilstat.errors import PolicyDenied, ProtocolViolation, SchemaError, VeilstatError
+from veilstat.schema.schema import Schema
 
 from .durable import sync_directory
 

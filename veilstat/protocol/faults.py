@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 VIOLATION = "ProtocolViolation"
@@ -24,6 +26,19 @@ class ProtocolError(Exception):
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.message)
         self.fault = fault
+
+
+class UnreportedError(ProtocolError):
+    """A fault in what one party alone learns, who keeps it to itself: whether that decrypts, or is a possible total, tells of keys and data."""
+
+
+@contextmanager
+def unreported() -> Iterator[None]:
+    """What is wrong from here on is told to nobody."""
+    try:
+        yield
+    except ProtocolError as error:
+        raise UnreportedError(error.fault) from None
 
 
 def violation(code: str, message: str, *culprits: str) -> ProtocolError:

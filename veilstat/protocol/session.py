@@ -13,8 +13,9 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
+from .codec import decode
 from .envelope import BLOCK_BYTES, Envelope, seal
-from .faults import Fault, ProtocolError, quorum_lost, violation
+from .faults import Fault, ProtocolError, UnreportedError, quorum_lost, violation
 from .identity import Identity, Roster
 from .member import Member
 
@@ -86,7 +87,7 @@ class Round(Protocol):
         ...
 
     def close(self) -> Turn:
-        """Everything has arrived, or the quorum has and time is up."""
+        """Everything has arrived, or the quorum has and time is up; raises ProtocolError."""
         ...
 
 
@@ -158,7 +159,7 @@ class Session:
         try:
             self._take(envelope)
         except ProtocolError as error:
-            self.fail(error.fault)
+            self._refuse(error)
 
     def expire(self, round_name: str) -> None:
         """Time is up for a round: go on with those who answered, or end."""
@@ -170,7 +171,7 @@ class Session:
                 raise quorum_lost(round_name, len(self._arrived), self._round.quorum, missing)
             self._close()
         except ProtocolError as error:
-            self.fail(error.fault)
+            self._refuse(error)
 
     def fail(self, fault: Fault, told_by: str = "") -> None:
         """End with a fault and tell the others, except the one who told."""
@@ -181,6 +182,12 @@ class Session:
             if recipient != told_by:
                 self._send(Message(ABORT, recipient, payload))
         self._end(Failed(fault))
+
+    def _refuse(self, error: ProtocolError) -> None:
+        if isinstance(error, UnreportedError):
+            self._end(Failed(error.fault))
+        else:
+            self.fail(error.fault)
 
     def _take(self, envelope: Envelope) -> None:
         sender = envelope.sender
@@ -285,8 +292,5 @@ def encode_fault(fault: Fault) -> bytes:
 
 def decode_fault(payload: memoryview | bytes, sender: str) -> Fault:
     """A fault that a party reported; a violation if it is malformed."""
-    try:
-        plain = msgspec.msgpack.decode(payload, type=_FaultMessage)
-    except msgspec.MsgspecError:
-        raise violation("malformed", f"{sender!r} sent a report that could not be read", sender) from None
+    plain = decode(payload, _FaultMessage, sender, "a report")
     return Fault(plain.kind, plain.code, plain.message[:2000], tuple(plain.culprits[:1000]))

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from veilstat.language.encoding import exact
-from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.trace import Trace, Value
+from veilstat.schema.encoding import exact
+from veilstat.schema.schema import Schema
 
 Clip: TypeAlias = "tuple[tuple[str, float, float], ...]"
 """(column, lower, upper) in the schema's units."""

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from veilstat.language.errors import SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import SchemaError
 from veilstat.language.step import Opened
 from veilstat.language.trace import Trace, Value
+from veilstat.schema.schema import Schema
 
 LISTWISE = "listwise"
+SEALED = Fraction(1, 2**40)
+"""What sealed estimates are rounded to before they are opened, in units of codes."""
 
 
 def as_names(columns: str | Sequence[str]) -> tuple[str, ...]:
@@ -82,8 +84,3 @@ def root(value: Any) -> float:
     """The square root of an exact number, nan where undefined."""
     floated = float(value)
     return float(np.sqrt(floated)) if floated >= 0 else float("nan")
-
-
-def resolution(schema: Schema, names: Sequence[str]) -> Fraction:
-    """The declared resolution of sealed estimates in code units."""
-    return Fraction(1, 2**40)

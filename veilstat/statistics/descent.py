@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from veilstat.language.encoding import exact
-from veilstat.language.errors import ConvergenceError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import ConvergenceError, SchemaError
 from veilstat.language.step import Answer, Opened, Request, Step, WireType
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.schema.encoding import exact
+from veilstat.schema.schema import Schema
 
 from .columns import check_number, check_option, require_rows
 from .design import Design, DesignColumn

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from veilstat.language.errors import RangeError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import RangeError, SchemaError
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.schema.schema import Schema
 
 from .clipping import RowColumns
 from .formula import Category, Factor, Formula, Numeric, Term

@@ -13,10 +13,10 @@ import tokenize
 from dataclasses import dataclass
 from fractions import Fraction
 
-from veilstat.language.columns import Categorical
-from veilstat.language.encoding import exact
-from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import CapabilityError, SchemaError
+from veilstat.schema.columns import Categorical
+from veilstat.schema.encoding import exact
+from veilstat.schema.schema import Schema
 
 LONGEST = 10_000
 MOST_TERMS = 1000

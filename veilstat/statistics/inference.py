@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from veilstat.language.errors import SchemaError
+from veilstat.errors import SchemaError
 
 from .columns import check_number
 from .design import Design

@@ -11,10 +11,10 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from veilstat.language.errors import CapabilityError
+from veilstat.errors import CapabilityError
 from veilstat.language.evaluate import SingularMatrix
-from veilstat.language.schema import Schema
 from veilstat.language.step import Opened, Request, Step
+from veilstat.schema.schema import Schema
 
 from .columns import check_option
 from .descent import Descent, Fit, Settings, check_binary

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from veilstat.language.schema import Schema
 from veilstat.language.step import Answer, Form, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.schema.schema import Schema
 
 from .clipping import Clip, as_clip, refuse_clip
-from .columns import LISTWISE, as_names, check_missing, counts, flags, in_units, number_or_series, require_rows, root
+from .columns import LISTWISE, SEALED, as_names, check_missing, counts, flags, in_units, number_or_series, require_rows, root
 from .private import PrivateCount
 from .private_covariance import PrivateCorrelation, PrivateCovariance
 from .private_moments import PrivateMean, PrivateStd, PrivateSum, PrivateVariance
 from .results import EstimateWithError, Result
-
-SEALED = Fraction(1, 2**40)
 
 
 @dataclass(frozen=True)

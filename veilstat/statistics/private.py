@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from veilstat.language.schema import Schema
 from veilstat.language.step import NoiseError, Noises, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.schema.schema import Schema
 
 from .clipping import RowColumns
 from .columns import as_names, check_number, flags, in_units, number_or_series

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from veilstat.language.schema import Schema
 from veilstat.language.step import Opened, Request, Step, WireType
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.schema.schema import Schema
 
 from .clipping import Clip, clip_codes, clipped_reason
 from .design import make_design

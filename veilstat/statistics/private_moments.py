@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar
 
-from veilstat.language.schema import Schema
 from veilstat.language.step import NoiseError, Noises, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.schema.schema import Schema
 
 from .clipping import Clip, Clipped, clip_codes, clipped_reason
 from .columns import as_names, flags, number_or_series

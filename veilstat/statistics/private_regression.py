@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from veilstat.language.schema import Schema
 from veilstat.language.step import Opened, Request, Step
 from veilstat.language.trace import Trace, Value
+from veilstat.schema.schema import Schema
 
 from .clipping import Clip, clip_codes, clipped_reason
 from .design import Design, make_design

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from veilstat.language.schema import Schema
 from veilstat.language.step import NoiseError, Noises, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.schema.schema import Schema
 
 from .clipping import Clip, Clipped, clip_codes, clipped_reason
 from .private import Centred, NoisyEstimate, NoisyMatrix, PrivateForm, no_interval

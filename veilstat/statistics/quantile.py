@@ -21,11 +21,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from veilstat.language.encoding import exact
-from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.step import Answer, Arrays, Opened, Request, Step, WireType
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.schema.encoding import exact
+from veilstat.schema.schema import Schema
 
 from .columns import check_option, in_units, require_rows
 from .results import Result

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.evaluate import SingularMatrix
-from veilstat.language.schema import Schema
 from veilstat.language.step import Answer, Form, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.schema.schema import Schema
 
 from .clipping import Clip, as_clip, refuse_clip
 from .columns import check_number, check_option, require_rows

@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from veilstat.language.errors import SchemaError
+from veilstat.errors import SchemaError
 from veilstat.language.trace import Value
 
 HIDDEN = -1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -12,20 +11,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from veilstat.language.encoding import exact
-from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import Schema
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.step import Answer, Form, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.schema.encoding import exact
+from veilstat.schema.schema import Schema
 
 from .clipping import Clip, as_clip, refuse_clip
-from .columns import check_missing, in_units, require_rows, root
+from .columns import SEALED, check_missing, in_units, require_rows, root
 from .private_tables import PrivateCrosstab, PrivateHistogram, PrivateMeanBy, bin_labels, one_hot
 from .results import EstimateWithError, Result
 from .suppression import HIDDEN, check_fewest, hidden_cells, hidden_levels
 
 MOST_BINS = 10_000
-SEALED = Fraction(1, 2**40)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

@@ -16,8 +16,8 @@ import pandas as pd
 
 from veilstat.architectures.clear import Clear
 from veilstat.architectures.interface import Architecture, Released
+from veilstat.errors import ConvergenceError, ProtocolViolation, QuorumLost, VeilstatError
 from veilstat.language.circuit import Op
-from veilstat.language.errors import ConvergenceError, ProtocolViolation, QuorumLost, VeilstatError
 from veilstat.language.step import Statistic
 from veilstat.platform.query import build
 from veilstat.platform.simulation import simulate
@@ -26,7 +26,7 @@ from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Result
 from veilstat.transports.memory import Delay, Dropout, Duplicate, Fault, Lie, Reorder, Tamper
 
-from .tables import small_schema, small_tables
+from .tables import Sample, small_sample, small_schema, small_tables
 
 Make = Callable[[], Architecture]
 
@@ -68,25 +68,31 @@ def check_architecture(make: Make, *, protects: bool = True) -> None:
         check_protection(make)
 
 
-def check_query(make: Make, query: Statistic[Any]) -> None:
-    """One run of a query: the answer, what became clear, and what it cost."""
-    check_queries(make, [query])
+def check_query(make: Make, query: Statistic[Any], sample: Sample | None = None) -> None:
+    """One run of a query: the answer, what became clear, and what it cost; on ``sample``, or else on the small study.
+
+    The query may be of a statistic that nobody has installed.
+    """
+    check_queries(make, [query], sample)
 
 
-def check_queries(make: Make, queries: Iterable[Statistic[Any]]) -> None:
+def check_queries(make: Make, queries: Iterable[Statistic[Any]], sample: Sample | None = None) -> None:
     """The same for queries of one study, one after another: where it takes long to make a study."""
-    study = _study(make())
-    for query in queries:
+    asked, data = tuple(queries), sample or small_sample()
+    added = tuple({type(query) for query in asked})
+    study, oracle = (simulate(data.tables, data.schema, its, statistics=added) for its in (make(), Clear()))
+    for query in asked:
         before = len(study.observed["analyst"].opened)
         result = study.run(query)
-        _assert_answer(result, query)
+        _assert_close(result, _answer(oracle, query), _tolerance(result))
         _assert_openings(study, result, before)
         _assert_cost(study, result, before)
 
 
 def check_answer(make: Make, query: Statistic[Any]) -> None:
     """The same answer as the plain oracle: equal where the same numbers are opened, else within the declared resolution."""
-    _assert_answer(_run(make(), query), query)
+    result = _run(make(), query)
+    _assert_close(result, _run(Clear(), query), _tolerance(result))
 
 
 def check_openings(make: Make, query: Statistic[Any]) -> None:
@@ -99,10 +105,6 @@ def check_cost(make: Make, query: Statistic[Any]) -> None:
     """Rounds and bytes are those that the plan computes from the formats, exactly, for the openings that took place."""
     study = _study(make())
     _assert_cost(study, study.run(query))
-
-
-def _assert_answer(result: Result, query: Statistic[Any]) -> None:
-    _assert_close(result, _run(Clear(), query), _tolerance(result))
 
 
 def _assert_openings(study: Study, result: Result, before: int = 0) -> None:
@@ -160,6 +162,7 @@ def check_every_dropout(make: Make) -> None:
                 )
                 continue
             most = result.plan.bytes_per_owner
+            assert result.cost is not None
             assert result.cost.bytes_per_owner <= most, f"{result.cost.bytes_per_owner} bytes per owner moved, the plan says at most {most}"
             kept = {name: table for name, table in small_tables().items() if name in result.contributors}
             assert set(owners) - set(result.contributors) <= set(lost), f"owners that did not drop out in {round_name} are missing"
@@ -254,16 +257,23 @@ def _study(architecture: Architecture, faults: Iterable[Fault] = ()) -> Study:
     return study
 
 
-def _run(architecture: Architecture, query: Statistic[Any], faults: Iterable[Fault] = ()) -> Any:
+def _run(architecture: Architecture, query: Statistic[Any], faults: Iterable[Fault] = ()) -> Result:
+    return _answer(_study(architecture, faults), query)
+
+
+def _answer(study: Study, query: Statistic[Any]) -> Result:
+    """The result, or the last iterate where an iteration ended too early."""
     try:
-        return _study(architecture, faults).run(query)
+        found = study.run(query)
     except ConvergenceError as error:
-        return error.result
+        found = error.result
+    assert isinstance(found, Result)
+    return found
 
 
 def _outcome(make: Make, query: Statistic[Any], faults: Iterable[Fault]) -> Result | VeilstatError:
     try:
-        return _run(make(), query, faults)  # type: ignore[no-any-return]
+        return _run(make(), query, faults)
     except VeilstatError as error:
         return error
 

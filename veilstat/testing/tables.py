@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from veilstat.language.columns import Binary, Categorical, Continuous, Integer
-from veilstat.language.schema import Schema
+from veilstat.schema.columns import Binary, Categorical, Continuous, Integer
+from veilstat.schema.schema import Schema
 
 MAX_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a check is run on: a schema, and one table for each owner."""
+
+    schema: Schema
+    tables: Mapping[str, pd.DataFrame]
 
 
 def small_schema() -> Schema:
@@ -41,3 +50,8 @@ def small_tables(owners: int = 5, seed: int = 1) -> Mapping[str, pd.DataFrame]:
         frame.loc[random.random(count) < 0.1, "bmi"] = np.nan
         tables[f"owner{place + 1}"] = frame
     return tables
+
+
+def small_sample() -> Sample:
+    """The small study's schema and tables."""
+    return Sample(small_schema(), small_tables())

@@ -29,12 +29,12 @@ from veilstat.architectures.interface import (
 )
 from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total_size
 from veilstat.language.circuit import Op
-from veilstat.language.columns import Codes
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.encoding import round_half_up, rounded_root
 from veilstat.language.evaluate import SingularMatrix, evaluate
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Message, Session, Turn
+from veilstat.schema.columns import Codes
+from veilstat.schema.encoding import round_half_up, rounded_root
 from veilstat.statistics.solve import solve
 
 UPLOAD = "upload"
@@ -52,21 +52,10 @@ class ToyArithmetic:
 
     max_rows: int
 
-    @property
-    def name(self) -> str:
-        return "toy"
-
-    @property
-    def entry(self) -> Entry:
-        return Entry.ROWS
-
-    @property
-    def rounds(self) -> tuple[str, ...]:
-        return (UPLOAD,)
-
-    @property
-    def input_round(self) -> str:
-        return UPLOAD
+    name: ClassVar[str] = "toy"
+    entry: ClassVar[Entry] = Entry.ROWS
+    rounds: ClassVar[tuple[str, ...]] = (UPLOAD,)
+    input_round: ClassVar[str] = UPLOAD
 
     def supports(self, facts: Facts) -> bool:
         """Everything."""

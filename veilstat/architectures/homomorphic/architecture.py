@@ -21,12 +21,12 @@ from veilstat.architectures.interface import (
 from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
 from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.architectures.totals import owner_totals
+from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.disclosure import NoiseSite, NoiseSource
-from veilstat.language.errors import CapabilityError
-from veilstat.language.schema import Schema
 from veilstat.protocol.faults import ProtocolError, violation
 from veilstat.protocol.session import Binding, Session, Turn
+from veilstat.schema.schema import Schema
 
 from . import mouchet21 as paper
 from . import mouchet22, row_query
@@ -245,7 +245,8 @@ def _trust_with_rows(count: int, colluding: int) -> Trust:
         "everybody learns how many rows each owner has, rounded up by at most an eighth, and in which of its columns values are missing",
         _UNDEFENDED_WORDS,
     )
-    return Trust(count, colluding, words, ("analyst",), all_needed_from=row_query.COMMIT_ZERO)
+    noise = NoiseSource(NoiseSite.OWNERS, count, count - colluding)
+    return Trust(count, colluding, words, ("analyst",), all_needed_from=row_query.COMMIT_ZERO, noise=noise)
 
 
 def _recipient(its: Scheme, binding: StepBinding) -> Residues:

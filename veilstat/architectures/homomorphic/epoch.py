@@ -22,11 +22,11 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from veilstat.language.errors import VeilstatError
-from veilstat.language.schema import Schema
+from veilstat.errors import VeilstatError
 from veilstat.protocol.context import DIGEST_BYTES, digest
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import SIGNATURE_BYTES, Roster
+from veilstat.schema.schema import Schema
 
 from .bgv import Bgv
 from .ring import CyclotomicRing, Residues

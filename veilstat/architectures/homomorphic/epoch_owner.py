@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from veilstat.architectures.interface import Random
-from veilstat.language.columns import Codes
 from veilstat.protocol.identity import Identity
 from veilstat.protocol.session import Message, Turn
+from veilstat.schema.columns import Codes
 
 from .all_rounds import FromCloud
 from .epoch import COMMIT, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, decode, encode, kept

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from veilstat.language.errors import CapabilityError
+from veilstat.errors import CapabilityError
 
 from .ring import PRIME_BITS, element_bytes
 from .sampling import ERROR_BOUND

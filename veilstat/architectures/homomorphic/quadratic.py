@@ -16,13 +16,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.errors import CapabilityError
 from veilstat.language.circuit import LINEAR, Circuit, Node, Op
 from veilstat.language.cut import Cut, Facts
-from veilstat.language.errors import CapabilityError
-from veilstat.language.schema import Schema
+from veilstat.schema.schema import Schema
 
 from .row_layout import ONE, Mask, Plane, planes_of
-from .row_parameters import WEIGHT_BITS, RowParameters
+from .row_parameters import RowParameters
 
 _ON_ROWS = frozenset({Op.ADD, Op.SUBTRACT, Op.MULTIPLY, Op.SUM, Op.INDEX, Op.CONCATENATE, Op.EQUAL, Op.SELECT})
 
@@ -147,10 +147,10 @@ def _opened(polynomial: Polynomial, low: int, high: int, parameters: RowParamete
     weights = sum(abs(weight) for *_, weight in products)
     smallest = -(-low // content)
     bits = (high // content - smallest).bit_length()
-    if weights > 1 << WEIGHT_BITS or bits > parameters.plaintext_bits:
+    if weights > 1 << parameters.weight_bits or bits > parameters.plaintext_bits:
         raise CapabilityError(
-            f"encrypted rows carry totals of {parameters.plaintext_bits} bits with weights up to 2^{WEIGHT_BITS}, and this query needs {bits} bits "
-            f"and weights of {weights.bit_length()} bits; use entry='totals'",
+            f"encrypted rows carry totals of {parameters.plaintext_bits} bits with weights up to 2^{parameters.weight_bits}, and this query needs {bits} bits, "
+            f"with noise where it has any, and weights of {weights.bit_length()} bits; use entry='totals'",
             code="too_wide",
         )
     return Opened(tuple(products), content, smallest)

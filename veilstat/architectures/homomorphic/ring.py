@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from veilstat.language.errors import CapabilityError
+from veilstat.errors import CapabilityError
 
 PRIME_BITS = 48
 RESIDUE_BYTES = PRIME_BITS // 8

@@ -22,9 +22,9 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from veilstat.language.columns import Categorical, Codes, Column
-from veilstat.language.errors import CapabilityError
-from veilstat.language.schema import Schema
+from veilstat.errors import CapabilityError
+from veilstat.schema.columns import Categorical, Codes, Column
+from veilstat.schema.schema import Schema
 
 Mask: TypeAlias = "frozenset[str]"
 """Columns that must be present."""

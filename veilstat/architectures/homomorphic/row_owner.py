@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from veilstat.architectures.interface import Authorise, Random
+from veilstat.architectures.interface import Authorise, Noise, Random
 from veilstat.arithmetic.agreement import seal_to
 from veilstat.protocol.context import DIGEST_BYTES
 from veilstat.protocol.identity import Identity
@@ -30,7 +30,8 @@ from .row_query import COMMIT_ZERO, COMMITMENT_BYTES, DECRYPT, REVEAL_ZERO, RowQ
 class DecryptingOwner:
     """What an owner brings to a query; ``recipient`` is the analyst's X25519 key.
 
-    ``authorise`` is asked before any share is made, and raises to refuse.
+    ``authorise`` is asked before any share is made, and raises to refuse. ``noise`` is drawn after that, for each number that
+    the plan opens, and a multiple of what the number is divided by.
     """
 
     identity: Identity
@@ -41,6 +42,7 @@ class DecryptingOwner:
     recipient: bytes
     random: Random = field(repr=False)
     authorise: Authorise = field(repr=False)
+    noise: Noise = field(repr=False)
 
     def start(self) -> Turn:
         """Commit to a fresh encryption of zero."""
@@ -52,11 +54,12 @@ class DecryptingOwner:
         return Turn((Message(COMMIT_ZERO, query.server, record.identity + committed + signature),), AwaitCommitments(self, zero, committed))
 
     def share(self, totals: Mapping[tuple[int, int], Residues], zero: Residues) -> bytes:
-        """c1 s_i and the second half of zero times s_i, at the answers, smudged, sealed to the analyst and signed."""
+        """c1 s_i and the second half of zero times s_i, at the answers, noised and smudged, sealed to the analyst and signed."""
         scheme, query = self.evaluation.scheme, self.query
         halves = {pair: scheme.ring.multiply(total[1], self.secret) for pair, total in totals.items()}
         values = self.evaluation.combined(self.answers, halves, scheme.ring.multiply(zero[1], self.secret))
-        smudged = [(value + self._flooding()) % scheme.ring.modulus for value in values]
+        noise = [int(drawn) // its.content for drawn, its in zip(self.noise(len(values)), query.opened, strict=True)]
+        smudged = [(value + added + self._flooding()) % scheme.ring.modulus for value, added in zip(values, noise, strict=True)]
         known = self.evaluation.combined(self.answers, {pair: total[0] for pair, total in totals.items()}, zero[0])
         plain = query.digest_of(query.encode(known)) + query.encode(smudged)
         box = seal_to(self.recipient, query.context, query.label(self.identity.name), plain, self.random)

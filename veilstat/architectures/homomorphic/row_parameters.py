@@ -7,7 +7,8 @@ t the plaintext modulus, B = 21 the largest error and L primes q < 2^48 in Q, ||
 * ||phase of a column|| <= M + t fresh, where no number of a row exceeds M;
 * ||phase of a total|| <= K n (M + t fresh)^2 + t L n (q / 2) (2 n N^2 B + 2 N B): K products, one relinearisation with
   a key whose errors are s E0 + u E1 + E2;
-* an answer combines totals with weights whose magnitudes add up to 2^WEIGHT_BITS at most, and N encryptions of zero;
+* an answer combines totals with weights whose magnitudes add up to 2^weight_bits at most, N encryptions of zero, and noise that the
+  plaintext modulus leaves room for;
 * smudging by t times integers uniform in [-2^b, 2^b): b is ``smudging_bits`` more than the noise times the answers of
   an epoch, so that one honest owner's smudging hides the noise of all of them within 2^-smudging_bits;
 * an answer decrypts if |its phase + N t 2^b| < Q / 2.
@@ -15,20 +16,20 @@ t the plaintext modulus, B = 21 the largest error and L primes q < 2^48 in Q, ||
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
-from veilstat.language.errors import CapabilityError
+from veilstat.errors import CapabilityError
 
 from .parameters import LEAST_SMUDGING, SECURE_BITS
 from .ring import PRIME_BITS, element_bytes
 from .sampling import ERROR_BOUND
 
-WEIGHT_BITS = 16
 MOST_ANSWERS = 1 << 20
 """Numbers that are decrypted under one key; then owners make another and upload again."""
 
 _SPARE_BITS = 2
+_LEAST_WEIGHT_BITS = 16
 _DEGREES = (8192, 16384, 32768)
 
 
@@ -37,7 +38,8 @@ class RowParameters:
     """Of one study.
 
     Args:
-        degree: n. primes: of 48 bits, L. plaintext_bits: t = 2^plaintext_bits, wider than any total of the study.
+        degree: n. primes: of 48 bits, L. plaintext_bits: t = 2^plaintext_bits, wider than any total of the study, with what room
+            for noise the ciphertexts leave.
         largest: M. rows: of all owners together, at most. owners: N. smudging_bits: lambda.
     """
 
@@ -70,6 +72,11 @@ class RowParameters:
         return PRIME_BITS * self.primes // 8
 
     @property
+    def weight_bits(self) -> int:
+        """Of the weights of an answer together: products of columns about the middles of their bounds weigh up to (M + 2)^2."""
+        return max(_LEAST_WEIGHT_BITS, 2 * (self.largest + 2).bit_length())
+
+    @property
     def fresh_noise(self) -> int:
         """Bound on the noise of one encryption, in multiples of t."""
         return 2 * self.degree * ERROR_BOUND * self.owners + ERROR_BOUND
@@ -92,8 +99,8 @@ class RowParameters:
     @property
     def answer_phase(self) -> int:
         """Bound on the phase of an answer before smudging; a product holds at least one row."""
-        zeros = self.owners * self.fresh_noise << self.plaintext_bits
-        return (self.total_phase(self.rows) << WEIGHT_BITS) + zeros
+        zeros_and_noise = self.owners * self.fresh_noise + 1 << self.plaintext_bits
+        return (self.total_phase(self.rows) << self.weight_bits) + zeros_and_noise
 
     @property
     def flooding_bits(self) -> int:
@@ -136,6 +143,8 @@ class RowParameters:
 def choose_row_parameters(largest: int, rows: int, owners: int, smudging_bits: int) -> RowParameters:
     """The smallest ciphertexts that carry totals over so many rows of products of two numbers up to ``largest``.
 
+    What they leave of the modulus widens the plaintext modulus, for noise.
+
     Raises:
         CapabilityError: nothing of the table fits; the message has the numbers.
     """
@@ -154,4 +163,7 @@ def choose_row_parameters(largest: int, rows: int, owners: int, smudging_bits: i
             "coarsen the columns' steps, lower max_rows, lower smudging_bits (40 or more), or use entry='totals'",
             code="noise_too_large",
         )
-    return min(fitting, key=lambda candidate: candidate.share_bytes)
+    chosen = min(fitting, key=lambda candidate: candidate.share_bytes)
+    while (wider := replace(chosen, plaintext_bits=chosen.plaintext_bits + 1)).fits:
+        chosen = wider
+    return chosen

@@ -22,12 +22,12 @@ from veilstat.architectures.interface import (
 )
 from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
-from veilstat.language.columns import Codes
+from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.errors import CapabilityError
-from veilstat.language.schema import Schema
 from veilstat.protocol.context import DIGEST_BYTES, digest
 from veilstat.protocol.session import Binding, Session, Turn
+from veilstat.schema.columns import Codes
+from veilstat.schema.schema import Schema
 
 from . import row_query
 from .bgv import Bgv
@@ -107,6 +107,10 @@ class EncryptedRows:
         receives = total_size(owners, answers + parts_size(owners, share))
         return StepCost(dict.fromkeys(owners, rounds), PUBLIC_KEY_BYTES, receives, lambda: (parameters.passage,))
 
+    def multiples(self, cut: Cut) -> tuple[int, ...]:
+        """What the weights of each opened number have in common."""
+        return tuple(number.content for number in opened(cut, self.schema, self.parameters))
+
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         return ()
 
@@ -121,7 +125,9 @@ class EncryptedRows:
         evaluation = self.evaluation(kept)
         secret = self.scheme.ring.from_integers(kept.secret.astype(np.int64))
         answers = tuple(query.answers(evaluation))
-        party = DecryptingOwner(binding.identity, query, evaluation, answers, secret, binding.key, random, contribution.authorise)
+        party = DecryptingOwner(
+            binding.identity, query, evaluation, answers, secret, binding.key, random, contribution.authorise, contribution.noise
+        )
         return _session(binding, (binding.server,), party.start())
 
     def server(self, binding: StepBinding) -> Session:

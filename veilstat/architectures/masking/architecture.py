@@ -11,9 +11,9 @@ from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.arithmetic.rings import Ring, ring_bits
 from veilstat.arithmetic.shamir import SHARE_BYTES
+from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.disclosure import NoiseSite, NoiseSource
-from veilstat.language.errors import CapabilityError
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Session, Turn
 

@@ -16,12 +16,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import msgspec
 
 from veilstat.arithmetic import agreement, shamir
 from veilstat.arithmetic.keystream import SEED_BYTES
+from veilstat.protocol.codec import decode
 from veilstat.protocol.context import digest, digest_names
 from veilstat.protocol.envelope import array_bytes, binary_bytes, text_bytes
 from veilstat.protocol.faults import violation
@@ -36,7 +36,6 @@ RECORD_BYTES = SEALED_BYTES + 2 * DIGEST_BYTES
 COMMITMENT_BYTES = 32
 KEYS_BYTES = 2 * agreement.PUBLIC_KEY_BYTES
 _ENVELOPE_KEY_BYTES = 16
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ def encode_keys(keys: dict[str, PublicKeys]) -> bytes:
 
 def decode_keys(payload: memoryview, sender: str) -> dict[str, PublicKeys]:
     """The inverse of ``encode_keys``."""
-    plain = _decode(payload, dict[str, bytes], sender)
+    plain = decode(payload, dict[str, bytes], sender)
     return {name: PublicKeys.from_bytes(raw, sender) for name, raw in plain.items()}
 
 
@@ -130,7 +129,7 @@ def encode_records(records: dict[str, bytes]) -> bytes:
 
 def decode_records(payload: memoryview, sender: str) -> dict[str, memoryview]:
     """The inverse of ``encode_records``."""
-    names, raw = _decode(payload, tuple[list[str], bytes], sender)
+    names, raw = decode(payload, tuple[list[str], bytes], sender)
     if len(raw) != len(names) * RECORD_BYTES or len(set(names)) != len(names):
         raise violation("malformed", f"{sender!r} sent sealed shares of the wrong length", sender)
     view = memoryview(raw)
@@ -144,7 +143,7 @@ def encode_names(names: Iterable[str]) -> bytes:
 
 def decode_names(payload: memoryview, sender: str) -> tuple[str, ...]:
     """The inverse of ``encode_names``; each name once."""
-    names = _decode(payload, list[str], sender)
+    names = decode(payload, list[str], sender)
     if len(set(names)) != len(names):
         raise violation("malformed", f"{sender!r} named an owner twice", sender)
     return tuple(sorted(names))
@@ -159,7 +158,7 @@ def encode_result(channels: dict[str, bytes], label: bytes, total: memoryview) -
 def decode_result(payload: memoryview, sender: str) -> tuple[dict[str, bytes], bytes, memoryview]:
     """The inverse of ``encode_result``."""
     end = 4 + int.from_bytes(payload[:4], "little")
-    channels, label = _decode(payload[4:end], tuple[dict[str, bytes], bytes], sender)
+    channels, label = decode(payload[4:end], tuple[dict[str, bytes], bytes], sender)
     return channels, label, payload[end:]
 
 
@@ -191,10 +190,3 @@ def result_size(survivors: Sequence[str], vector: int) -> int:
 
 def _name(name: str) -> int:
     return text_bytes(len(name.encode()))
-
-
-def _decode(payload: memoryview, kind: type[_T], sender: str) -> _T:
-    try:
-        return msgspec.msgpack.decode(payload, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
-        raise violation("malformed", f"{sender!r} sent a message that could not be read", sender) from None

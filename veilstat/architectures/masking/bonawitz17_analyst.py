@@ -9,7 +9,7 @@ from veilstat.architectures.interface import Released
 from veilstat.arithmetic.agreement import KeyPair
 from veilstat.arithmetic.keystream import Keystream, fastest_mode
 from veilstat.arithmetic.rings import Elements, Ring
-from veilstat.protocol.faults import violation
+from veilstat.protocol.faults import unreported, violation
 from veilstat.protocol.session import Turn
 
 from . import bonawitz17 as paper
@@ -45,6 +45,10 @@ class AwaitResult:
         self.inbox.append(payload)
 
     def close(self) -> Turn:
+        with unreported():
+            return Turn((), None, self._released())
+
+    def _released(self) -> Released:
         channels, label, raw = paper.decode_result(self.inbox[0], self.server)
         if (
             len(raw) != len(self.lower) * self.ring.element_bytes
@@ -57,4 +61,4 @@ class AwaitResult:
             stream = Keystream(self.ring, fastest_mode())
             for key in channels.values():
                 stream.subtract(total, paper.pad_seed(paper.agree(self.pair, key, self.server), label))
-        return Turn((), None, Released(self.ring.decode(total, self.lower), tuple(sorted(channels))))
+        return Released(self.ring.decode(total, self.lower), tuple(sorted(channels)))

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.errors import CapabilityError
 from veilstat.language.circuit import Circuit, Node, Op
 from veilstat.language.cut import Cut, Facts, Opening
-from veilstat.language.errors import CapabilityError
 
 from .division import HIGHEST, LOWEST, Precision
 from .floor import MASKING
@@ -174,8 +174,7 @@ class _Analysis:
                 common = self.denominators.common_of_all(forms[0].denominators)
                 return self._form(node, forms[0].scale, self._aligned(forms[0], forms[0].scale, common).sum(), common)
             case Op.INDEX:
-                flat = np.frombuffer(node.attributes["flat"], dtype=np.int64)  # type: ignore[arg-type]
-                return forms[0].rearranged(lambda part: part.reshape(-1)[flat].reshape(node.shape))
+                return forms[0].rearranged(lambda part: part.reshape(-1)[node.places].reshape(node.shape))
             case Op.CONCATENATE:
                 return self._concatenated(node, forms)
             case Op.SELECT:
@@ -210,7 +209,7 @@ class _Analysis:
     def _atom(self, place: int, element: int) -> Atom:
         node = self.circuit.nodes[place]
         while node.op is Op.INDEX:
-            element = int(np.frombuffer(node.attributes["flat"], dtype=np.int64)[element])  # type: ignore[arg-type]
+            element = int(node.places[element])
             place = node.args[0]
             node = self.circuit.nodes[place]
         form = self.forms[place]
@@ -275,10 +274,10 @@ class _Analysis:
 
         What a body carries without rounding, such as a count of its rounds, must keep to them by itself.
         """
-        body, times = node.attributes["body"], node.attributes["times"]
-        assert isinstance(body, Circuit) and isinstance(times, int)
+        loop = node.loop
+        assert loop is not None
+        body, names = loop.body, loop.carried
         inside = _Analysis(body)
-        names = [name for name in str(node.attributes["names"]).split() if name in body.outputs]
         inside.visit(tuple(body.outputs[name].node for name in (*names, "done")))
         forms = [inside.forms[body.outputs[name].node] for name in names]
         if any(form.denominators.any() for form in forms):
@@ -287,15 +286,15 @@ class _Analysis:
         self._fit(inside.bits)
         scale = reduce(common_scale, (form.scale for form in forms), Fraction(1))
         sizes = [inside._aligned(form, scale, form.denominators).reshape(-1) for form in forms]
-        flags = np.array([1, times], dtype=object) * int(1 / scale)
+        flags = np.array([1, loop.times], dtype=object) * int(1 / scale)
         return self._form(node, scale, np.concatenate([*sizes, flags]), 0)
 
 
 def reciprocals(node: Node) -> tuple[Fraction, Integers] | None:
     """1 / c as integers on a scale, for constants of which none is 0."""
-    if node.op is not Op.CONSTANT or not all(node.attributes["data"]):  # type: ignore[arg-type]
+    if node.op is not Op.CONSTANT or not all(node.data):
         return None
     assert node.scale is not None
-    values = [1 / (node.scale * entry) for entry in node.attributes["data"]]  # type: ignore[operator, union-attr]
+    values = [1 / (node.scale * entry) for entry in node.data]
     scale = reduce(common_scale, values, Fraction(0))
     return scale, np.array([int(value / scale) for value in values], dtype=object).reshape(node.shape)

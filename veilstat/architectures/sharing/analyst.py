@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import msgspec
-
-from veilstat.architectures.interface import StepBinding
+from veilstat.architectures.interface import Released, StepBinding
 from veilstat.arithmetic.agreement import KeyPair, unseal_with
-from veilstat.protocol.faults import violation
+from veilstat.protocol.codec import decode
+from veilstat.protocol.faults import unreported, violation
 from veilstat.protocol.session import Turn
 
 from .messages import RESULT, Part, part_size, result_label
@@ -40,12 +39,13 @@ class AwaitParts:
         return part_size(self.binding.participants, self.scheme.result_bytes)
 
     def take(self, sender: str, payload: memoryview) -> None:
-        try:
-            self.parts[sender] = msgspec.msgpack.decode(payload, type=Part)
-        except msgspec.MsgspecError:
-            raise violation("malformed", f"{sender!r} sent a result that could not be read", sender) from None
+        self.parts[sender] = decode(payload, Part, sender, "a result")
 
     def close(self) -> Turn:
+        with unreported():
+            return Turn((), None, self._released())
+
+    def _released(self) -> Released:
         first, *others = (self.parts[server] for server in self.binding.servers)
         survivors = tuple(first.owners)
         for server, part in zip(self.binding.servers[1:], others, strict=True):
@@ -54,7 +54,7 @@ class AwaitParts:
         known = set(survivors) <= set(self.binding.participants) and list(survivors) == sorted(set(survivors))
         if not known or len(survivors) < self.threshold:
             raise violation("malformed", "the servers named contributors that the step cannot have", *self.binding.servers)
-        return Turn((), None, self.scheme.combine(survivors, [self._unsealed(server) for server in self.binding.servers]))
+        return self.scheme.combine(survivors, [self._unsealed(server) for server in self.binding.servers])
 
     def _unsealed(self, server: str) -> bytes:
         raw = unseal_with(self.pair, self.binding.step, result_label(server), self.parts[server].sealed)

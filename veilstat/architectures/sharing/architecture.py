@@ -9,10 +9,10 @@ from veilstat.architectures.interface import Contribution, Custody, Random, Roun
 from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
+from veilstat.errors import CapabilityError
 from veilstat.language.circuit import Op
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.disclosure import NoiseSite, NoiseSource
-from veilstat.language.errors import CapabilityError
 from veilstat.protocol.session import Binding, Session, Turn
 
 from .analysis import supports

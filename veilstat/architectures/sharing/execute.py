@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.errors import CapabilityError
 from veilstat.language.bounds import objects
 from veilstat.language.circuit import Circuit, Node, Op
-from veilstat.language.errors import CapabilityError
 
 from .analysis import reciprocals
 from .araki16 import Shares, beside, concatenated, constant, multiply, open_masked, product, split, stacked
@@ -151,13 +151,12 @@ class _Execution:
         node = self.nodes[place]
         match node.op:
             case Op.CONSTANT:
-                return objects(np.array(node.attributes["data"], dtype=object)).reshape(node.shape)
+                return np.array(node.data, dtype=object).reshape(node.shape)
             case Op.PUBLIC:
-                return objects(self.public[str(node.attributes["name"])])
+                return objects(self.public[node.name])
             case Op.INDEX:
-                flat = np.frombuffer(node.attributes["flat"], dtype=np.int64)  # type: ignore[arg-type]
                 (value,) = yield from need(("node", node.args[0]))
-                return rearranged(value, lambda part: part.reshape(-1)[flat].reshape(node.shape))
+                return rearranged(value, lambda part: part.reshape(-1)[node.places].reshape(node.shape))
             case Op.EQUAL | Op.LESS:
                 return (yield from self._compared(place, node))
             case Op.SELECT:
@@ -355,16 +354,15 @@ class _Execution:
         return (yield from public_quotients(self.party, numerators, (2 * divisors)[rounding.which], rounding.precision))
 
     def _iterated(self, place: int, node: Node) -> Task[Value]:
-        body, times_at_most = node.attributes["body"], node.attributes["times"]
-        names = str(node.attributes["names"]).split()
-        assert isinstance(body, Circuit) and isinstance(times_at_most, int)
-        carried = [name for name in names if name in body.outputs]
+        loop = node.loop
+        assert loop is not None
+        body, carried = loop.body, loop.carried
         values = yield from need(*(("node", arg) for arg in node.args))
-        state = {name: as_shares(self.party, self.domain, value) for name, value in zip(names, values, strict=True)}
+        state = {name: as_shares(self.party, self.domain, value) for name, value in zip(loop.names, values, strict=True)}
         wanted: list[Hashable] = [*(("node", body.outputs[name].node) for name in carried), ("flag", body.outputs["done"].node)]
         done, count = 0, 0
-        while not done and count < times_at_most:
-            leaves = {at: state[str(inside.attributes["name"])] for at, inside in enumerate(body.nodes) if inside.op is Op.STATE}
+        while not done and count < loop.times:
+            leaves = {at: state[inside.name] for at, inside in enumerate(body.nodes) if inside.op is Op.STATE}
             leaves |= yield from self.totals(body, leaves)
             execution = _Execution(self.known.bodies[place], self.domain, leaves, self.public, self.party, self.totals)
             *results, done = yield from execution.run(wanted)

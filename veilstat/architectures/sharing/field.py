@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from veilstat.language.errors import CapabilityError
+from veilstat.errors import CapabilityError
 
 Elements: TypeAlias = "npt.NDArray[Any]"
 

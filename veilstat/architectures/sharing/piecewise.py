@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from veilstat.language.errors import CapabilityError
+from veilstat.errors import CapabilityError
 
 from .adder import bits_held, carries, sliced
 from .araki16 import Elements, Shares, multiply, product, reshare, stacked

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.errors import CapabilityError
 from veilstat.language.bounds import objects
 from veilstat.language.circuit import Circuit
-from veilstat.language.errors import CapabilityError
 from veilstat.language.evaluate import NoRows, evaluate
 
 from .araki16 import Domain, Elements, Shares, constant, reshare, split

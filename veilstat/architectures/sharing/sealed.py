@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from veilstat.architectures.interface import Noise, Released
-from veilstat.language.circuit import Circuit, Op
+from veilstat.language.circuit import Op
 from veilstat.language.cut import Cut, entering
 from veilstat.language.step import Arrays
 from veilstat.protocol.faults import Fault, ProtocolError, violation
@@ -109,11 +109,17 @@ class SealedRows(Sealed):
     def _approximation(self) -> tuple[str, ...]:
         circuits = [
             self.cut.circuit,
-            *(body for node in self.cut.circuit.nodes if isinstance(body := node.attributes.get("body"), Circuit)),
+            *(node.loop.body for node in self.cut.circuit.nodes if node.loop is not None),
         ]
-        names = sorted({str(node.attributes["name"]) for circuit in circuits for node in circuit.nodes if node.op is Op.FUNCTION})
+        names = sorted({node.name for circuit in circuits for node in circuit.nodes if node.op is Op.FUNCTION})
         error = f"2^-{(1 / ERROR).numerator.bit_length() - 1}"
-        return (f"on shares {' and '.join(names)} are computed by polynomials, with an error of at most {error} per row",) if names else ()
+        return (
+            (
+                f"on shares {' and '.join(names)} {'is' if len(names) == 1 else 'are'} computed by polynomials, with an error of at most {error} per row",
+            )
+            if names
+            else ()
+        )
 
     def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays, noise: Noise) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))

@@ -14,6 +14,7 @@ import msgspec
 
 from veilstat.architectures.interface import Custody, Random, StepBinding
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair, derive, seal_to, unseal_with
+from veilstat.protocol.codec import decode
 from veilstat.protocol.context import digest
 from veilstat.protocol.faults import Fault, ProtocolError, quorum_lost, violation
 from veilstat.protocol.session import Message, Turn
@@ -67,10 +68,7 @@ class Server:
 
     def read(self, sender: str, payload: memoryview) -> Tally:
         """Another server's tally; a violation where it fits no step."""
-        try:
-            tally = msgspec.msgpack.decode(payload, type=Tally)
-        except msgspec.MsgspecError:
-            raise violation("malformed", f"{sender!r} sent a tally that could not be read", sender) from None
+        tally = decode(payload, Tally, sender, "a tally")
         if not set(tally.owners) <= set(self.binding.participants) or len(tally.key) != PUBLIC_KEY_BYTES:
             raise violation("malformed", f"{sender!r} sent a tally that fits no roster", sender)
         return tally

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from veilstat.language.errors import CapabilityError
+from veilstat.errors import CapabilityError
 
 from .araki16 import Elements, Shares, constant, open_masked, reshare, stacked
 from .conversion import signs

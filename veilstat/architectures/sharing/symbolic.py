@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.errors import CapabilityError
 from veilstat.language.circuit import Circuit, Node, Op
-from veilstat.language.errors import CapabilityError
 
 from .araki16 import Shares
 from .piecewise import UNITS
@@ -146,12 +146,11 @@ class _RowValues:
         self.values: dict[int, Polynomials] = {}
 
     def value(self, node: Node) -> Polynomials:
-        name = str(node.attributes.get("name"))
         match node.op:
             case Op.COLUMN:
-                return _single(self.symbols.codes(name))
+                return _single(self.symbols.codes(node.name))
             case Op.PRESENT:
-                return _single(Polynomial({Term((), self.symbols.flags(name)): 1}))
+                return _single(Polynomial({Term((), self.symbols.flags(node.name)): 1}))
             case Op.ONES:
                 return _single(Polynomial({Term((), REAL): 1}))
             case Op.ADD | Op.SUBTRACT:
@@ -162,8 +161,7 @@ class _RowValues:
             case Op.SUM:
                 return _single(sum(self._on_scale(node.args[0], node.scale).reshape(-1), start=Polynomial({})))
             case Op.INDEX:
-                flat = np.frombuffer(node.attributes["flat"], dtype=np.int64)  # type: ignore[arg-type]
-                return np.asarray(self.values[node.args[0]].reshape(-1)[flat].reshape(node.shape))
+                return np.asarray(self.values[node.args[0]].reshape(-1)[node.places].reshape(node.shape))
             case Op.CONCATENATE:
                 return np.concatenate([self._on_scale(arg, node.scale).reshape(-1) for arg in node.args])
             case Op.EQUAL | Op.LESS:
@@ -172,8 +170,8 @@ class _RowValues:
                 condition = self.values[node.args[0]]
                 if_one, if_zero = (self._on_scale(arg, node.scale) for arg in node.args[1:])
                 return np.asarray(if_zero + condition * (if_one - if_zero), dtype=object)
-            case Op.FUNCTION if name in UNITS:
-                return self._function(node, name)
+            case Op.FUNCTION if node.name in UNITS:
+                return self._function(node, node.name)
         raise CapabilityError(f"{node.op} is not computed on shared rows", code="not_on_rows")
 
     def _on_scale(self, place: int, scale: Fraction | None) -> Polynomials:
@@ -209,7 +207,7 @@ class _RowValues:
         if op is Op.EQUAL and nodes[0].op is Op.COLUMN and nodes[1].op is Op.CONSTANT and a_bounds[0] == 0:
             if right * int(b) % left:
                 return Polynomial({})
-            found = self.symbols.equal(str(nodes[0].attributes["name"]), right * int(b) // left, a_bounds[1])
+            found = self.symbols.equal(nodes[0].name, right * int(b) // left, a_bounds[1])
             if found is not None:
                 return found
         difference = as_polynomial(left * a - right * b)

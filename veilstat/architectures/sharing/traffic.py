@@ -61,18 +61,17 @@ def _at_most(known: Ranges, protocol: Protocol[Any]) -> Traffic:
 
 
 def _times(circuit: Circuit, place: int) -> int:
-    times = circuit.nodes[place].attributes["times"]
-    assert isinstance(times, int)
-    return times
+    loop = circuit.nodes[place].loop
+    assert loop is not None
+    return loop.times
 
 
 def _zeros(circuit: Circuit) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.object_]]]:
     """Public values of the right shapes, in the circuit and in the bodies of its iterations."""
     found = {}
     for node in circuit.nodes:
-        body = node.attributes.get("body")
         if node.op is Op.PUBLIC:
-            found[str(node.attributes["name"])] = np.zeros(node.shape, dtype=object)
-        if isinstance(body, Circuit):
-            found |= _zeros(body)
+            found[node.name] = np.zeros(node.shape, dtype=object)
+        if node.loop is not None:
+            found |= _zeros(node.loop.body)
     return found

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from veilstat.arithmetic.keystream import SEED_BYTES, Keystream, fastest_mode
 from veilstat.arithmetic.rings import Elements, Ring
-from veilstat.language.columns import Categorical, Codes
-from veilstat.language.errors import ProtocolViolation
-from veilstat.language.schema import Schema
+from veilstat.errors import ProtocolViolation
+from veilstat.schema.columns import Categorical, Codes
+from veilstat.schema.schema import Schema
 
 from .rounds import SERVERS
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from veilstat.language.errors import PolicyDenied, SchemaError, VeilstatError
+from veilstat.errors import PolicyDenied, SchemaError, VeilstatError
 
 from ..durable import replace_file
 from ..plan import Plan

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from veilstat.language.errors import CapabilityError, VeilstatError
+from veilstat.errors import CapabilityError, VeilstatError
 from veilstat.protocol.faults import ProtocolError
 from veilstat.transports.stream import LARGEST_GREETING, Stream, dial
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from veilstat.language.errors import SchemaError
+from veilstat.errors import SchemaError
 
 AUTHORITY, AUTHORITY_KEY = "authority.pem", "authority.key"
 _AUTHORITY_DAYS, _DAYS = 3650, 397

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from veilstat.language.errors import CapabilityError
+from veilstat.errors import CapabilityError
 from veilstat.transports.address import Address
 
 from .approvals import Entry

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from veilstat import __version__
-from veilstat.language.errors import CapabilityError, ConvergenceError, SchemaError, VeilstatError
+from veilstat.errors import CapabilityError, ConvergenceError, SchemaError, VeilstatError
 from veilstat.protocol.faults import ProtocolError
 from veilstat.statistics.results import Cost, Receipt, Result
 from veilstat.statistics.solve import solve

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import lru_cache, partial
 from pathlib import Path
 
-from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.statistics.registry import registry
 from veilstat.transports.line import SocketLine
 

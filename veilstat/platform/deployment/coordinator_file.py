@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from veilstat.language.errors import SchemaError
+from veilstat.errors import SchemaError
 from veilstat.transports.address import Address
 
 from ..study_file import load_coordinator

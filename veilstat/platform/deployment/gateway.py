@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from veilstat import __version__
-from veilstat.language.errors import VeilstatError
+from veilstat.errors import VeilstatError
 from veilstat.protocol.faults import ProtocolError
 
 from ..definition import ANALYST

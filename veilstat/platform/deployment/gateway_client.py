@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from veilstat.language import errors
-from veilstat.language.errors import CapabilityError, QuorumLost, SchemaError, VeilstatError
+from veilstat import errors
+from veilstat.errors import CapabilityError, QuorumLost, SchemaError, VeilstatError
 
 from .gateway_api import FRAMES
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from cryptography import x509
 
-from veilstat.language.errors import VeilstatError
-from veilstat.language.schema import read_toml
+from veilstat.errors import VeilstatError
+from veilstat.schema.schema import read_toml
 from veilstat.transports.address import Address
 
 from ..doctor import Finding

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
-from veilstat.language.errors import SchemaError
+from veilstat.errors import SchemaError
 
 from .limits import RateLimit
 

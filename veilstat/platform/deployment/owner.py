@@ -14,7 +14,7 @@ from pathlib import Path
 
 from veilstat import __version__
 from veilstat.dp.ledger_file import open_ledger
-from veilstat.language.errors import CapabilityError, SchemaError
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.protocol.faults import QUORUM, Fault, ProtocolError
 from veilstat.statistics.registry import registry
 from veilstat.transports.stream import VERSION, Greeting, Stream, listen

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import Schema, read_toml
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.protocol.context import digest
+from veilstat.schema.schema import Schema, read_toml
 
 from ..study_file import read_table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from veilstat.language.errors import VeilstatError
+from veilstat.errors import VeilstatError
 from veilstat.protocol.faults import ProtocolError
 
 from ..driver import as_error

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from veilstat.language.errors import CapabilityError, SchemaError, VeilstatError
+from veilstat.errors import CapabilityError, SchemaError, VeilstatError
 from veilstat.transports.address import Address
 
 from .authority import AUTHORITY

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from veilstat.language.errors import SchemaError, VeilstatError
+from veilstat.errors import SchemaError, VeilstatError
 from veilstat.protocol.faults import Fault, ProtocolError
 
 from ..durable import append_line, sync_directory

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from veilstat.language.errors import QuorumLost, SchemaError
+from veilstat.errors import QuorumLost, SchemaError
 
 from ..definition import ANALYST
 from .switchboard import Switchboard

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import tomli_w
 
-from veilstat.language.errors import CapabilityError, SchemaError
-from veilstat.language.schema import read_toml
+from veilstat.errors import CapabilityError, SchemaError
+from veilstat.schema.schema import read_toml
 
 from ..durable import replace_file
 

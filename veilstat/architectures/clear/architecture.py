@@ -9,15 +9,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from veilstat.architectures.interface import (
+    Contribution,
+    Custody,
+    Random,
+    Released,
+    RoundCost,
+    StepBinding,
+    StepCost,
+    Trust,
+    no_compute_servers,
+)
+from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total_size
+from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.rings import Elements, Ring, ring_bits
+from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.errors import CapabilityError
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Binding, Message, Session, Turn
-
-from .interface import Contribution, Custody, Random, Released, RoundCost, StepBinding, StepCost, Trust, no_compute_servers
-from .relay import RESULT, AwaitTotal, encode_total, total_size
-from .totals import owner_totals
 
 CONTRIBUTION = "contribution"
 
@@ -26,21 +35,10 @@ CONTRIBUTION = "contribution"
 class Clear:
     """Nothing is protected: the server sees every owner's totals. For tests and debugging."""
 
-    @property
-    def name(self) -> str:
-        return "clear"
-
-    @property
-    def entry(self) -> Entry:
-        return Entry.TOTALS
-
-    @property
-    def rounds(self) -> tuple[str, ...]:
-        return (CONTRIBUTION,)
-
-    @property
-    def input_round(self) -> str:
-        return CONTRIBUTION
+    name: ClassVar[str] = "clear"
+    entry: ClassVar[Entry] = Entry.TOTALS
+    rounds: ClassVar[tuple[str, ...]] = (CONTRIBUTION,)
+    input_round: ClassVar[str] = CONTRIBUTION
 
     def supports(self, facts: Facts) -> bool:
         """The same as masking, so that both open the same numbers."""

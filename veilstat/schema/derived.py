@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .columns import Column, toml_number
+from veilstat.errors import RangeError, SchemaError
+
+from .columns import Column
 from .encoding import Integers, Number, exact, round_half_even
-from .errors import RangeError, SchemaError
 
 Interval: TypeAlias = "tuple[float, float]"
 LONGEST = 400
@@ -46,6 +47,7 @@ class Derived(Column):
     lower: Number | None = None
     upper: Number | None = None
     kind: ClassVar[str] = "derived"
+    numbers: ClassVar[tuple[str, ...]] = ("lower", "upper", "step")
 
     def __post_init__(self) -> None:
         self._check_words()
@@ -75,13 +77,6 @@ class Derived(Column):
     def describe(self) -> str:
         return f"{self.expression}, {super().describe()}"
 
-    def to_dict(self) -> dict[str, Any]:
-        plain = super().to_dict()
-        for key in ("lower", "upper", "step"):
-            if key in plain:
-                plain[key] = toml_number(exact(plain[key]))
-        return plain
-
     def bounded(self, columns: Mapping[str, Column]) -> Derived:
         """The same column with bounds from interval arithmetic, on the lattice that holds 0."""
         for name in self.sources:
@@ -96,7 +91,10 @@ class Derived(Column):
         with np.errstate(all="ignore"):
             low, high = self._interval(self._tree(), intervals)
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise SchemaError(f"column {self.name!r}: {self.expression} is unbounded or undefined within the bounds", code="bad_bounds")
+            raise SchemaError(
+                f"column {self.name!r}: {self.expression} is unbounded or undefined for some values within the bounds of its columns; narrow them",
+                code="bad_bounds",
+            )
         step = self.lattice_step
         lower = self.lower if self.lower is not None else step * (exact(low) // step)
         upper = self.upper if self.upper is not None else -step * (-exact(high) // step)
@@ -131,7 +129,9 @@ class Derived(Column):
         try:
             tree = ast.parse(text, mode="eval").body
         except (SyntaxError, ValueError):
-            raise SchemaError(f"column {self.name!r}: {self.expression!r} is no expression", code="bad_expression") from None
+            raise SchemaError(
+                f"column {self.name!r}: {self.expression!r} cannot be read as arithmetic such as 'log(income)'", code="bad_expression"
+            ) from None
         self._check(tree)
         return tree
 
@@ -160,8 +160,8 @@ class Derived(Column):
         match node:
             case ast.Name(id=name):
                 return values[name]
-            case ast.Constant(value=number):
-                return float(number)  # type: ignore[arg-type]
+            case ast.Constant(value=int() | float() as number):
+                return float(number)
             case ast.BinOp(left=left, op=ast.Pow(), right=ast.Constant(value=int(power))):
                 return self._value(left, values) ** power
             case ast.BinOp(left=left, op=op, right=right):
@@ -176,8 +176,8 @@ class Derived(Column):
         match node:
             case ast.Name(id=name):
                 return intervals[name]
-            case ast.Constant(value=number):
-                return float(number), float(number)  # type: ignore[arg-type]
+            case ast.Constant(value=int() | float() as number):
+                return float(number), float(number)
             case ast.UnaryOp(operand=operand):
                 low, high = self._interval(operand, intervals)
                 return -high, -low

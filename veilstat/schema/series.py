@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from veilstat.errors import SchemaError
+
 from .encoding import NUMBERS, Integers
-from .errors import SchemaError
 
 
 def plain_numbers(series: pd.Series) -> npt.NDArray[Any]:

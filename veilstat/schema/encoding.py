@@ -7,7 +7,6 @@ decides every value that is far enough from a tie; the rest, usually none, is de
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from math import isqrt
@@ -16,12 +15,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .errors import RangeError, SchemaError
+from veilstat.errors import RangeError, SchemaError
 
 Integers: TypeAlias = "npt.NDArray[Any]"
 """Integers as int64 where they fit, else an object array of Python integers."""
 
-Number: TypeAlias = "int | float | str | Decimal | Fraction"
+Number: TypeAlias = "int | float | str | Decimal | Fraction | np.integer[Any] | np.floating[Any] | np.bool_"
 NUMBERS = (int, float, Decimal, Fraction, np.integer, np.floating, np.bool_)
 """What counts as a number among objects."""
 
@@ -113,7 +112,7 @@ def _cast(dtype: np.dtype[Any], bound: Fraction) -> Any:
 
 def _exact_object(value: object) -> Fraction:
     if isinstance(value, NUMBERS):
-        return exact(value)  # type: ignore[arg-type]
+        return exact(value)
     raise SchemaError("numbers were expected here, and some entries are not", code="wrong_type")
 
 
@@ -129,13 +128,3 @@ def rounded_root(square: Fraction, resolution: Fraction) -> int:
     """The signed root of a rational in units of ``resolution``, rounded towards zero: of the square's nearest multiple of resolution^2."""
     nearest = round_half_up(square / resolution**2)
     return isqrt(nearest) if nearest >= 0 else -isqrt(-nearest)
-
-
-def bits_of(lower: int, upper: int) -> int:
-    """Bits that tell apart every integer in [lower, upper]."""
-    return max(1, (upper - lower).bit_length())
-
-
-def as_integers(values: Sequence[int] | Integers, bits: int) -> Integers:
-    """An array that holds ``bits``-bit signed integers exactly: int64 up to 62 bits, objects beyond."""
-    return np.asarray(values, dtype=np.int64 if bits <= 62 else object)

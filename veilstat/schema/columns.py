@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from veilstat.errors import RangeError, SchemaError
+
 from .encoding import Integers, Number, encode, exact, nearest_floats, round_half_even
-from .errors import RangeError, SchemaError
 from .series import are_whole, day_numbers, is_one_of, plain_numbers
 
 Level: TypeAlias = "str | int | float | bool | dt.date"
@@ -36,12 +37,14 @@ class _Column:
     missing: tuple[Level, ...] = ()
 
     kind: ClassVar[str]
+    numbers: ClassVar[tuple[str, ...]] = ()
+    """Fields that are numbers, whose digits are all kept."""
 
     def __post_init__(self) -> None:
         self._check_words()
         if not 1 <= self.top <= _LARGEST_TOP:
             raise SchemaError(
-                f"column {self.name!r}: the bounds must hold between 2 and 2^53 + 1 lattice points, not {self.top + 1}",
+                f"column {self.name!r}: its bounds and step must allow 2 to 2^53 + 1 different values, not {self.top + 1}",
                 code="bad_bounds",
             )
 
@@ -116,7 +119,7 @@ class _Column:
             value = getattr(self, entry.name)
             if value != entry.default and value is not None:
                 plain[entry.name] = list(value) if isinstance(value, tuple) else value
-        return plain
+        return plain | {name: _toml_number(exact(plain[name])) for name in self.numbers if name in plain}
 
     def _present(self, series: pd.Series) -> npt.NDArray[np.bool_]:
         present = series.notna().to_numpy(dtype=bool, copy=True)
@@ -137,6 +140,7 @@ class _Numeric(_Column):
     lower: Number
     upper: Number
     step: Number = 1
+    numbers: ClassVar[tuple[str, ...]] = ("lower", "upper", "step")
 
     def __post_init__(self) -> None:
         try:
@@ -161,13 +165,6 @@ class _Numeric(_Column):
 
     def describe(self) -> str:
         return f"{_short(exact(self.lower))} to {_short(exact(self.upper))} in steps of {_short(self.lattice_step)}"
-
-    def to_dict(self) -> dict[str, Any]:
-        plain = super().to_dict()
-        for key in ("lower", "upper", "step"):
-            if key in plain:
-                plain[key] = toml_number(exact(plain[key]))
-        return plain
 
     def _encode(self, series: pd.Series) -> Integers:
         return encode(plain_numbers(series), self.origin, self.lattice_step, exact(self.lower), exact(self.upper))
@@ -332,7 +329,7 @@ def _short(value: Fraction) -> str:
     return f"{int(value):,}" if value.denominator == 1 else f"{float(value):g}"
 
 
-def toml_number(value: Fraction) -> int | Decimal | str:
+def _toml_number(value: Fraction) -> int | Decimal | str:
     """A number as TOML holds it exactly; text such as "1/3" where no decimal does."""
     decimal = Decimal(value.numerator) / Decimal(value.denominator)
     return int(value) if value.denominator == 1 else decimal if Fraction(decimal) == value else str(value)

@@ -18,9 +18,10 @@ import numpy.typing as npt
 import pandas as pd
 import tomli_w
 
+from veilstat.errors import SchemaError
+
 from .columns import Binary, Categorical, Codes, Column, Continuous, Date, Integer, column_from_dict
 from .derived import Derived
-from .errors import SchemaError
 
 KINDS: Mapping[str, type[Column]] = {kind.kind: kind for kind in (Integer, Continuous, Binary, Categorical, Date, Derived)}
 DEFAULT_MAX_ROWS = 2**20

@@ -1,0 +1,38 @@
+"""docs/architecture.md tells of the code as it is: its pictures, and the files that each of its walks names."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.diagrams import FOLDER, WALKS, levels, room_imports, rooms, sequence
+
+PAGE = (Path(__file__).parent.parent / "docs/architecture.md").read_text()
+STALE = "is stale; run python docs/diagrams.py and look at it"
+
+
+def section(walk):
+    """What the page says about a walk: the section that shows its picture, up to what other queries do."""
+    [text] = [part for part in PAGE.split("\n## ") if f"diagrams/{walk.name}.svg" in part]
+    return text
+
+
+@pytest.mark.parametrize("walk", WALKS, ids=lambda walk: walk.name)
+def test_a_walk_is_drawn_as_it_happens_and_enters_the_files_that_it_names(walk):
+    journey = walk.run()
+    assert sequence(walk, journey) == (FOLDER / f"{walk.name}.svg").read_text(), f"{walk.name}.svg {STALE}"
+    named = re.findall(r"`((?:platform|statistics|architectures|language|schema|protocol|transports)/[\w/]+\.py)", section(walk))
+    assert len(named) >= 6
+    assert set(named) <= set(journey.files), "the page names a file that the query does not enter"
+
+
+def test_the_rooms_are_drawn_as_they_import():
+    assert rooms() == (FOLDER / "rooms.svg").read_text(), f"rooms.svg {STALE}"
+
+
+def test_no_room_imports_one_above_it():
+    rows = levels(room_imports())
+    height = {room: place for place, row in enumerate(rows) for room in row}
+    assert all(height[room] < height[below] for room, imports in room_imports().items() for below in imports)
+    assert rows[0] == ["testing"]
+    assert "schema" in rows[-1]
