@@ -15,13 +15,15 @@ pytestmark = [
 ]
 
 
-# Whoever shows wrong tokens too often is refused with 429 instead of 401, a later session takes an earlier one's place, and no schema of
-# OpenAPI says which octets are frames.
+# Whoever shows wrong tokens too often is refused with 429 instead of 401, a later session takes an earlier one's place, no schema of
+# OpenAPI says which octets are frames, and waits of twenty seconds for frames are left to other tests.
 CONFIGURATION = """
 headers = {{ Authorization = "Bearer {token}" }}
 tls-verify = "{authority}"
 rate-limit = "40/s"
 request-timeout = 30
+[parameters]
+"query.wait" = 0
 [generation]
 max-examples = 50
 database = "none"

@@ -98,11 +98,11 @@ def test_queries_over_ray_survive_whatever_is_killed(deployment):
     ]
     head.kill()
     assert deployment.processes.pop("coordinator").wait(60) != 0
-    start = len(deployment.log())
-    deployment.start("coordinator")
     for owner in OWNERS:
         # Nodes whose head is gone; waits for ten seconds at most.
         deployment.kill(f"{owner}-node", signal.SIGTERM)
+    start = len(deployment.log())
+    deployment.start("coordinator")
     deployment.wait_for("started", None, start, seconds=90)
     for owner in OWNERS[:2]:
         deployment.start_node(owner)
