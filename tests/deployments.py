@@ -89,7 +89,7 @@ class Deployment:
             )
         self.servers = servers
         certify(folder)
-        self.token = issue_token(folder / "private/tokens.toml", "alice", os.urandom)
+        self.token, self.other_token = (issue_token(folder / "private/tokens.toml", name, os.urandom) for name in ("alice", "bob"))
 
     def start(self, *names):
         for name in names:

@@ -17,7 +17,7 @@ from veilstat.platform.deployment.authority import issue_certificate
 from veilstat.platform.deployment.coordinator_file import load_coordinator_file
 from veilstat.platform.deployment.init import Layout, write_files
 from veilstat.platform.deployment.inspect import inspect
-from veilstat.platform.deployment.journal import Journal
+from veilstat.platform.deployment.journal import LINES_AT_ONCE, Journal, Sparing
 from veilstat.platform.deployment.limits import RateLimit
 from veilstat.platform.deployment.owner_file import load_owner
 from veilstat.platform.deployment.packing import pack, unpack
@@ -76,16 +76,36 @@ def test_rates_fill_with_time_and_are_each_name_s_own():
 
 def test_refusals_for_rows_are_few_a_day_and_say_nothing(tmp_path):
     clock = Clock()
-    refusals = Refusals("north", journal(tmp_path), clock)
     for _ in range(MOST_A_DAY):
+        refusals = Refusals(tmp_path / "refusals", "north", journal(tmp_path), clock)
         refusals.check()
         concealed = refusals.conceal(vs.RangeError("column bp is out of bounds", code="out_of_bounds"))
         assert (concealed.code, "bp" in concealed.message) == ("owner_refused", False)
     with pytest.raises(vs.VeilstatError, match="owner_refused") as error:
         refusals.check()
     assert error.value.message == concealed.message
+    with pytest.raises(vs.VeilstatError, match="owner_refused"):
+        Refusals(tmp_path / "refusals", "north", journal(tmp_path), clock).check()
+    assert (tmp_path / "refusals").stat().st_mode & 0o777 == 0o600
     clock.now = 86_401
     refusals.check()
+    (tmp_path / "refusals").write_text("0\n\x00\n")
+    with pytest.raises(vs.VeilstatError, match="record_damaged"):
+        Refusals(tmp_path / "refusals", "north", journal(tmp_path), clock)
+
+
+def test_what_others_can_cause_at_will_does_not_fill_the_log(tmp_path):
+    clock, its = Clock(), journal(tmp_path)
+    sparing = Sparing(its, clock)
+    for _ in range(10_000):
+        sparing.write("rejected", code="malformed")
+    sparing.write("connection_ended", reason="closed")
+    clock.now = 5.0
+    sparing.write("rejected", code="malformed")
+    lines = [json.loads(line) for line in its.path.read_text().splitlines()]
+    assert len(lines) == LINES_AT_ONCE + 2
+    assert lines[-1]["left_out"] == 10_000 - LINES_AT_ONCE
+    assert "left_out" not in lines[-2]
 
 
 def test_queries_are_remembered_through_a_crash_while_writing(tmp_path):

@@ -93,8 +93,19 @@ def test_numbers_that_make_no_sense_are_refused(deployment, session, query):
 
 
 def test_one_session_at_a_time_and_nobody_else_s(deployment, session):
-    assert code(curl(deployment, "/v1/sessions", "-X", "POST")) == (409, "busy")
+    status, body = curl(deployment, "/v1/sessions", "-X", "POST", token=deployment.other_token)
+    assert (status, json.loads(body)["code"]) == (409, "coordinator_busy")
+    assert "ask again" in json.loads(body)["message"]
+    assert code(curl(deployment, session, "-X", "DELETE", token=deployment.other_token)) == (404, "no_session")
     assert code(curl(deployment, "/v1/sessions/" + "0" * 32, "-X", "DELETE")) == (404, "no_session")
+
+
+def test_a_session_that_a_crash_left_behind_is_replaced_by_its_analyst_s_next_query(deployment, session):
+    curl(deployment, f"{session}/frames", body=pack(proposal(analyst(deployment))))
+    assert deployment.connect().mean("bp").n == 93
+    assert code(curl(deployment, f"{session}/frames?wait=20")) == (404, "session_replaced")
+    assert deployment.connect(token=deployment.other_token).mean("bp").n == 93
+    assert deployment.connect().mean("bp").n == 93
 
 
 def test_a_token_authorises_nothing_at_an_owner(deployment, session):
@@ -159,19 +170,19 @@ def test_a_query_that_the_analyst_gives_up_leaves_the_study_usable(deployment):
 def test_two_analysts_at_once_get_one_answer_and_one_refusal(deployment):
     outcomes = []
 
-    def ask():
+    def ask(token):
         try:
-            outcomes.append(deployment.connect().mean("age").n)
+            outcomes.append(deployment.connect(token=token).mean("age").n)
         except vs.QuorumLost as error:
             outcomes.append(error.code)
 
-    threads = [threading.Thread(target=ask) for _ in range(2)]
+    threads = [threading.Thread(target=ask, args=(token,)) for token in (deployment.token, deployment.other_token)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert outcomes.count(93) >= 1
-    assert set(outcomes) <= {93, "busy"}
+    assert set(outcomes) <= {93, "coordinator_busy"}
 
 
 def test_guessing_tokens_is_slowed_down_and_others_are_not(deployment):

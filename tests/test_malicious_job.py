@@ -108,7 +108,7 @@ def test_a_job_under_the_relay_s_account_reaches_nothing_of_the_owner(folder):
     deployment.processes["head"] = subprocess.Popen(head_command(cluster), env=head_environment, **quiet)
     try:
         time.sleep(8)
-        deployment.processes["node"] = subprocess.Popen(node_command("north", cluster.head, NODE), env=node, **quiet)
+        deployment.processes["node"] = subprocess.Popen(node_command("north", cluster.head, NODE, ray_files / "n", None), env=node, **quiet)
         (ray_files / "job.py").write_text(JOB)
         party = analyst(deployment, name="server")
         (frame,) = proposal(party)

@@ -24,7 +24,7 @@ class RayDeployment(Deployment):
     def __init__(self, folder, directory):
         super().__init__(folder, "masking", "colluding = 0", progress=30.0)
         (port,) = free_ports(1)
-        self.head = f"{HEAD}:{port}"
+        self.head, self.directory = f"{HEAD}:{port}", directory
         nodes = "".join(f'{owner} = "{address(owner)}"\n' for owner in OWNERS)
         path = folder / "study.toml"
         path.write_text(
@@ -39,7 +39,7 @@ class RayDeployment(Deployment):
 
     def start_node(self, owner):
         command = [sys.executable, "-m", "veilstat", "node", "--owner", owner, "--head", self.head, "--address", address(owner)]
-        command += ["--agent", f"{owner}/agent.sock"]
+        command += ["--agent", f"{owner}/agent.sock", "--directory", f"{self.directory}-{owner}"]
         start = len(self.log())
         with open(self.folder / f"{owner}-node.err", "a") as errors:
             self.processes[f"{owner}-node"] = subprocess.Popen(command, cwd=self.folder, env=ENVIRONMENT, stdout=errors, stderr=errors)
@@ -67,9 +67,8 @@ def deployment(tmp_path):
         yield its
     finally:
         for name in reversed(list(its.processes)):
-            # Without a head a node takes its time to end.
-            its.kill(name, signal.SIGKILL if name.endswith("-node") else signal.SIGTERM)
-        subprocess.run(["rm", "-rf", directory], check=True)
+            its.kill(name, signal.SIGTERM)
+        subprocess.run(["rm", "-rf", directory, *(f"{directory}-{owner}" for owner in OWNERS)], check=True)
 
 
 def test_queries_over_ray_survive_whatever_is_killed(deployment):
@@ -99,10 +98,11 @@ def test_queries_over_ray_survive_whatever_is_killed(deployment):
     ]
     head.kill()
     assert deployment.processes.pop("coordinator").wait(60) != 0
+    for owner in OWNERS:
+        # Nodes whose head is gone; waits for ten seconds at most.
+        deployment.kill(f"{owner}-node", signal.SIGTERM)
     start = len(deployment.log())
     deployment.start("coordinator")
-    for owner in OWNERS:
-        deployment.kill(f"{owner}-node")
     deployment.wait_for("started", None, start, seconds=90)
     for owner in OWNERS[:2]:
         deployment.start_node(owner)

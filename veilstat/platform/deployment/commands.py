@@ -50,11 +50,14 @@ def node(
     agent: Annotated[Path, typer.Option(help="the agent's socket")],
     certificates: Annotated[Path, typer.Option(help="the directory with ray-OWNER.pem and authority.pem")] = Path("private"),
     cluster: Annotated[Path, typer.Option(help="the file with the cluster's token (0600)")] = Path("private/ray.token"),
+    directory: Annotated[Path | None, typer.Option(help="Ray's own: absolute, short; /tmp/veilstat-OWNER if none is given")] = None,
+    ports: Annotated[int | None, typer.Option(min=1024, max=65_486, help="the first of 50 ports that Ray uses; its choice if none")] = None,
 ) -> None:
     """Run an owner's Ray node until SIGTERM; relays on it reach the agent's socket, under an account that reaches nothing else."""
     from .ray_cluster import node_command, node_environment, plain_environment
 
-    command = node_command(owner, Address.parse(head), address)
+    place = Path(f"/tmp/veilstat-{owner}") if directory is None else directory  # noqa: S108
+    command = node_command(owner, Address.parse(head), address, place, ports)
     os.execve(command[0], command, plain_environment(os.environ) | node_environment(owner, certificates, cluster, agent))  # noqa: S606
 
 

@@ -7,7 +7,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -28,7 +28,7 @@ from ..study_file import load_published
 from .compute_lines import ComputeLines
 from .coordinator_file import CoordinatorFile, load_coordinator_file
 from .gateway import Gateway
-from .journal import Journal
+from .journal import Journal, Sparing
 from .limits import RateLimit
 from .owner_lines import Connect, keep_line
 from .patience import Patience
@@ -70,9 +70,7 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
     identity = read_identity(config.identity, SERVER, roster.keys[SERVER])
     planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
     party = Coordinator(identity, roster, definition, registry(), planner, addition=_addition(config))
-    board = Switchboard(
-        party, Patience(config.progress, time.monotonic), lambda event, name, why: journal.write(event, party=name, why=why)
-    )
+    board = Switchboard(party, Patience(config.progress, time.monotonic), _reporter(journal))
     sessions = Sessions(board, secrets.token_bytes, time.monotonic)
     gateway = Gateway(
         published,
@@ -110,6 +108,16 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
 def _addition(config: CoordinatorFile) -> Addition:
     """In Ray's tasks where its head has workers for them."""
     return addition_in(RayTasks(config.ray.workers)) if config.ray is not None and config.ray.workers else SumHere
+
+
+def _reporter(journal: Journal) -> Callable[[str, str, str], None]:
+    """Queries are all noted; of what parties can cause without one, only so much."""
+    caused = Sparing(journal, time.monotonic)
+
+    def report(event: str, name: str, why: str) -> None:
+        (journal if event == "query" else caused).write(event, party=name, why=why)
+
+    return report
 
 
 def _sockets(config: CoordinatorFile, owners: tuple[str, ...]) -> dict[str, Connect]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ _OPTIONAL = ("listen", "progress", "sockets", "ray")
 _RAY = ("head", "token", "certificates", "directory")
 _LONGEST_DIRECTORY = 40
 _MOST_WORKERS = 256
+PORTS = 50
+"""How many ports a machine of Ray's uses, where they are pinned; a node's first one is its node manager's."""
 
 
 @dataclass(frozen=True, slots=True)
 class RayFile:
     """Where Ray's head listens, and its nodes are (by owner), the file with the cluster's token, the directory of certificates,
     and Ray's own directory, whose path is absolute and short. ``workers``: how many tasks beside the coordinator add masked
-    vectors; none if it is 0.
+    vectors; none if it is 0. ``ports``: the first of those that the head uses besides, and ``node_ports`` by owner; None, or
+    no entry, where Ray chooses.
     """
 
     head: Address
@@ -32,6 +35,8 @@ class RayFile:
     certificates: Path
     directory: Path
     workers: int = 0
+    ports: int | None = None
+    node_ports: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +94,31 @@ def _ray(path: Path, plain: Any) -> RayFile:
     if not isinstance(plain, dict):
         raise SchemaError(f"{path.name}: [coordinator.ray] is a table", code="wrong_type")
     nodes = plain.get("nodes", {})
-    _check(path, "coordinator.ray", plain, _RAY, ("nodes", "workers"))
+    ports, node_ports = plain.get("ports"), plain.get("node_ports", {})
+    _check(path, "coordinator.ray", plain, _RAY, ("nodes", "workers", "ports", "node_ports"))
     if not isinstance(nodes, dict) or not all(isinstance(entry, str) for entry in nodes.values()):
         raise SchemaError(f"{path.name}: [coordinator.ray.nodes] has the address of each owner's node", code="bad_value")
     head, token, certificates, directory = (plain[key] for key in _RAY)
-    if not Path(directory).is_absolute() or len(directory) > _LONGEST_DIRECTORY:
+    check_directory(Path(directory), f"{path.name}: [coordinator.ray] directory")
+    if not isinstance(node_ports, dict) or not all(_is_first(port) for port in (*node_ports.values(), *([] if ports is None else [ports]))):
         raise SchemaError(
-            f"{path.name}: [coordinator.ray] directory is an absolute path of at most {_LONGEST_DIRECTORY} characters", code="bad_value"
+            f"{path.name}: [coordinator.ray] ports is the first of {PORTS} ports, from 1024 on; [coordinator.ray.node_ports] has one for each owner",
+            code="bad_value",
         )
     workers = plain.get("workers", 0)
     if not isinstance(workers, int) or isinstance(workers, bool) or not 0 <= workers <= _MOST_WORKERS:
         raise SchemaError(f"{path.name}: [coordinator.ray] workers is a whole number from 0 to {_MOST_WORKERS}", code="bad_value")
-    return RayFile(Address.parse(head), path.parent / token, nodes, path.parent / certificates, Path(directory), workers)
+    return RayFile(Address.parse(head), path.parent / token, nodes, path.parent / certificates, Path(directory), workers, ports, node_ports)
+
+
+def _is_first(port: object) -> bool:
+    return isinstance(port, int) and not isinstance(port, bool) and 1024 <= port <= 65_536 - PORTS
+
+
+def check_directory(directory: Path, what: str) -> None:
+    """Refuse a directory of Ray's in which its sockets would have too long a name."""
+    if not directory.is_absolute() or len(str(directory)) > _LONGEST_DIRECTORY:
+        raise SchemaError(f"{what} is an absolute path of at most {_LONGEST_DIRECTORY} characters", code="bad_value")
 
 
 def _check(path: Path, table: str, plain: Mapping[str, Any], needed: tuple[str, ...], optional: tuple[str, ...]) -> None:

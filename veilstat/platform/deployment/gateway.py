@@ -27,7 +27,7 @@ from .switchboard import Switchboard
 from .tokens import holder
 
 BODY_WITHIN = 30.0
-_STATUS = {"busy": 409, "no_session": 404, "bad_after": 409, "malformed": 400}
+_STATUS = {"coordinator_busy": 409, "no_session": 404, "session_replaced": 404, "bad_after": 409, "malformed": 400}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class Gateway:
             Route("/v1/status", self._for_holders(self._report)),
             Route("/v1/sessions", self._for_holders(self._open), methods=["POST"]),
             Route("/v1/sessions/{session}", self._for_holders(self._close), methods=["DELETE"]),
-            Route("/v1/sessions/{session}/frames", self._for_holders(self._take), methods=["POST"]),
-            Route("/v1/sessions/{session}/frames", self._for_holders(self._give), methods=["GET"]),
+            # One route, so that a refusal of other methods names both.
+            Route("/v1/sessions/{session}/frames", self._for_holders(self._exchange), methods=["GET", "POST"]),
         ]
         return Starlette(routes=routes, exception_handlers={HTTPException: _refuse})
 
@@ -106,6 +106,9 @@ class Gateway:
     async def _close(self, request: Request, name: str) -> Response:
         self.sessions.close(self._session(request, name))
         return JSONResponse({"bytes": dict(self.board.bytes)})
+
+    async def _exchange(self, request: Request, name: str) -> Response:
+        return await (self._take if request.method == "POST" else self._give)(request, name)
 
     async def _take(self, request: Request, name: str) -> Response:
         session = self._session(request, name)

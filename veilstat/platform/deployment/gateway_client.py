@@ -17,7 +17,13 @@ from .gateway_api import FRAMES
 
 _SECONDS = 40.0
 _LARGEST_ANSWER = 1 << 26
-_KINDS: Mapping[str, str] = {"busy": "QuorumLost", "bad_token": "PolicyDenied", "too_often": "QuorumLost", "no_session": "QuorumLost"}
+_KINDS: Mapping[str, str] = {
+    "coordinator_busy": "QuorumLost",
+    "bad_token": "PolicyDenied",
+    "too_often": "QuorumLost",
+    "no_session": "QuorumLost",
+    "session_replaced": "QuorumLost",
+}
 
 
 class GatewayClient:

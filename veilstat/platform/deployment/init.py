@@ -10,6 +10,7 @@ from veilstat.errors import CapabilityError, SchemaError
 
 from ..simulation import ARCHITECTURES
 from . import templates
+from .coordinator_file import PORTS
 
 _OPTIONS = {"masking": "colluding = 1", "sharing": 'open = "estimate"', "homomorphic": "colluding = 1"}
 _SERVERS = ("compute1", "compute2", "compute3")
@@ -18,10 +19,11 @@ _FIRST_NODE, _MOST_NODES = 11, 200
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the parts of a trial are: the gateway's port, the ports of Ray's head and of compute servers behind it, tables."""
+    """Where the parts of a trial are: the gateway's port, that of Ray's head and the first of all that Ray uses besides, that of compute servers, tables."""
 
     gateway: int = 8443
     head: int = 6390
+    ports: int = 20_000
     servers: int = 7401
     directory: str = "/tmp/veilstat-ray"  # noqa: S108
     tables: Mapping[str, str] = field(default_factory=dict)
@@ -52,7 +54,13 @@ def write_files(out: Path, architecture: str, owners: tuple[str, ...], layout: L
         policies=_table({owner: f"{owner}/policy.toml" for owner in owners}),
         addresses=_table({name: f"127.0.0.1:{layout.servers + place}" for place, name in enumerate(servers)}),
         gateway=f"127.0.0.1:{layout.gateway}",
-        lines=templates.RAY.format(head=f"127.0.0.2:{layout.head}", directory=layout.directory, nodes=_table(nodes)),
+        lines=templates.RAY.format(
+            head=f"127.0.0.2:{layout.head}",
+            directory=layout.directory,
+            nodes=_table(nodes),
+            ports=layout.ports,
+            node_ports=_numbers(layout.ports, owners),
+        ),
     )
     texts = {"study.toml": study, "schema.toml": layout.schema}
     texts |= {f"{server}.toml": templates.COMPUTE.format(server=server) for server in servers}
@@ -68,6 +76,11 @@ def write_files(out: Path, architecture: str, owners: tuple[str, ...], layout: L
 
 def _list(names: tuple[str, ...]) -> str:
     return "[" + ", ".join(f'"{name}"' for name in names) + "]"
+
+
+def _numbers(first: int, owners: tuple[str, ...]) -> str:
+    """Ports of one machine, behind those of the head."""
+    return "\n".join(f"{owner} = {first + PORTS * (1 + place)}" for place, owner in enumerate(owners))
 
 
 def _table(entries: Mapping[str, str]) -> str:

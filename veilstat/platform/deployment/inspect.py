@@ -22,7 +22,7 @@ from veilstat.transports.address import Address
 
 from ..doctor import Finding
 from .authority import AUTHORITY
-from .coordinator_file import CoordinatorFile, load_coordinator_file
+from .coordinator_file import PORTS, CoordinatorFile, RayFile, load_coordinator_file
 from .owner_file import OwnerFile, load_owner
 from .tokens import read_tokens
 from .transport_certificates import head_certificate, node_certificate
@@ -42,18 +42,18 @@ def inspect_study(path: Path) -> Iterator[Finding]:
     yield _versions()
     yield from _secrets(config.identity, config.certificate, config.tokens)
     yield _finding("tokens", lambda: f"{len(read_tokens(config.tokens))} analysts")
-    yield _certificate(config.certificate)
+    yield from _certificate(config.certificate)
     yield from _gateway(config)
     for owner, place in config.sockets.items():
         yield _socket(f"socket of {owner}", place)
     if config.ray is not None:
         yield from _secrets(config.ray.token, head_certificate(config.ray.certificates))
-        yield _certificate(head_certificate(config.ray.certificates))
+        yield from _certificate(head_certificate(config.ray.certificates))
         for owner, host in config.ray.nodes.items():
             certificate = node_certificate(config.ray.certificates, owner)
             if certificate.exists():
                 yield _named(certificate, host)
-        yield _handshake(config.ray.head, head_certificate(config.ray.certificates), config.certificate.parent / AUTHORITY, "Ray's head")
+        yield from _ports(config, config.ray)
 
 
 def inspect_owner(path: Path) -> Iterator[Finding]:
@@ -64,7 +64,8 @@ def inspect_owner(path: Path) -> Iterator[Finding]:
     """
     config: OwnerFile = load_owner(path)
     yield _versions()
-    yield from _secrets(config.identity, *(config.state / name for name in ("owner.log", "sessions", "openings", "ledger")))
+    remembered = (config.state / name for name in ("owner.log", "sessions", "openings", "ledger", "refusals"))
+    yield from _secrets(config.identity, *(path for path in remembered if path.exists()))
     yield _socket("socket for relays", config.socket, 0o077 if config.relays is None else 0o007)
     yield _socket("socket for a person", config.approvals)
 
@@ -80,12 +81,21 @@ def _versions() -> Finding:
         ray = importlib.metadata.version("ray")
     except importlib.metadata.PackageNotFoundError:
         return Finding("versions", f"Python {found}, no Ray", "pip install 'veilstat[deploy]'; owners' nodes need it", essential=False)
+    if ray != (needed := _needed_ray()):
+        return Finding("versions", f"Python {found}, Ray {ray}", f"this veilstat needs Ray {needed}: pip install ray=={needed}")
     return Finding("versions", f"Python {found}, Ray {ray}: the same on every node, to the last number")
+
+
+def _needed_ray() -> str:
+    """The version that veilstat is installed with."""
+    pins = (entry for entry in importlib.metadata.requires("veilstat") or () if entry.startswith("ray=="))
+    return next(pins).removeprefix("ray==").partition(";")[0].strip()
 
 
 def _secrets(*paths: Path) -> Iterator[Finding]:
     for path in paths:
         if not path.exists():
+            yield Finding(path.name, "missing", f"there is no file {path}; `veilstat certificates` and `veilstat token` make them")
             continue
         mode = stat.S_IMODE(path.stat().st_mode)
         yield Finding(path.name, f"mode {mode:o}", f"others can read it; run: chmod 600 {path}" if mode & 0o077 else "")
@@ -102,7 +112,7 @@ def _socket(what: str, path: Path, closed_to: int = 0o077) -> Finding:
     return Finding(what, "answers" if not refused else "refuses", f"start the agent that listens on {path}" if refused else "")
 
 
-def _certificate(path: Path) -> Finding:
+def _certificate(path: Path) -> Iterator[Finding]:
     def look() -> str:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
         left = (certificate.not_valid_after_utc - datetime.now(UTC)).days
@@ -110,7 +120,8 @@ def _certificate(path: Path) -> Finding:
             raise ValueError(f"ends in {left} days; run: veilstat renew --config study.toml, and start its process again")
         return f"valid for {left} days"
 
-    return _finding(path.name, look)
+    if path.exists():
+        yield _finding(path.name, look)
 
 
 def _named(path: Path, host: str) -> Finding:
@@ -145,7 +156,34 @@ def _gateway(config: CoordinatorFile) -> Iterator[Finding]:
     yield _finding("gateway", ask, f"start it: veilstat coordinator --config {config.study}; open its port")
 
 
-def _handshake(address: Address, credential: Path, authority: Path, what: str) -> Finding:
+def _ports(config: CoordinatorFile, ray: RayFile) -> Iterator[Finding]:
+    """Ray's: the head's answer, or nobody else has them; nodes' answer."""
+    authority, credential = config.certificate.parent / AUTHORITY, head_certificate(ray.certificates)
+    head = _handshake(ray.head, credential, authority, "Ray's head")
+    yield head
+    if head.is_well:
+        for owner, first in ray.node_ports.items():
+            where = Address(ray.nodes.get(owner, owner), first)
+            yield _handshake(where, credential, authority, f"node of {owner}", f"start it: veilstat node --owner {owner}; open {where}")
+        return
+    own = range(ray.ports, ray.ports + PORTS) if ray.ports is not None else ()
+    taken = [port for port in (ray.head.port, *own) if _is_taken(port)]
+    advice = f"another process has {', '.join(map(str, taken))}; end it, or change head and ports in [coordinator.ray]" if taken else ""
+    yield Finding("Ray's ports", "taken" if taken else "free", advice)
+
+
+def _is_taken(port: int) -> bool:
+    """Ray listens on all addresses of a machine."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return True
+    return False
+
+
+def _handshake(address: Address, credential: Path, authority: Path, what: str, advice: str = "") -> Finding:
     def shake() -> str:
         context = ssl.create_default_context(cafile=str(authority))
         context.load_cert_chain(str(credential))
@@ -155,7 +193,7 @@ def _handshake(address: Address, credential: Path, authority: Path, what: str) -
         ):
             return f"answers at {address} with {secure.version()}"
 
-    return _finding(what, shake, f"start the coordinator, open {address}")
+    return _finding(what, shake, advice or f"start the coordinator, open {address}")
 
 
 def _finding(what: str, look: Callable[[], str], advice: str = "") -> Finding:
@@ -163,6 +201,8 @@ def _finding(what: str, look: Callable[[], str], advice: str = "") -> Finding:
         return Finding(what, look())
     except ssl.SSLCertVerificationError as error:
         return Finding(what, "bad certificate", f"{error.verify_message}; run: veilstat renew --config study.toml")
+    except ssl.SSLError:
+        return Finding(what, "something else", "another process than veilstat's listens there; end it, or change the address in study.toml")
     except VeilstatError as error:
         return Finding(what, error.code, error.message)
     except (OSError, ValueError) as error:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
 from veilstat.errors import SchemaError
+
+from .limits import RateLimit
+
+LINES_A_SECOND, LINES_AT_ONCE = 0.2, 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +56,24 @@ class Journal:
             places.append(f"{Path(code.co_filename).name}:{trace.tb_lineno} {code.co_name}")
             trace = trace.tb_next
         self.write("crashed", kind=kind.__name__, places=places)
+
+
+@dataclass(slots=True)
+class Sparing:
+    """For events that others can cause as often as they like: few are written, and the next one that is says how many were not."""
+
+    journal: Journal
+    clock: Callable[[], float]
+    _limit: RateLimit = field(init=False)
+    _left_out: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._limit = RateLimit(LINES_A_SECOND, LINES_AT_ONCE, self.clock)
+
+    def write(self, event: str, **words: object) -> None:
+        """One line, or none; OSError where the disk takes no more."""
+        if not self._limit.allows(event):
+            self._left_out[event] += 1
+            return
+        count = self._left_out.pop(event, 0)
+        self.journal.write(event, **words, **({"left_out": count} if count else {}))

@@ -33,7 +33,7 @@ from ..streamed_table import StreamedTable
 from ..study_file import load_definition
 from .approvals import Approvals
 from .approvals_socket import answer_person
-from .journal import Journal
+from .journal import Journal, Sparing
 from .owner_file import OwnerFile, load_owner
 from .patience import Patience
 from .plainly import plainly
@@ -78,7 +78,7 @@ def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal:
         )
     identity = read_identity(config.identity, config.party, roster.keys[config.party])
     table = StreamedTable(config.party, config.open_table(definition.schema), definition.schema, identity.sealing_secret)
-    refusals = Refusals(config.party, journal, time.monotonic)
+    refusals = Refusals(config.state / "refusals", config.party, journal, time.time)
     custom = Custom(
         SessionFile(config.state / "sessions"),
         OpeningFile(config.state / "openings"),
@@ -104,6 +104,7 @@ class AgentHost:
 
     def __init__(self, agent: Agent, journal: Journal, patience: Patience) -> None:
         self.agent, self.journal, self.patience = agent, journal, patience
+        self._caused = Sparing(journal, patience.clock)
         self.greeting = Greeting(VERSION, __version__, agent.name, agent.roster.digest).encode()
         self._streams: set[Stream] = set()
         self._speaker: Stream | None = None
@@ -127,7 +128,7 @@ class AgentHost:
             stream.close()
             self._streams.discard(stream)
             self._left(stream)
-            self.journal.write("connection_ended", reason=reason)
+            self._caused.write("connection_ended", reason=reason)
 
     async def watch(self) -> None:
         """Let waits expire."""
@@ -150,7 +151,7 @@ class AgentHost:
         self._answer()
         malformed = any(fault.code == "malformed" for fault in self.agent.rejected)
         for fault in self.agent.rejected:
-            self.journal.write("rejected", code=fault.code, culprits=fault.culprits)
+            self._caused.write("rejected", code=fault.code, culprits=fault.culprits)
         self.agent.rejected.clear()
         if malformed:
             raise ProtocolError(Fault("ProtocolViolation", "malformed", "a frame could not be read"))

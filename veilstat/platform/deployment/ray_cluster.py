@@ -23,7 +23,7 @@ from veilstat.errors import CapabilityError, SchemaError, VeilstatError
 from veilstat.transports.address import Address
 
 from .authority import AUTHORITY
-from .coordinator_file import RayFile
+from .coordinator_file import PORTS, RayFile, check_directory
 from .owner_lines import Connect
 from .transport_certificates import head_certificate, node_certificate
 
@@ -56,6 +56,8 @@ def ray_environment(certificate: Path, authority: Path, token: Path) -> dict[str
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token.resolve()),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Nothing on a node is worth draining: a node that is told to end does so at once, even where its head is gone.
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         # A busy machine takes longer than Ray's half minute to start a node.
         "RAY_raylet_start_wait_time_s": "120",
     }
@@ -64,12 +66,29 @@ def ray_environment(certificate: Path, authority: Path, token: Path) -> dict[str
 def head_command(config: RayFile) -> list[str]:
     """Ray's head, in the foreground."""
     place = [f"--port={config.head.port}", f"--node-ip-address={config.head.host}", f"--temp-dir={config.directory}"]
-    return [*_ray(), "--head", *place, "--include-dashboard=false", f"--num-cpus={max(1, config.workers)}", *_SIZES]
+    cores = f"--num-cpus={max(1, config.workers)}"
+    return [*_ray(), "--head", *place, "--include-dashboard=false", cores, *_pinned(config.ports), *_SIZES]
 
 
-def node_command(owner: str, head: Address, address: str) -> list[str]:
-    """The raylet of an owner's node, in the foreground."""
-    return [*_ray(), f"--address={head}", f"--node-ip-address={address}", f"--labels=owner={owner}", "--num-cpus=1", *_SIZES]
+def node_command(owner: str, head: Address, address: str, directory: Path, ports: int | None) -> list[str]:
+    """The raylet of an owner's node, in the foreground. ``ports``: the first of those that it uses; Ray chooses where it is None.
+
+    Two nodes of one machine need a directory each: Ray names sockets in it without a lock.
+
+    Raises:
+        SchemaError: the directory's path is relative, or too long for the sockets in it.
+    """
+    check_directory(directory, "--directory")
+    place = [f"--address={head}", f"--node-ip-address={address}", f"--temp-dir={directory}"]
+    return [*_ray(), *place, f"--labels=owner={owner}", "--num-cpus=1", *_pinned(ports), *_SIZES]
+
+
+def _pinned(first: int | None) -> list[str]:
+    """Ray's ports, one after the other: its own, and behind them those of workers."""
+    if first is None:
+        return []
+    own = [f"--{name}-port={first + place}" for place, name in enumerate(_OWN_PORTS)]
+    return [*own, f"--min-worker-port={first + len(_OWN_PORTS)}", f"--max-worker-port={first + PORTS - 1}"]
 
 
 def node_environment(owner: str, folder: Path, token: Path, agent: Path) -> dict[str, str]:
@@ -124,6 +143,9 @@ def join_cluster(config: RayFile, owners: Iterable[str], stack: AsyncExitStack) 
     return Cluster(head, {owner: partial(RayLine.connect, owner) for owner in owners})
 
 
+_OWN_PORTS = (
+    "node-manager", "object-manager", "runtime-env-agent", "dashboard-agent-grpc", "dashboard-agent-listen", "metrics-export",
+)  # fmt: skip
 _SIZES = (f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats", "--block")
 
 

@@ -1,13 +1,17 @@
-"""How often an owner may refuse because of its rows: each refusal tells one bit about them, so there are few."""
+"""How often an owner may refuse because of its rows: each refusal tells one bit about them, so there are few, and a restart forgets none."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from veilstat.errors import VeilstatError
+from veilstat.errors import SchemaError, VeilstatError
+from veilstat.protocol.faults import Fault, ProtocolError
 
+from ..durable import append_line, sync_directory
 from .journal import Journal
 
 MOST_A_DAY = 20
@@ -18,18 +22,45 @@ _DAY = 86_400.0
 class Refusals:
     """The refusals of the last day. After too many, every query is refused with the same words until some are a day old.
 
-    ``clock`` never runs backwards.
+    Args:
+        path: a file with one line for each, its time. clock: seconds since 1970; where it runs backwards, refusals count for longer.
+
+    Raises:
+        SchemaError: the file cannot be made or read. VeilstatError: it was damaged.
     """
 
+    path: Path
     party: str
     journal: Journal
     clock: Callable[[], float]
     _times: deque[float] = field(default_factory=deque)
 
+    def __post_init__(self) -> None:
+        try:
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
+            sync_directory(self.path.parent)
+            whole = self.path.read_bytes()
+            complete = whole.rfind(b"\n") + 1
+            # A line without its end is that of a crash before anything was answered.
+            os.truncate(self.path, complete)
+        except OSError as error:
+            raise SchemaError(f"the record of refusals {str(self.path)!r} cannot be kept: {error.strerror}", code="no_file") from None
+        try:
+            self._times.extend(float(int(line)) for line in whole[:complete].splitlines())
+        except ValueError:
+            text = f"the record of refusals {str(self.path)!r} is damaged; restore it from a copy, or remove it if a day has passed"
+            raise VeilstatError(text, code="record_damaged") from None
+
     def conceal(self, error: VeilstatError) -> VeilstatError:
-        """What others are told instead of an error that depends on rows, which stays in the owner's log."""
+        """What others are told instead of an error that depends on rows, which stays in the owner's log; ProtocolError if it cannot be counted."""
         self.journal.write("refused_for_rows", code=error.code, detail=error.message)
-        self._times.append(self.clock())
+        now = int(self.clock())
+        try:
+            append_line(self.path, b"%d\n" % now)
+        except OSError as failure:
+            text = f"a refusal could not be recorded ({failure.strerror}); nothing was answered"
+            raise ProtocolError(Fault("VeilstatError", "record_failed", text, (self.party,))) from None
+        self._times.append(now)
         return self._refusal()
 
     def check(self) -> None:

@@ -38,15 +38,23 @@ class Sessions:
     def __init__(self, board: Switchboard, random: Callable[[int], bytes], clock: Callable[[], float]) -> None:
         self.board, self.random, self.clock = board, random, clock
         self._current: Session | None = None
+        self._replaced = ""
 
     def open(self, holder: str) -> Session:
-        """A new session.
+        """A new session, in place of one of the same holder: whoever crashed need not wait until it ends.
 
         Raises:
-            QuorumLost: there is one, which has been used within a minute.
+            QuorumLost: another holder has one, which has been used within a minute.
         """
         if self._current is not None:
-            raise QuorumLost("another query of this study runs; ask again once it has ended", code="busy")
+            if self._current.holder != holder:
+                raise QuorumLost(
+                    "another analyst's query runs, and the study answers one at a time; ask again once `study.status()` shows none, "
+                    f"within {IDLE_SECONDS:g} seconds if its analyst is gone",
+                    code="coordinator_busy",
+                )
+            self._replaced = self._current.identifier
+            self._end("replaced")
         session = self._current = Session(self.random(ID_BYTES).hex(), holder, self.clock())
         self.board.plug(ANALYST, self._receive)
         return session
@@ -54,6 +62,11 @@ class Sessions:
     def find(self, identifier: str, holder: str) -> Session:
         """The session of that name, which is used by this; SchemaError where it is over, or another's."""
         session = self._current
+        if self._replaced and hmac.compare_digest(self._replaced.encode(), identifier.encode()):
+            raise SchemaError(
+                "a later query with the same token took this session's place; ask one query at a time with each token",
+                code="session_replaced",
+            )
         if session is None or not hmac.compare_digest(session.identifier.encode(), identifier.encode()) or session.holder != holder:
             raise SchemaError("there is no such session; it is over, so start the query again", code="no_session")
         session.used = self.clock()

@@ -37,9 +37,13 @@ token = "private/ray.token" # the cluster's, 0600, the same on every node
 certificates = "private" # ray-head.pem here, ray-OWNER.pem on that owner's node, authority.pem on all
 directory = "{directory}" # Ray's own: absolute, short, on a disk that forgets
 # workers = 2 # so many of Ray's tasks on this machine add large masked vectors beside the coordinator; measure whether that pays
+ports = {ports} # the first of 50 that the head uses besides; Ray chooses if this line is left out
 
 [coordinator.ray.nodes] # the address of each owner's node, for which it gets a certificate
 {nodes}
+
+[coordinator.ray.node_ports] # the first of 50 ports of each node (`veilstat node --ports`), for `veilstat doctor`; may be left out
+{node_ports}
 """
 
 OWNER = """# The agent of one data owner: `veilstat owner --config owner.toml`, under an account of its own. Paths are relative to this file.
