@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import queue
@@ -18,6 +19,7 @@ from typing import Any, TypeAlias
 from veilstat.architectures.sharing.prss import KEY_BYTES
 from veilstat.architectures.sharing.rounds import SERVERS
 from veilstat.architectures.sharing.schemes import Place
+from veilstat.platform.allocation import keep_freed_memory
 from veilstat.platform.identity_file import issue
 from veilstat.transports.tls import Credential, dialling_context, listening_context, peer_key
 
@@ -101,6 +103,7 @@ def measure(program: Program, runs: int) -> Measured:
     barrier, results = fork.Barrier(SERVERS), fork.Queue()
 
     def serve(index: int, folder: str) -> None:
+        keep_freed_memory(ctypes.CDLL(None))
         links = connect(index, listeners, folder, public, certificates)
         for run in range(runs + 1):
             place = Place(index, pairwise[index], pairwise[index - 1])

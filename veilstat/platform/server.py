@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import secrets
 import signal
 import threading
@@ -19,6 +20,7 @@ from veilstat.transports.memory import Hosted
 from veilstat.transports.tcp import Endpoint
 from veilstat.transports.tls import Credential
 
+from .allocation import keep_freed_memory
 from .approver import Planner
 from .compute import ComputeServer
 from .definition import ANALYST, PARTIES, SERVER, Definition
@@ -64,6 +66,7 @@ def run_server(path: Path, factories: Mapping[str, Factory]) -> None:
         SchemaError: a file is missing or wrong. CapabilityError: the role has no server, the key is not kept well, the
         address cannot be listened on.
     """
+    keep_freed_memory(ctypes.CDLL(None))
     config = load_server(path)
     directory = read_roster(config.roster)
     roster = directory.roster
