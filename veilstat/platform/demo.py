@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.padding import Padding
 from rich.table import Table
 
 from veilstat.architectures.homomorphic import Homomorphic
@@ -67,8 +69,22 @@ def _title(console: Console, text: str) -> None:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print()
     console.print(Markdown(text))
+    console.print()
+
+
+def _show(console: Console, text: str) -> None:
+    """Text that was laid out already."""
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    console.print()
+
+
+def _list(console: Console, lines: Iterable[str]) -> None:
+    console.print(Padding("\n".join(f"* {line}" for line in lines), (0, 0, 1, 2)), highlight=False)
+
+
+def _tabulate(console: Console, table: Table) -> None:
+    console.print(table)
     console.print()
 
 
@@ -80,14 +96,14 @@ def _opening(console: Console, schema: Schema, tables: dict[str, pd.DataFrame]) 
         "Insurance Experiment between them. None may show its rows to another, nor to anybody else. First they agree, publicly, on what "
         "the columns are:",
     )
-    console.print(str(schema), highlight=False, soft_wrap=True)
+    _show(console, str(schema))
     counts = ", ".join(f"{name} {len(table):,}" for name, table in tables.items())
     _say(console, f"Rows: {counts}. A number that is not agreed on here (a bound, a level) is never taken from the data.")
 
 
 def _show_plan(console: Console, study: Study) -> None:
     _title(console, "Before: what a query will reveal, computed from its arithmetic")
-    console.print(str(study.plan(LinearRegression(FORMULA))), highlight=False, soft_wrap=True, markup=False)
+    _show(console, str(study.plan(LinearRegression(FORMULA))))
     _say(
         console,
         "Every insurer computes this plan for itself and agrees to its digest before anything runs; what the plan does not list is refused.",
@@ -113,7 +129,7 @@ def _simple_statistics(console: Console, study: Study, rows: pd.DataFrame) -> No
         histogram.estimate.index, histogram.estimate, np.histogram(columns["mdvis"], [0, 1, 2, 5, 10, 100])[0], strict=True
     ):
         _compare(table, f"rows with mdvis in {label}", int(count), int(pooled))
-    console.print(table)
+    _tabulate(console, table)
     low, high = mean.conf_int().loc["mdvis"]
     _say(console, f"Mean visits, with a 95 % interval: {mean.estimate['mdvis']:.4f} ({low:.4f} to {high:.4f}).")
 
@@ -134,14 +150,13 @@ def _compare(table: Table, label: str, private: float, pooled: float) -> None:
 def _regression(console: Console, study: Study, rows: pd.DataFrame) -> None:
     _title(console, "A regression on nine covariates, from one secure sum of all moments")
     result = study.linear_regression(FORMULA)
-    console.print(str(result), highlight=False, soft_wrap=True, markup=False)
+    _show(console, str(result))
     design = np.column_stack([np.ones(len(rows)), rows[list(COVARIATES)].to_numpy(dtype=float)])
     pooled = np.linalg.lstsq(design, rows["mdvis"].to_numpy(dtype=float), rcond=None)[0]
     table = _beside("coefficient")
     for term, private, reference in zip(result.params.index, result.params, pooled, strict=True):
         _compare(table, str(term), float(private), float(reference))
-    console.print()
-    console.print(table)
+    _tabulate(console, table)
     cost = result.cost
     assert cost is not None
     _say(
@@ -162,10 +177,12 @@ def _descent(console: Console, study: Study, exact: LinearResult) -> None:
     descent = study.linear_regression(FORMULA, method="gradient_descent", max_iterations=500)
     worst = float(np.max(np.abs(descent.params.to_numpy() / exact.params.to_numpy() - 1)))
     assert descent.cost is not None
-    console.print(
-        f"  gradient descent: {descent.iterations} iterations, coefficients within {worst:.0e} of the exact ones, "
-        f"{size(descent.cost.bytes_per_owner)} per insurer, {descent.cost.seconds:.1f} seconds",
-        highlight=False,
+    _list(
+        console,
+        [
+            f"gradient descent: {descent.iterations} iterations, coefficients within {worst:.0e} of the exact ones, "
+            f"{size(descent.cost.bytes_per_owner)} per insurer, {descent.cost.seconds:.1f} seconds"
+        ],
     )
 
 
@@ -184,7 +201,7 @@ def _what_the_server_saw(console: Console, study: Study, tables: dict[str, pd.Da
             table.add_row(
                 envelope.sender, f"{len(tables[envelope.sender]):,}", f"{visits:,}", "  ".join(f"{word:>10}" for word in words[1:])
             )
-    console.print(table)
+    _tabulate(console, table)
     [(_, released)] = fresh.observed["analyst"].opened
     total = sum(int(frame["mdvis"].sum()) for frame in tables.values())
     _say(
@@ -227,8 +244,7 @@ def _encrypted(console: Console, tables: dict[str, pd.DataFrame], schema: Schema
     except CapabilityError as error:
         _say(console, f"This part was left out: {error}")
         return
-    for words in result.plan.steps[0].cost.passage():
-        console.print(f"  {words}", highlight=False)
+    _list(console, result.plan.steps[0].cost.passage())
     same = result.params.equals(reference.params) and result.bse.equals(reference.bse)
     assert result.cost is not None
     _say(
@@ -249,7 +265,7 @@ def _sealed(console: Console, tables: dict[str, pd.DataFrame], schema: Schema, m
     )
     study = simulate(tables, schema, Sharing(servers=3, open="estimate"))
     query = LinearRegression(FORMULA)
-    console.print(disclosure_table(study.plan(query)).text(), highlight=False, soft_wrap=True, markup=False)
+    _show(console, disclosure_table(study.plan(query)).text())
     result, reference = study.run(query), masked.run(query)
     worst = float(np.max(np.abs(result.params.to_numpy() - reference.params.to_numpy())))
     assert result.cost is not None
