@@ -149,6 +149,7 @@ class Masking:
             ring=_ring(binding.cut),
             length=binding.cut.size,
             addition=binding.addition,
+            executor=binding.executor,
         )
         return _session(binding, (*binding.participants, binding.analyst), party.start())
 

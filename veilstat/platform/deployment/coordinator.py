@@ -25,6 +25,7 @@ from ..identity_file import read_identity
 from ..plan import make_plan
 from ..roster_file import read_roster
 from ..study_file import load_published
+from ..threads import executor_of
 from .compute_lines import ComputeLines
 from .coordinator_file import CoordinatorFile, load_coordinator_file
 from .gateway import Gateway
@@ -69,7 +70,7 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
         )
     identity = read_identity(config.identity, SERVER, roster.keys[SERVER])
     planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
-    party = Coordinator(identity, roster, definition, registry(), planner, addition=_addition(config))
+    party = Coordinator(identity, roster, definition, registry(), planner, addition=_addition(config), executor=executor_of(config.threads))
     board = Switchboard(party, Patience(config.progress, time.monotonic), _reporter(journal))
     sessions = Sessions(board, secrets.token_bytes, time.monotonic)
     gateway = Gateway(
