@@ -112,7 +112,7 @@ def test_a_compute_server_remembers_across_restarts(tmp_path):
     def restart():
         for name in study.definition.servers:
             old = machines[name]
-            parts = (old.identity, old.roster, old.definition, old.registry, old.planner, old.random)
+            parts = (old.identity, old.roster, old.definition, old.planner, old.random)
             machines[name] = ComputeServer(*parts, openings=OpeningFile(tmp_path / name))
 
     restart()
