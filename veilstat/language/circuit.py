@@ -112,6 +112,21 @@ class Node:
         """Bits of the integers in this node, sign included; None where it holds general rationals."""
         return None if self.bounds is None else self.bounds.magnitude_bits
 
+    @property
+    def is_one(self) -> bool:
+        """Whether this is the number 1, here or in every row."""
+        return self.op is Op.ONES or (self.op is Op.CONSTANT and self.shape == () and self.scale == 1 and self.data == (1,))
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether every element is 0 or 1."""
+        return self.scale == 1 and self.bounds is not None and self.bounds.low >= 0 and self.bounds.high <= 1
+
+    def bounds_at(self, scale: Fraction) -> Interval:
+        """Bounds of the integers on a finer lattice."""
+        assert self.bounds is not None and self.scale is not None
+        return self.bounds if scale == self.scale else self.bounds.scaled(int(self.scale / scale))
+
 
 @dataclass(frozen=True, slots=True)
 class Loop:
