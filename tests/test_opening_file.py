@@ -27,7 +27,7 @@ def file(tmp_path):
 
 def sums():
     step = vs.Sum("bp").steps(small_schema())[0]
-    return cut(step.trace(small_schema(), 5), EntryWall.TOTALS, lambda facts: facts.is_linear and facts.scale is not None)
+    return cut(step.trace(small_schema(), 5), EntryWall.TOTALS, lambda facts: facts.is_linear)
 
 
 def test_entries_are_read_after_a_restart_by_nobody_else(file):

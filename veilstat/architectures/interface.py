@@ -120,7 +120,7 @@ def no_noise(size: int) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """An owner's input to one step: its rows, or its arrays, and a last check on who survived.
+    """An owner's input to one step: its rows, and a last check on who survived.
 
     ``authorise`` is asked with the survivors before anything can be opened, and raises ProtocolError to refuse.
     ``fewest`` is the smallest number of owners that this owner wants to stand in one total. ``noise`` draws what the
@@ -128,7 +128,6 @@ class Contribution:
     """
 
     rows: Rows
-    locals: Arrays = field(default_factory=dict)
     authorise: Authorise = no_objection
     fewest: int = 0
     noise: Noise = no_noise

@@ -19,6 +19,7 @@ from veilstat.language.bounds import Interval
 from veilstat.language.circuit import Circuit, Node, Op
 from veilstat.language.cut import Cut, Opening
 from veilstat.language.evaluate import evaluate_rows
+from veilstat.language.express import express
 
 ADD_REMOVE, REPLACE_ONE = "add_remove", "replace_one"
 NEIGHBOURS = (ADD_REMOVE, REPLACE_ONE)
@@ -82,9 +83,9 @@ def owner_blocks(cut: Cut, most_rows: int, neighbours: str = ADD_REMOVE) -> tupl
 
 def _reach(circuit: Circuit, opening: Opening) -> _Reach:
     node = circuit.nodes[opening.node]
-    if node.op is not Op.INNER or any(circuit.nodes[place].op is Op.LOCAL for place in circuit.needed((opening.node,))):
+    if node.op is not Op.INNER:
         raise CapabilityError(
-            f"{circuit.express(opening.node, {})!r} is no total over rows with a known sensitivity, so noise cannot be calibrated for it",
+            f"{express(circuit, opening.node, {})!r} is no total over rows with a known sensitivity, so noise cannot be calibrated for it",
             code="no_sensitivity",
         )
     assert node.scale is not None

@@ -9,6 +9,9 @@ from fractions import Fraction
 
 from .circuit import Op
 from .cut import SEALING, Cut
+from .express import express, shortened
+
+_LONGEST = 36
 
 
 class NoiseSite(StrEnum):
@@ -75,7 +78,7 @@ def disclosures(
     for opening in cut.openings:
         stop = start + len(opening.elements)
         low, high = min(cut.lower[start:stop]), max(cut.upper[start:stop])
-        formula = _named(cut, opening.node, cut.circuit.express(opening.node, levels))
+        formula = _named(cut, opening.node, express(cut.circuit, opening.node, levels))
         if opening.rooted:
             formula = f"signed root of {formula}"
         count = stop - start
@@ -97,8 +100,4 @@ def _named(cut: Cut, place: int, formula: str) -> str:
     is_total = node.op not in SEALING and node.scale is not None
     if not names or (is_total and "…" not in formula):
         return formula
-    short = formula if len(formula) <= _LONGEST else formula[: _LONGEST - 1] + "…"
-    return f"{names[0]}: {short}"
-
-
-_LONGEST = 36
+    return f"{names[0]}: {shortened(formula, _LONGEST)}"

@@ -18,11 +18,9 @@ from veilstat.errors import CapabilityError
 from veilstat.schema.schema import Schema
 
 from .bounds import Interval, common_scale, summed_products
-from .circuit import Attribute, Circuit, Node, Op, Output
+from .circuit import ROW_INPUTS, Attribute, Circuit, Node, Op, Output
 
 Operand: TypeAlias = "Value | int | Fraction | Sequence[Any] | np.ndarray[Any, Any]"
-
-_WITH_ROWS = frozenset({Op.COLUMN, Op.PRESENT, Op.ONES})
 
 
 class Value:
@@ -249,7 +247,7 @@ class Trace:
             if arg.trace is not self:
                 raise CapabilityError("a value of one step was used in another; pass it on as a public value", code="foreign_value")
         places = tuple(arg.index for arg in args)
-        rows = op in _WITH_ROWS or (op is not Op.INNER and any(arg.node.rows for arg in args))
+        rows = op in ROW_INPUTS or (op is not Op.INNER and any(arg.node.rows for arg in args))
         plain = tuple((key, id(value) if isinstance(value, Circuit) else value) for key, value in sorted(attributes.items()))
         key = (op, places, plain, shape, rows, scale)
         if key not in self._known:

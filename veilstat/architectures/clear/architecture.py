@@ -42,7 +42,7 @@ class Clear:
 
     def supports(self, facts: Facts) -> bool:
         """The same as masking, so that both open the same numbers."""
-        return facts.is_linear and facts.scale is not None
+        return facts.is_linear
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
         if not owners:

@@ -108,7 +108,7 @@ class Homomorphic:
 
     def supports(self, facts: Facts) -> bool:
         """Ciphertexts of totals are added, and nothing else; those of rows are multiplied once."""
-        return supports_rows(facts) if self.entry is Entry.ROWS else facts.is_linear and facts.scale is not None
+        return supports_rows(facts) if self.entry is Entry.ROWS else facts.is_linear
 
     def fitted(self, schema: Schema, owners: tuple[str, ...]) -> Architecture:
         """The architecture in a study: encrypted rows have parameters that follow from its schema.

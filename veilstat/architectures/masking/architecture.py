@@ -71,7 +71,7 @@ class Masking:
 
     def supports(self, facts: Facts) -> bool:
         """Pairwise masks cancel under addition and nothing else."""
-        return facts.is_linear and facts.scale is not None
+        return facts.is_linear
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
         """The computed threshold; CapabilityError where it cannot be reached."""

@@ -24,7 +24,7 @@ from .solve import cramer_bounds
 
 Elements = npt.NDArray[np.int64]
 
-LEAVES = frozenset({Op.INNER, Op.LOCAL, Op.STATE})
+LEAVES = frozenset({Op.INNER, Op.STATE})
 """What servers are given shares of; nothing below is looked at."""
 
 _ARITHMETIC = frozenset({Op.ADD, Op.SUBTRACT, Op.MULTIPLY, Op.MATMUL, Op.SUM, Op.INDEX, Op.CONCATENATE, Op.DIVIDE})

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from veilstat.errors import CapabilityError
 from veilstat.language.bounds import objects
 from veilstat.language.circuit import Circuit, Node, Op
+from veilstat.language.express import express
 
 from .analysis import reciprocals
 from .araki16 import Shares, beside, concatenated, constant, multiply, open_masked, product, split, stacked
@@ -167,8 +168,8 @@ class _Execution:
                 return (yield from self._rounded(place, node))
             case Op.ITERATE:
                 return (yield from self._iterated(place, node))
-            case Op.INNER | Op.LOCAL | Op.STATE:
-                raise CapabilityError(f"no shares were given of {self.known.circuit.express(place, {})!r}", code="missing_leaf")
+            case Op.INNER | Op.STATE:
+                raise CapabilityError(f"no shares were given of {express(self.known.circuit, place, {})!r}", code="missing_leaf")
         return (yield from self._arithmetic(place, node))
 
     def _arithmetic(self, place: int, node: Node) -> Task[Value]:
