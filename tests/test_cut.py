@@ -11,9 +11,9 @@ import veilstat as vs
 from veilstat.language.circuit import Op
 from veilstat.language.cut import Entry, cut, cut_around
 from veilstat.language.evaluate import NoRows, evaluate
-from veilstat.language.express import express
 from veilstat.language.step import Answer, Step, WireType
 from veilstat.language.trace import Trace, stack
+from veilstat.language.wording import express
 from veilstat.testing.tables import small_schema, small_tables
 
 SCHEMA = vs.Schema(*(vs.Integer(name, lower=0, upper=9) for name in "abcde"), max_rows=100)

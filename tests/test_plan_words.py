@@ -4,8 +4,8 @@ import pytest
 
 import veilstat as vs
 from veilstat.language.circuit import Output
-from veilstat.language.express import express
 from veilstat.language.trace import Trace, stack
+from veilstat.language.wording import express
 from veilstat.testing.tables import small_schema, small_tables
 
 SCHEMA = small_schema()

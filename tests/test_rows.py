@@ -16,8 +16,8 @@ from veilstat.architectures.sharing.polynomials import Factor, Polynomial, Term
 from veilstat.language.bounds import objects
 from veilstat.language.circuit import Op, Output
 from veilstat.language.evaluate import evaluate
-from veilstat.language.express import express
 from veilstat.language.trace import Trace
+from veilstat.language.wording import express
 from veilstat.testing.tables import small_schema, small_tables
 
 SCHEMA = small_schema()

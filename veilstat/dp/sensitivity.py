@@ -18,7 +18,7 @@ from veilstat.errors import CapabilityError
 from veilstat.language.circuit import Circuit, Node, Op
 from veilstat.language.cut import Cut, Opening
 from veilstat.language.evaluate import evaluate_rows
-from veilstat.language.express import express
+from veilstat.language.wording import express
 
 ADD_REMOVE, REPLACE_ONE = "add_remove", "replace_one"
 NEIGHBOURS = (ADD_REMOVE, REPLACE_ONE)

@@ -20,8 +20,8 @@ from veilstat.errors import CapabilityError
 
 from .bounds import Interval, objects
 from .circuit import LINEAR, PRODUCTS, ROW_INPUTS, Circuit, Node, Op
-from .express import express
 from .forms import LinearForms
+from .wording import express
 
 SEALING = frozenset({Op.EQUAL, Op.LESS, Op.SELECT, Op.ROUND, Op.ITERATE, Op.SOLVE, Op.DIVIDE})
 """Operations behind which a total does not follow from what is opened."""

@@ -9,9 +9,7 @@ from fractions import Fraction
 
 from .circuit import Op
 from .cut import SEALING, Cut
-from .express import express, shortened
-
-_LONGEST = 36
+from .wording import express
 
 
 class NoiseSite(StrEnum):
@@ -100,4 +98,8 @@ def _named(cut: Cut, place: int, formula: str) -> str:
     is_total = node.op not in SEALING and node.scale is not None
     if not names or (is_total and "…" not in formula):
         return formula
-    return f"{names[0]}: {shortened(formula, _LONGEST)}"
+    short = formula if len(formula) <= _LONGEST else formula[: _LONGEST - 1] + "…"
+    return f"{names[0]}: {short}"
+
+
+_LONGEST = 36

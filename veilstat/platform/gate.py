@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from veilstat.language.cut import Cut
-from veilstat.language.express import express
+from veilstat.language.wording import express
 from veilstat.protocol.context import Transcript, digest, step_context
 from veilstat.protocol.faults import Fault, ProtocolError
 

@@ -19,8 +19,8 @@ from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut
 from veilstat.language.disclosure import NoiseSource
 from veilstat.language.evaluate import NoRows, evaluate
-from veilstat.language.express import express
 from veilstat.language.step import Form, HasExpectedErrors, HasPrivateForm, Statistic
+from veilstat.language.wording import express
 from veilstat.schema.schema import Schema
 
 _NORMAL_95 = 1.959964

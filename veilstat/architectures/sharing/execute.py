@@ -18,7 +18,7 @@ import numpy.typing as npt
 from veilstat.errors import CapabilityError
 from veilstat.language.bounds import objects
 from veilstat.language.circuit import Circuit, Node, Op
-from veilstat.language.express import express
+from veilstat.language.wording import express
 
 from .analysis import reciprocals
 from .araki16 import Shares, beside, concatenated, constant, multiply, open_masked, product, split, stacked

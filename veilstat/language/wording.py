@@ -20,17 +20,13 @@ def express(circuit: Circuit, place: int, levels: Levels) -> str:
     phrases: dict[int, _Phrase] = {}
     for below in sorted(circuit.needed((place,))):
         phrases[below] = _phrase(circuit, circuit.nodes[below], [phrases[arg] for arg in circuit.nodes[below].args], levels)
-    text = shortened(phrases[place].text, _LONGEST)
+    whole = phrases[place].text
+    text = whole if len(whole) <= _LONGEST else whole[: _LONGEST - 1] + "…"
     present = [name for name in phrases[place].present if name != text.removeprefix("Σ ")]
     if not present:
         return text
     condition = "complete rows" if len(present) > 2 else "rows with " + " and ".join(present)
     return f"number of {condition}" if text == "number of rows" else f"{text}, {condition}"
-
-
-def shortened(text: str, longest: int) -> str:
-    """At most so many characters, the last of them … where there were more."""
-    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 @dataclass(frozen=True, slots=True)
