@@ -81,6 +81,11 @@ class Cut:
     upper: tuple[int, ...] = field(repr=False)
 
     @property
+    def nodes(self) -> tuple[int, ...]:
+        """The nodes of which elements become clear."""
+        return tuple(opening.node for opening in self.openings)
+
+    @property
     def size(self) -> int:
         """Numbers that become clear."""
         return sum(len(opening.elements) for opening in self.openings)
@@ -106,16 +111,16 @@ class Cut:
         return self._needs(Op.ITERATE)
 
     def _needs(self, op: Op) -> bool:
-        return self.circuit.contains(op, tuple(opening.node for opening in self.openings))
+        return self.circuit.contains(op, self.nodes)
 
     def columns(self) -> tuple[str, ...]:
         """Columns that the owners must read."""
-        needed = self.circuit.needed(tuple(opening.node for opening in self.openings))
+        needed = self.circuit.needed(self.nodes)
         return tuple(sorted(_named(self.circuit, needed, (Op.COLUMN, Op.PRESENT))))
 
     def broadcast(self) -> tuple[str, ...]:
         """Public values that the protected side needs; no other is sent."""
-        needed = self.circuit.needed(tuple(opening.node for opening in self.openings))
+        needed = self.circuit.needed(self.nodes)
         return tuple(sorted(_named(self.circuit, needed, (Op.PUBLIC,))))
 
     def widened(self, tails: Sequence[int]) -> Cut:
