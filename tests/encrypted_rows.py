@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 
 import veilstat as vs
-from veilstat.architectures.homomorphic.epoch import Terms
-from veilstat.architectures.homomorphic.epoch_owner import EncryptingOwner
-from veilstat.architectures.homomorphic.epoch_server import KeepingCloud
-from veilstat.architectures.homomorphic.quadratic import opened, supports_rows
-from veilstat.architectures.homomorphic.row_owner import DecryptingOwner
-from veilstat.architectures.homomorphic.row_query import RowQuery
-from veilstat.architectures.homomorphic.row_server import AnsweringCloud, release
+from veilstat.architectures.homomorphic.rows.epoch import Terms
+from veilstat.architectures.homomorphic.rows.epoch_owner import EncryptingOwner
+from veilstat.architectures.homomorphic.rows.epoch_server import KeepingCloud
+from veilstat.architectures.homomorphic.rows.quadratic import opened, supports_rows
+from veilstat.architectures.homomorphic.rows.query import RowQuery
+from veilstat.architectures.homomorphic.rows.query_owner import DecryptingOwner
+from veilstat.architectures.homomorphic.rows.query_server import AnsweringCloud, release
 from veilstat.architectures.interface import no_noise
 from veilstat.architectures.relay import RESULT
 from veilstat.arithmetic.agreement import KeyPair

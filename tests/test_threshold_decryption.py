@@ -9,10 +9,11 @@ import pytest
 
 import veilstat as vs
 from tests.homomorphic import CONTEXT, SIZE, Run, flipped, noise, refused
-from veilstat.architectures.homomorphic import mouchet21, mouchet22, sampling
 from veilstat.architectures.homomorphic import ring as rings
-from veilstat.architectures.homomorphic.mouchet22_owner import DealingOwner
-from veilstat.architectures.homomorphic.mouchet22_server import DealingServer
+from veilstat.architectures.homomorphic import sampling
+from veilstat.architectures.homomorphic.totals import mouchet21, mouchet22
+from veilstat.architectures.homomorphic.totals.mouchet22_owner import DealingOwner
+from veilstat.architectures.homomorphic.totals.mouchet22_server import DealingServer
 from veilstat.protocol.faults import Fault, ProtocolError
 from veilstat.testing.tables import small_schema, small_tables
 

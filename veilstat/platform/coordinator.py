@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from veilstat.architectures.addition import Addition, SumHere
-from veilstat.architectures.homomorphic.row_answers import Kept
+from veilstat.architectures.homomorphic.rows.answers import Kept
 from veilstat.architectures.interface import EpochBinding, KeepsEpochs, StepBinding
 from veilstat.errors import VeilstatError
 from veilstat.language.step import Statistic

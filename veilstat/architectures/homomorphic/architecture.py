@@ -28,18 +28,19 @@ from veilstat.protocol.faults import ProtocolError, violation
 from veilstat.protocol.session import Binding, Session, Turn
 from veilstat.schema.schema import Schema
 
-from . import mouchet21 as paper
-from . import mouchet22, row_query
-from .bfv import Scheme, scheme
-from .mouchet21_owner import Owner
-from .mouchet21_server import Server
-from .mouchet22_owner import DealingOwner
-from .mouchet22_server import DealingServer
-from .parameters import LEAST_SMUDGING, Parameters, choose_parameters
-from .quadratic import supports_rows
 from .ring import Residues
-from .row_parameters import choose_row_parameters
-from .rows import EncryptedRows
+from .rows import query
+from .rows.architecture import EncryptedRows
+from .rows.parameters import choose_row_parameters
+from .rows.quadratic import supports_rows
+from .totals import mouchet21 as paper
+from .totals import mouchet22
+from .totals.bfv import Scheme, scheme
+from .totals.mouchet21_owner import Owner
+from .totals.mouchet21_server import Server
+from .totals.mouchet22_owner import DealingOwner
+from .totals.mouchet22_server import DealingServer
+from .totals.parameters import LEAST_SMUDGING, Parameters, choose_parameters
 
 _KEY_WORDS = (
     "one untrusted cloud adds ciphertexts; the secret key is made afresh for every opening, each owner holds a share, nobody holds it whole"
@@ -99,12 +100,12 @@ class Homomorphic:
     @property
     def rounds(self) -> tuple[str, ...]:
         if self.entry is Entry.ROWS:
-            return row_query.ROUNDS
+            return query.ROUNDS
         return paper.ROUNDS if self.threshold is None else mouchet22.ROUNDS
 
     @property
     def input_round(self) -> str:
-        return row_query.DECRYPT if self.entry is Entry.ROWS else paper.INPUT
+        return query.DECRYPT if self.entry is Entry.ROWS else paper.INPUT
 
     def supports(self, facts: Facts) -> bool:
         """Ciphertexts of totals are added, and nothing else; those of rows are multiplied once."""
@@ -246,7 +247,7 @@ def _trust_with_rows(count: int, colluding: int) -> Trust:
         _UNDEFENDED_WORDS,
     )
     noise = NoiseSource(NoiseSite.OWNERS, count, count - colluding)
-    return Trust(count, colluding, words, ("analyst",), all_needed_from=row_query.COMMIT_ZERO, noise=noise)
+    return Trust(count, colluding, words, ("analyst",), all_needed_from=query.COMMIT_ZERO, noise=noise)
 
 
 def _recipient(its: Scheme, binding: StepBinding) -> Residues:

@@ -15,14 +15,14 @@ from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.disclosure import NoiseSite, NoiseSource
 from veilstat.protocol.session import Binding, Session, Turn
 
-from .analysis import supports
 from .analyst import AwaitParts
-from .execute_rows import supports_rows
+from .circuit.analysis import supports
+from .compute import ComputeServer
 from .messages import ROUNDS, SHARE, part_size, share_size
 from .owner import deal_out
+from .rows.execute import supports_rows
 from .schemes import Added, Scheme
 from .sealed import Sealed, SealedRows
-from .server import Server
 from .uploads import UPLOAD_BITS
 
 OWNERS = "owners"
@@ -165,7 +165,7 @@ class Sharing:
 
     def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
         scheme = self._scheme(binding.cut, len(binding.servers))
-        party = Server(binding, scheme, self.trust(binding.owners).threshold, custody, random)
+        party = ComputeServer(binding, scheme, self.trust(binding.owners).threshold, custody, random)
         return _session(binding, party.start_from_uploads() if self.entry is Entry.ROWS else party.start())
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:

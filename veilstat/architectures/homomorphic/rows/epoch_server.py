@@ -1,0 +1,102 @@
+"""The cloud's rounds of an epoch: collect, check and forward what owners send, and keep the ciphertexts.
+
+It holds no key. Whoever sends what the protocol forbids is named here, before any owner sees it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import ClassVar
+
+from veilstat.protocol.session import Message, Turn
+
+from ..ring import Residues
+from ..rounds import FromAll, check_size
+from ..totals.mouchet21 import encode_parts
+from .answers import Kept
+from .epoch import COMMIT, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, decode, encode, kept
+
+
+@dataclass(frozen=True, slots=True)
+class KeepingCloud:
+    """What the cloud knows before an epoch; ``everyone`` is the name that reaches all owners."""
+
+    terms: Terms
+    everyone: str
+    keep: Keep = field(repr=False)
+
+    def start(self) -> Turn:
+        """Wait for commitments."""
+        return Turn((), CollectCommitments(self))
+
+
+@dataclass(frozen=True, slots=True)
+class _FromAll(FromAll):
+    cloud: KeepingCloud
+
+    @property
+    def company(self) -> tuple[str, ...]:
+        return self.cloud.terms.owners
+
+    def tell(self, round_name: str, payload: bytes) -> tuple[Message, ...]:
+        """The same to all owners."""
+        return (Message(round_name, self.cloud.everyone, payload),)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectCommitments(_FromAll):
+    """Forward everybody's commitment."""
+
+    name: ClassVar[str] = COMMIT
+    largest: ClassVar[int] = LARGEST_COMMITMENT
+
+    def check(self, sender: str, payload: memoryview) -> None:
+        self.cloud.terms.check_commitment(sender, decode(payload, Commitment, sender))
+
+    def close(self) -> Turn:
+        commitments = {name: decode(raw, Commitment, name) for name, raw in sorted(self.arrived.items())}
+        following = CollectShares(self.cloud, Agreed(self.cloud.terms, commitments))
+        return Turn(self.tell(REVEAL, encode(commitments)), following)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectShares(_FromAll):
+    """Forward everybody's shares."""
+
+    agreed: Agreed
+    revealed: list[Residues] = field(default_factory=list, repr=False)
+    name: ClassVar[str] = REVEAL
+
+    @property
+    def largest(self) -> int:
+        return self.cloud.terms.reveal_bytes
+
+    def check(self, sender: str, payload: memoryview) -> None:
+        check_size(sender, payload, self.largest)
+        self.revealed.append(self.agreed.shares(sender, payload))
+
+    def close(self) -> Turn:
+        following = CollectUploads(self.cloud, self.agreed, reduce(self.cloud.terms.scheme.ring.add, self.revealed))
+        return Turn(self.tell(UPLOAD, encode_parts(self.arrived)), following)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectUploads(_FromAll):
+    """Keep everybody's ciphertexts, and forward them."""
+
+    agreed: Agreed
+    revealed: Residues = field(repr=False)
+    statements: dict[str, bytes] = field(default_factory=dict)
+    name: ClassVar[str] = UPLOAD
+
+    @property
+    def largest(self) -> int:
+        return max(map(self.agreed.upload_bytes, self.cloud.terms.owners))
+
+    def check(self, sender: str, payload: memoryview) -> None:
+        self.statements[sender] = self.agreed.check_upload(sender, payload)
+
+    def close(self) -> Turn:
+        record = kept(self.cloud.keep, self.agreed.record(self.revealed, self.arrived, self.statements))
+        return Turn(self.tell(KEEP, encode(dict(sorted(self.arrived.items())))), None, Kept(record))

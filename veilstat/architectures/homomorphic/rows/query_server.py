@@ -1,0 +1,153 @@
+"""The cloud's rounds of a query over encrypted rows, and the analyst's end: products, forwarding, and a sum of shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from veilstat.architectures.interface import Released
+from veilstat.architectures.relay import RESULT, encode_total
+from veilstat.arithmetic.agreement import KeyPair, unseal_with
+from veilstat.protocol.context import DIGEST_BYTES
+from veilstat.protocol.faults import violation
+from veilstat.protocol.identity import SIGNATURE_BYTES
+from veilstat.protocol.session import Message, Turn
+
+from ..ring import Residues
+from ..rounds import FromAll, check_size
+from ..totals.mouchet21 import decode_parts, encode_parts, parts_size, read_ciphertexts
+from .answers import Answer, Evaluation
+from .bgv import Bgv
+from .query import COMMIT_ZERO, COMMITMENT_BYTES, DECRYPT, REVEAL_ZERO, RowQuery
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweringCloud:
+    """What the cloud knows before a query."""
+
+    query: RowQuery
+    evaluation: Evaluation
+    answers: tuple[Answer, ...]
+
+    def start(self) -> Turn:
+        """Wait for commitments."""
+        return Turn((), CollectCommitments(self))
+
+
+@dataclass(frozen=True, slots=True)
+class _FromAll(FromAll):
+    """Each message has ``largest`` bytes."""
+
+    cloud: AnsweringCloud
+
+    @property
+    def company(self) -> tuple[str, ...]:
+        return self.cloud.query.owners
+
+    @property
+    def largest(self) -> int:
+        raise NotImplementedError
+
+    def check(self, sender: str, payload: memoryview) -> None:
+        check_size(sender, payload, self.largest)
+
+    def tell(self, round_name: str, payload: bytes) -> tuple[Message, ...]:
+        """The same to all owners."""
+        return tuple(Message(round_name, owner, payload) for owner in sorted(self.arrived))
+
+
+@dataclass(frozen=True, slots=True)
+class CollectCommitments(_FromAll):
+    """Forward everybody's commitment."""
+
+    name: ClassVar[str] = COMMIT_ZERO
+
+    @property
+    def largest(self) -> int:
+        return COMMITMENT_BYTES
+
+    def check(self, sender: str, payload: memoryview) -> None:
+        check_size(sender, payload, self.largest)
+        self.cloud.query.check_commitment(sender, self.cloud.evaluation.record.identity, payload)
+
+    def close(self) -> Turn:
+        query, epoch = self.cloud.query, self.cloud.evaluation.record.identity
+        commitments = {name: query.check_commitment(name, epoch, raw) for name, raw in self.arrived.items()}
+        return Turn(self.tell(REVEAL_ZERO, encode_parts(self.arrived)), CollectZeros(self.cloud, commitments))
+
+
+@dataclass(frozen=True, slots=True)
+class CollectZeros(_FromAll):
+    """Compute the circuit; forward all encryptions of zero and what came out."""
+
+    commitments: Mapping[str, bytes]
+    name: ClassVar[str] = REVEAL_ZERO
+
+    @property
+    def largest(self) -> int:
+        return self.cloud.query.parameters.ciphertext_bytes
+
+    def check(self, sender: str, payload: memoryview) -> None:
+        check_size(sender, payload, self.largest)
+        self.cloud.query.check_zero(sender, payload, self.commitments[sender])
+        self._read(sender, payload)
+
+    def close(self) -> Turn:
+        evaluation, answers = self.cloud.evaluation, self.cloud.answers
+        zero = reduce(evaluation.scheme.ring.add, (self._read(name, raw) for name, raw in self.arrived.items()))
+        totals = evaluation.totals(answers)
+        known = evaluation.combined(answers, {pair: total[0] for pair, total in totals.items()}, zero[0])
+        return Turn(self.tell(DECRYPT, evaluation.digest(totals) + encode_parts(self.arrived)), CollectShares(self.cloud, known))
+
+    def _read(self, sender: str, payload: memoryview) -> Residues:
+        ciphertext: Residues = read_ciphertexts(self.cloud.evaluation.scheme.ring, payload, self.largest, sender)[0]
+        return ciphertext
+
+
+@dataclass(frozen=True, slots=True)
+class CollectShares(_FromAll):
+    """Hand the analyst its part, and everybody's sealed shares."""
+
+    known: list[int] = field(repr=False)
+    name: ClassVar[str] = DECRYPT
+
+    @property
+    def largest(self) -> int:
+        return self.cloud.query.share_bytes
+
+    def close(self) -> Turn:
+        query = self.cloud.query
+        raw = query.encode(self.known) + encode_parts(self.arrived)
+        return Turn((Message(RESULT, query.analyst, encode_total(query.owners, raw)),), None, query.owners)
+
+
+def result_bytes(query: RowQuery) -> int:
+    """Of what the analyst is sent, besides the names of the owners."""
+    return query.answers_bytes + parts_size(query.owners, query.share_bytes)
+
+
+def release(query: RowQuery, scheme: Bgv, pair: KeyPair, survivors: tuple[str, ...], raw: memoryview) -> Released:
+    """The analyst's end: the sum of the cloud's part and of all shares, decoded."""
+    shares = decode_parts(raw[query.answers_bytes :], query.share_bytes, query.server)
+    if set(shares) != set(query.owners) or set(survivors) != set(query.owners):
+        raise violation("malformed", f"{query.server!r} sent shares of {len(shares)} owners, {len(query.owners)} are needed", query.server)
+    part = raw[: query.answers_bytes]
+    phases = query.decode(part)
+    for name, signed in shares.items():
+        box, signature = signed[:-SIGNATURE_BYTES], bytes(signed[-SIGNATURE_BYTES:])
+        if not query.roster.verifies(name, query.share_statement(box), signature):
+            raise violation("bad_share", f"shares in the name of {name!r} are not signed by it", query.server)
+        opened = unseal_with(pair, query.context, query.label(name), bytes(box))
+        if opened is None:
+            raise violation("malformed", f"the shares of {name!r} were not sealed to the analyst", name)
+        if opened[:DIGEST_BYTES] != query.digest_of(part):
+            raise violation("bad_part", f"{query.server!r} and {name!r} computed different parts of the answers", query.server, name)
+        phases = [phase + value for phase, value in zip(phases, query.decode(opened[DIGEST_BYTES:]), strict=True)]
+    values = [its.content * scheme.decode(phase, its.low) for its, phase in zip(query.opened, phases, strict=True)]
+    vector: npt.NDArray[np.object_] = np.array(values, dtype=object)
+    return Released(vector, survivors)
