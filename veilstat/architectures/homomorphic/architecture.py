@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from veilstat.architectures.interface import (
     Architecture,
     Contribution,
-    Custody,
     Random,
     Released,
     StepBinding,
     StepCost,
     Trust,
-    no_compute_servers,
 )
 from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
 from veilstat.architectures.threshold import curious_threshold, default_colluding
@@ -25,7 +24,7 @@ from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.disclosure import NoiseSite, NoiseSource
 from veilstat.protocol.faults import ProtocolError, violation
-from veilstat.protocol.session import Binding, Session, Turn
+from veilstat.protocol.session import Session, Turn
 from veilstat.schema.schema import Schema
 
 from .ring import Residues
@@ -51,7 +50,7 @@ _UNDEFENDED_WORDS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Homomorphic:
+class Homomorphic(Architecture):
     """Data owners encrypt their totals under a key that nobody holds whole; an untrusted cloud adds the ciphertexts.
 
     Args:
@@ -71,6 +70,8 @@ class Homomorphic:
     min_owners: int | None = None
     threshold: int | None = None
     threat: str = "curious"
+
+    name: ClassVar[str] = "homomorphic"
 
     def __post_init__(self) -> None:
         if self.threat == "active":
@@ -92,10 +93,6 @@ class Homomorphic:
                 f"smudging_bits is a whole number, {LEAST_SMUDGING} or more, not {self.smudging_bits!r}: with fewer, decryptions tell about the keys",
                 code="bad_configuration",
             )
-
-    @property
-    def name(self) -> str:
-        return "homomorphic"
 
     @property
     def rounds(self) -> tuple[str, ...]:
@@ -166,9 +163,6 @@ class Homomorphic:
             by_owner = {owner: mouchet22.round_costs(owner, owners, decrypting, share, vector) for owner in owners}
         return StepCost(by_owner, paper.SEED_BYTES + share, total_size(owners, vector), passage=lambda: parameters.words)
 
-    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
-        return ()
-
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         its = self._scheme(cut, owners)
         coefficients, seed = its.secret(random), random(paper.SEED_BYTES)
@@ -192,7 +186,7 @@ class Homomorphic:
             random=random,
             authorise=contribution.authorise,
         )
-        return self._session(binding, (binding.server,), party.start())
+        return binding.session((*self.rounds, RESULT), party.start())
 
     def server(self, binding: StepBinding) -> Session:
         kind = Server if self.threshold is None else DealingServer
@@ -204,10 +198,7 @@ class Homomorphic:
             context=binding.step,
             scheme=self._scheme(binding.cut, binding.owners),
         )
-        return self._session(binding, (*binding.participants, binding.analyst), party.start())
-
-    def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
-        raise no_compute_servers(self.name)
+        return binding.session((*self.rounds, RESULT), party.start())
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
         its, server = self._scheme(binding.cut, binding.owners), binding.server
@@ -223,10 +214,7 @@ class Homomorphic:
             except ValueError:
                 raise undecryptable() from None
 
-        return self._session(binding, (server,), Turn((), AwaitTotal(server, binding.participants, size, release)))
-
-    def _session(self, binding: StepBinding, tell: tuple[str, ...], first: Turn) -> Session:
-        return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, (*self.rounds, RESULT), tell), first)
+        return binding.session((*self.rounds, RESULT), Turn((), AwaitTotal(server, binding.participants, size, release)))
 
     def _parameters(self, cut: Cut, owners: tuple[str, ...]) -> Parameters:
         if self.entry is Entry.ROWS:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from veilstat.architectures.interface import Contribution, Custody, Random, RoundCost, StepBinding, StepCost, Trust
+from veilstat.architectures.interface import Architecture, Contribution, Custody, Random, RoundCost, StepBinding, StepCost, Trust
 from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
@@ -13,7 +14,7 @@ from veilstat.errors import CapabilityError
 from veilstat.language.circuit import Op
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.disclosure import NoiseSite, NoiseSource
-from veilstat.protocol.session import Binding, Session, Turn
+from veilstat.protocol.session import Session, Turn
 
 from .analyst import AwaitParts
 from .circuit.analysis import supports
@@ -31,7 +32,7 @@ MOST_SERVERS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Sharing:
+class Sharing(Architecture):
     """Data owners split their totals into shares for compute servers of different operators.
 
     Args:
@@ -50,6 +51,9 @@ class Sharing:
     entry: Entry = Entry.TOTALS
     colluding: int | None = None
     min_owners: int | None = None
+
+    name: ClassVar[str] = "sharing"
+    input_round: ClassVar[str] = SHARE
 
     def __post_init__(self) -> None:
         if self.threat == "active":
@@ -77,16 +81,8 @@ class Sharing:
         return self.entry is Entry.ROWS or self.open == ESTIMATE
 
     @property
-    def name(self) -> str:
-        return "sharing"
-
-    @property
     def rounds(self) -> tuple[str, ...]:
         return () if self.entry is Entry.ROWS else (SHARE,)
-
-    @property
-    def input_round(self) -> str:
-        return SHARE
 
     def supports(self, facts: Facts) -> bool:
         """Servers that add protect what is linear; three that multiply protect arithmetic on rows, and on totals."""
@@ -158,28 +154,22 @@ class Sharing:
     def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
         scheme = self._scheme(binding.cut, len(binding.servers))
         totals = owner_totals(binding, contribution, scheme.inward)
-        return _session(binding, deal_out(binding, scheme.dealing, totals, contribution, random))
+        return binding.session(ROUNDS, deal_out(binding, scheme.dealing, totals, contribution, random))
 
     def server(self, binding: StepBinding) -> Session:
-        return _session(binding, Turn((), None, binding.participants))
+        return binding.session(ROUNDS, Turn((), None, binding.participants))
 
     def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
         scheme = self._scheme(binding.cut, len(binding.servers))
         party = ComputeServer(binding, scheme, self.trust(binding.owners).threshold, custody, random)
-        return _session(binding, party.start_from_uploads() if self.entry is Entry.ROWS else party.start())
+        return binding.session(ROUNDS, party.start_from_uploads() if self.entry is Entry.ROWS else party.start())
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
         scheme = self._scheme(binding.cut, len(binding.servers))
         threshold = self.trust(binding.owners).threshold
-        return _session(binding, Turn((), AwaitParts(binding, KeyPair.from_secret(secret), threshold, scheme)))
+        return binding.session(ROUNDS, Turn((), AwaitParts(binding, KeyPair.from_secret(secret), threshold, scheme)))
 
     def _scheme(self, cut: Cut, servers: int) -> Scheme:
         if self.entry is Entry.ROWS:
             return SealedRows(cut)
         return Sealed(cut) if self.open == ESTIMATE else Added(cut, servers)
-
-
-def _session(binding: StepBinding, first: Turn) -> Session:
-    """Whoever fails tells the servers, the analyst and the coordinator, who tells the owners."""
-    told = tuple(name for name in (*binding.servers, binding.analyst, binding.server) if name != binding.identity.name)
-    return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, ROUNDS, told), first)

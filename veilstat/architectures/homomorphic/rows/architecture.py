@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from veilstat.architectures.interface import (
+    Architecture,
     Contribution,
-    Custody,
     EpochBinding,
     Random,
     Released,
@@ -18,7 +18,6 @@ from veilstat.architectures.interface import (
     StepBinding,
     StepCost,
     Trust,
-    no_compute_servers,
 )
 from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
@@ -45,9 +44,11 @@ from .query import ROUNDS as QUERY_ROUNDS
 from .query_owner import DecryptingOwner
 from .query_server import AnsweringCloud, release, result_bytes
 
+_ROUNDS = (*QUERY_ROUNDS, RESULT)
+
 
 @dataclass(frozen=True, slots=True)
-class EncryptedRows:
+class EncryptedRows(Architecture):
     """``Homomorphic(entry="rows")`` in one study.
 
     Args:
@@ -61,26 +62,15 @@ class EncryptedRows:
     owners: tuple[str, ...]
     parameters: RowParameters
 
+    name: ClassVar[str] = "homomorphic"
+    entry: ClassVar[Entry] = Entry.ROWS
+    rounds: ClassVar[tuple[str, ...]] = QUERY_ROUNDS
+    input_round: ClassVar[str] = DECRYPT
+
     @property
     def scheme(self) -> Bgv:
         """BGV with the study's parameters."""
         return Bgv(cyclotomic_ring(self.parameters.degree, self.parameters.primes), self.parameters.plaintext_bits)
-
-    @property
-    def name(self) -> str:
-        return "homomorphic"
-
-    @property
-    def entry(self) -> Entry:
-        return Entry.ROWS
-
-    @property
-    def rounds(self) -> tuple[str, ...]:
-        return QUERY_ROUNDS
-
-    @property
-    def input_round(self) -> str:
-        return DECRYPT
 
     def supports(self, facts: Facts) -> bool:
         return supports_rows(facts)
@@ -112,9 +102,6 @@ class EncryptedRows:
         """What the weights of each opened number have in common."""
         return tuple(number.content for number in opened(cut, self.schema, self.parameters))
 
-    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
-        return ()
-
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         pair = KeyPair.generate(random)
         return pair.secret, pair.public
@@ -129,15 +116,12 @@ class EncryptedRows:
         party = DecryptingOwner(
             binding.identity, query, evaluation, answers, secret, binding.key, random, contribution.authorise, contribution.noise
         )
-        return _session(binding, (binding.server,), party.start())
+        return binding.session(_ROUNDS, party.start())
 
     def server(self, binding: StepBinding) -> Session:
         query, evaluation = self._bound(binding), self.evaluation(_require(binding.kept))
         party = AnsweringCloud(query, evaluation, tuple(query.answers(evaluation)))
-        return _session(binding, (*binding.participants, binding.analyst), party.start())
-
-    def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
-        raise no_compute_servers(self.name)
+        return binding.session(_ROUNDS, party.start())
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
         query, pair = self._bound(binding), KeyPair.from_secret(secret)
@@ -145,9 +129,7 @@ class EncryptedRows:
         def released(survivors: tuple[str, ...], raw: memoryview) -> Released:
             return release(query, self.scheme, pair, survivors, raw)
 
-        return _session(
-            binding, (binding.server,), Turn((), AwaitTotal(binding.server, binding.participants, result_bytes(query), released))
-        )
+        return binding.session(_ROUNDS, Turn((), AwaitTotal(binding.server, binding.participants, result_bytes(query), released)))
 
     def epoch_owner(self, binding: EpochBinding, columns: Mapping[str, Codes], count: int, rows: int, random: Random) -> Session:
         """An owner's side of an epoch: ``count`` rows, of which ``rows`` are declared. It ends with what the owner keeps."""
@@ -193,10 +175,6 @@ def _require(kept: Any) -> Kept:
 
 def _no_epoch() -> CapabilityError:
     return CapabilityError("rows are not encrypted under a key that is still held; upload them again", code="no_epoch")
-
-
-def _session(binding: StepBinding, tell: tuple[str, ...], first: Turn) -> Session:
-    return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, (*QUERY_ROUNDS, RESULT), tell), first)
 
 
 def _epoch_session(binding: EpochBinding, tell: tuple[str, ...], first: Turn) -> Session:
