@@ -15,6 +15,7 @@ from veilstat.arithmetic.shamir import SHARE_BYTES
 from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Facts
 from veilstat.language.disclosure import NoiseSite, NoiseSource
+from veilstat.protocol.envelope import names_bytes
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Session
 
@@ -98,7 +99,7 @@ class Masking(Architecture):
                 RoundCost(paper.ADVERTISE_KEYS, paper.KEYS_BYTES, 0),
                 RoundCost(paper.SHARE_KEYS, paper.shares_size(count), paper.keys_size(owners)),
                 RoundCost(paper.MASKED_INPUT, vector, paper.records_size(others)),
-                RoundCost(paper.UNMASKING, count * SHARE_BYTES, paper.names_size(owners)),
+                RoundCost(paper.UNMASKING, count * SHARE_BYTES, names_bytes(owners)),
             )
         return StepCost(by_owner, PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0, paper.result_size(owners, vector))
 

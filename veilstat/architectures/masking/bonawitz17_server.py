@@ -97,7 +97,7 @@ class CollectShares(_FromOwners):
             if holder != sender:
                 sealed[holder] = bytes(payload[start : start + paper.SEALED_BYTES])
                 start += paper.SEALED_BYTES
-        width = 2 * paper.DIGEST_BYTES
+        width = 2 * paper.SHARE_DIGEST_BYTES
         digests = {holder: bytes(payload[start + place * width : start + (place + 1) * width]) for place, holder in enumerate(u1)}
         self.dealt[sender] = Dealt(bytes(payload[: paper.COMMITMENT_BYTES]), sealed, digests)
 
@@ -195,7 +195,7 @@ class CollectUnmasking(_FromOwners):
         for holder, shares in self.revealed.items():
             rows = (shares[place].tobytes(), shares[place].tobytes())
             digests = paper.share_digests(rows, self.server.context, dealer, holder)
-            part = slice(half * paper.DIGEST_BYTES, (half + 1) * paper.DIGEST_BYTES)
+            part = slice(half * paper.SHARE_DIGEST_BYTES, (half + 1) * paper.SHARE_DIGEST_BYTES)
             if digests[part] != self.dealt[dealer].digests[holder][part]:
                 liars.append(holder)
         if liars:
