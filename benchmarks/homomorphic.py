@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from veilstat.architectures.homomorphic.messages import read_ciphertexts
 from veilstat.architectures.homomorphic.ring import Residues, batching_primes, seal
 from veilstat.architectures.homomorphic.totals import mouchet21 as paper
 from veilstat.architectures.homomorphic.totals import mouchet22
@@ -106,7 +107,7 @@ def run_session(count: int, size: int, bits: int, smudging: int, threshold: int 
 
     def opened() -> Any:
         raw = memoryview(result)[-its.parameters.vector_bytes :]
-        return its.decrypt_vector(paper.read_ciphertexts(ring, raw, len(raw), "server"), analyst, [0] * size)
+        return its.decrypt_vector(read_ciphertexts(ring, raw, len(raw), "server"), analyst, [0] * size)
 
     assert (clock.time("analyst", opened) == count * vector).all()
     return clock, its.parameters

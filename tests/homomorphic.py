@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from veilstat.architectures.homomorphic.totals import mouchet21 as paper
+from veilstat.architectures.homomorphic.messages import read_ciphertexts
 from veilstat.architectures.homomorphic.totals.bfv import scheme
 from veilstat.architectures.homomorphic.totals.mouchet21_owner import Owner
 from veilstat.architectures.homomorphic.totals.mouchet21_server import Server
@@ -87,7 +87,7 @@ class Run:
 
     def total(self):
         size = self.scheme.parameters.vector_bytes
-        ciphertexts = paper.read_ciphertexts(self.scheme.ring, memoryview(self.result)[-size:], size, "server")
+        ciphertexts = read_ciphertexts(self.scheme.ring, memoryview(self.result)[-size:], size, "server")
         return self.scheme.decrypt_vector(ciphertexts, self.analyst, [self.low] * SIZE)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from veilstat.protocol.codec import LENGTH_BYTES, decode, split_head, with_head
@@ -12,6 +12,7 @@ from veilstat.protocol.faults import unreported, violation
 from veilstat.protocol.session import Turn
 
 from .interface import Released
+from .waiting import FromServer
 
 RESULT = "result"
 
@@ -27,27 +28,17 @@ def total_size(survivors: Sequence[str], raw: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitTotal:
+class AwaitTotal(FromServer):
     """The analyst waits for the server's total of ``size`` bytes."""
 
-    server: str
     participants: tuple[str, ...]
     size: int
     release: Callable[[tuple[str, ...], memoryview], Released]
-    inbox: list[memoryview] = field(default_factory=list, repr=False)
     name: ClassVar[str] = RESULT
-    quorum: ClassVar[int] = 1
-
-    @property
-    def senders(self) -> frozenset[str]:
-        return frozenset((self.server,))
 
     @property
     def largest(self) -> int:
         return total_size(self.participants, self.size)
-
-    def take(self, sender: str, payload: memoryview) -> None:
-        self.inbox.append(payload)
 
     def close(self) -> Turn:
         with unreported():

@@ -27,6 +27,7 @@ from veilstat.protocol.faults import ProtocolError, violation
 from veilstat.protocol.session import Session, Turn
 from veilstat.schema.schema import Schema
 
+from .messages import read_ciphertexts, read_share
 from .ring import Residues
 from .rows import query
 from .rows.architecture import EncryptedRows
@@ -208,7 +209,7 @@ class Homomorphic(Architecture):
             if len(survivors) < threshold:
                 raise violation("malformed", f"{server!r} sent a total over fewer than {threshold} owners", server)
             key = its.ring.from_integers(np.frombuffer(secret, dtype=np.int8).astype(np.int64))
-            ciphertexts = paper.read_ciphertexts(its.ring, raw, size, server)
+            ciphertexts = read_ciphertexts(its.ring, raw, size, server)
             try:
                 return Released(its.decrypt_total(ciphertexts, key, binding.cut.lower), survivors)
             except ValueError:
@@ -241,7 +242,7 @@ def _trust_with_rows(count: int, colluding: int) -> Trust:
 def _recipient(its: Scheme, binding: StepBinding) -> Residues:
     """The analyst's public key (b, a), as announced."""
     seed, raw = binding.key[: paper.SEED_BYTES], memoryview(binding.key)[paper.SEED_BYTES :]
-    share = paper.read_share(its.ring, raw, binding.analyst)
+    share = read_share(its.ring, raw, binding.analyst)
     return np.stack([share, its.ring.uniform(paper.analyst_label(seed))])
 
 

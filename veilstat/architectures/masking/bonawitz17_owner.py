@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from veilstat.architectures.waiting import OwnerFromServer
 from veilstat.arithmetic import shamir
 from veilstat.arithmetic.agreement import KeyPair, seal, unseal
 from veilstat.arithmetic.keystream import Keystream, fastest_mode
@@ -50,26 +51,10 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class _FromServer:
-    """A round that waits for one message of the server."""
-
+class _FromServer(OwnerFromServer):
     owner: Owner
-    inbox: list[memoryview] = field(default_factory=list, repr=False, kw_only=True)
 
-    quorum: ClassVar[int] = 1
     largest: ClassVar[int] = 1 << 27
-
-    @property
-    def senders(self) -> frozenset[str]:
-        return frozenset((self.owner.server,))
-
-    def take(self, sender: str, payload: memoryview) -> None:
-        """Keep the message until the round closes."""
-        self.inbox.append(payload)
-
-    def refuse(self, code: str, message: str) -> Exception:
-        """A violation by the server."""
-        return violation(code, f"owner {self.owner.name!r}: {message}", self.owner.server)
 
 
 @dataclass(frozen=True, slots=True)

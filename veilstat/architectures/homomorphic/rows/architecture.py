@@ -28,8 +28,8 @@ from veilstat.protocol.session import Binding, Session, Turn
 from veilstat.schema.columns import Codes
 from veilstat.schema.schema import Schema
 
+from ..messages import parts_size
 from ..ring import cyclotomic_ring
-from ..totals.mouchet21 import parts_size
 from .answers import Evaluation, Kept
 from .bgv import Bgv
 from .epoch import ROUNDS as EPOCH_ROUNDS

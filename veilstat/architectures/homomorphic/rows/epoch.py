@@ -17,7 +17,6 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -28,7 +27,8 @@ from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import SIGNATURE_BYTES, Roster
 from veilstat.schema.schema import Schema
 
-from ..ring import CyclotomicRing, Residues
+from ..messages import read_elements
+from ..ring import Residues
 from .answers import Record
 from .bgv import Bgv
 from .layout import Layout, choose_layout
@@ -40,8 +40,6 @@ LARGEST_COMMITMENT = 1 << 16
 
 Keep = Callable[[Record], Record]
 """Puts a record where it lasts and returns it from there; raises VeilstatError."""
-
-_T = TypeVar("_T")
 
 
 class Commitment(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -166,27 +164,6 @@ class Agreed:
             relinearisation=memoryview(ring.to_bytes(np.concatenate([second, revealed[-self.terms.parameters.primes :]]))),
             uploads={name: raw[end:-SIGNATURE_BYTES] for name, raw in uploads.items()},
         )
-
-
-def read_elements(ring: CyclotomicRing, raw: memoryview, sender: str) -> Residues:
-    """Polynomials; a violation by ``sender`` for numbers out of range."""
-    try:
-        return ring.from_bytes(raw)
-    except ValueError:
-        raise violation("malformed", f"{sender!r} sent numbers outside the ciphertexts' ring", sender) from None
-
-
-def decode(payload: memoryview, kind: type[_T], sender: str) -> _T:
-    """Parse a message; a violation by its sender otherwise."""
-    try:
-        return msgspec.msgpack.decode(payload, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
-        raise violation("malformed", f"{sender!r} sent a message that could not be read", sender) from None
-
-
-def encode(message: object) -> bytes:
-    """MessagePack."""
-    return msgspec.msgpack.encode(message)
 
 
 def kept(keep: Keep, record: Record) -> Record:

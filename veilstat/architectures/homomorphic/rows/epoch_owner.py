@@ -11,20 +11,22 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from veilstat.architectures.interface import Random
+from veilstat.protocol.codec import decode
 from veilstat.protocol.identity import Identity
 from veilstat.protocol.session import Message, Turn
 from veilstat.schema.columns import Codes
 
+from ..messages import decode_parts, parts_size
 from ..ring import Residues
 from ..rounds import FromCloud
 from ..sampling import ternary
-from ..totals.mouchet21 import decode_parts, parts_size
 from .answers import Kept
-from .epoch import COMMIT, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, decode, encode, kept
+from .epoch import COMMIT, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,14 @@ class EncryptingOwner:
     random: Random = field(repr=False)
     keep: Keep = field(repr=False)
 
+    @property
+    def name(self) -> str:
+        return self.identity.name
+
+    @property
+    def company(self) -> tuple[str, ...]:
+        return self.terms.owners
+
     def start(self) -> Turn:
         """Commit to shares of a fresh key, and declare what the ciphertexts will show anyway."""
         terms, scheme, random = self.terms, self.terms.scheme, self.random
@@ -52,7 +62,7 @@ class EncryptingOwner:
         unsigned = Commitment(terms.committed(self.identity.name, shares), self.rows, incomplete, b"")
         commitment = Commitment(unsigned.shares, self.rows, incomplete, self.identity.sign(terms.statement(unsigned)))
         following = AwaitCommitments(self, drawn.astype(np.int8), ephemeral, shares, commitment)
-        return Turn((Message(COMMIT, self.server, encode(commitment)),), following)
+        return Turn((Message(COMMIT, self.server, msgspec.msgpack.encode(commitment)),), following)
 
     def ciphertexts(self, agreed: Agreed, key: Residues) -> Iterator[bytes]:
         """All rows, encrypted."""
@@ -64,18 +74,6 @@ class EncryptingOwner:
 @dataclass(frozen=True, slots=True)
 class _FromCloud(FromCloud):
     owner: EncryptingOwner
-
-    @property
-    def me(self) -> str:
-        return self.owner.identity.name
-
-    @property
-    def cloud(self) -> str:
-        return self.owner.server
-
-    @property
-    def company(self) -> tuple[str, ...]:
-        return self.owner.terms.owners
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,7 @@ class AwaitCommitments(_FromCloud):
         self.check_company(commitments)
         for name, commitment in commitments.items():
             self.owner.terms.check_commitment(name, commitment)
-        if commitments[self.owner.identity.name] != self.own:
+        if commitments[self.owner.name] != self.own:
             raise self.refuse("bad_commitment", "its own commitment came back changed")
         following = AwaitShares(self.owner, self.secret, self.ephemeral, Agreed(self.owner.terms, commitments))
         return Turn((Message(REVEAL, self.owner.server, self.shares),), following)

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import ClassVar
 
+import msgspec
+
+from veilstat.protocol.codec import decode
 from veilstat.protocol.session import Message, Turn
 
+from ..messages import check_size, encode_parts
 from ..ring import Residues
-from ..rounds import FromAll, check_size
-from ..totals.mouchet21 import encode_parts
+from ..rounds import FromAll
 from .answers import Kept
-from .epoch import COMMIT, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, decode, encode, kept
+from .epoch import COMMIT, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,10 @@ class KeepingCloud:
     everyone: str
     keep: Keep = field(repr=False)
 
+    @property
+    def company(self) -> tuple[str, ...]:
+        return self.terms.owners
+
     def start(self) -> Turn:
         """Wait for commitments."""
         return Turn((), CollectCommitments(self))
@@ -34,10 +41,6 @@ class KeepingCloud:
 @dataclass(frozen=True, slots=True)
 class _FromAll(FromAll):
     cloud: KeepingCloud
-
-    @property
-    def company(self) -> tuple[str, ...]:
-        return self.cloud.terms.owners
 
     def tell(self, round_name: str, payload: bytes) -> tuple[Message, ...]:
         """The same to all owners."""
@@ -57,7 +60,7 @@ class CollectCommitments(_FromAll):
     def close(self) -> Turn:
         commitments = {name: decode(raw, Commitment, name) for name, raw in sorted(self.arrived.items())}
         following = CollectShares(self.cloud, Agreed(self.cloud.terms, commitments))
-        return Turn(self.tell(REVEAL, encode(commitments)), following)
+        return Turn(self.tell(REVEAL, msgspec.msgpack.encode(commitments)), following)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,4 +102,4 @@ class CollectUploads(_FromAll):
 
     def close(self) -> Turn:
         record = kept(self.cloud.keep, self.agreed.record(self.revealed, self.arrived, self.statements))
-        return Turn(self.tell(KEEP, encode(dict(sorted(self.arrived.items())))), None, Kept(record))
+        return Turn(self.tell(KEEP, msgspec.msgpack.encode(dict(sorted(self.arrived.items())))), None, Kept(record))

@@ -19,9 +19,9 @@ from veilstat.protocol.context import DIGEST_BYTES
 from veilstat.protocol.identity import Identity
 from veilstat.protocol.session import Message, Turn
 
+from ..messages import decode_parts, parts_size, read_ciphertexts
 from ..ring import Residues
 from ..rounds import FromCloud
-from ..totals.mouchet21 import decode_parts, parts_size, read_ciphertexts
 from .answers import Answer, Evaluation
 from .query import COMMIT_ZERO, COMMITMENT_BYTES, DECRYPT, REVEAL_ZERO, RowQuery
 
@@ -44,12 +44,24 @@ class DecryptingOwner:
     authorise: Authorise = field(repr=False)
     noise: Noise = field(repr=False)
 
+    @property
+    def name(self) -> str:
+        return self.identity.name
+
+    @property
+    def server(self) -> str:
+        return self.query.server
+
+    @property
+    def company(self) -> tuple[str, ...]:
+        return self.query.owners
+
     def start(self) -> Turn:
         """Commit to a fresh encryption of zero."""
         scheme, record, query = self.evaluation.scheme, self.evaluation.record, self.query
         key = scheme.ring.from_bytes(record.key)
         zero = scheme.ring.to_bytes(scheme.encrypt(key, np.zeros(scheme.ring.degree, dtype=np.int64), self.random))
-        committed = query.commitment(self.identity.name, zero)
+        committed = query.commitment(self.name, zero)
         signature = self.identity.sign(query.statement(record.identity, committed))
         return Turn((Message(COMMIT_ZERO, query.server, record.identity + committed + signature),), AwaitCommitments(self, zero, committed))
 
@@ -62,7 +74,7 @@ class DecryptingOwner:
         smudged = [(value + added + self._flooding()) % scheme.ring.modulus for value, added in zip(values, noise, strict=True)]
         known = self.evaluation.combined(self.answers, {pair: total[0] for pair, total in totals.items()}, zero[0])
         plain = query.digest_of(query.encode(known)) + query.encode(smudged)
-        box = seal_to(self.recipient, query.context, query.label(self.identity.name), plain, self.random)
+        box = seal_to(self.recipient, query.context, query.label(self.name), plain, self.random)
         return box + self.identity.sign(query.share_statement(box))
 
     def _flooding(self) -> int:
@@ -77,21 +89,9 @@ class DecryptingOwner:
 class _FromCloud(FromCloud):
     owner: DecryptingOwner
 
-    @property
-    def me(self) -> str:
-        return self.owner.identity.name
-
-    @property
-    def cloud(self) -> str:
-        return self.owner.query.server
-
-    @property
-    def company(self) -> tuple[str, ...]:
-        return self.owner.query.owners
-
     def parts(self, payload: memoryview, size: int) -> dict[str, memoryview]:
         """What the cloud forwarded, of all owners."""
-        parts = decode_parts(payload, size, self.cloud)
+        parts = decode_parts(payload, size, self.owner.server)
         self.check_company(parts)
         return parts
 
@@ -111,7 +111,7 @@ class AwaitCommitments(_FromCloud):
     def close(self) -> Turn:
         query, epoch = self.owner.query, self.owner.evaluation.record.identity
         commitments = {name: query.check_commitment(name, epoch, raw) for name, raw in self.parts(self.inbox[0], COMMITMENT_BYTES).items()}
-        if commitments[self.owner.identity.name] != self.committed:
+        if commitments[self.owner.name] != self.committed:
             raise self.refuse("bad_commitment", "its own commitment came back changed")
         return Turn((Message(REVEAL_ZERO, query.server, self.zero),), AwaitZeros(self.owner, commitments))
 

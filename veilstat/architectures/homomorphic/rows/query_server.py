@@ -18,9 +18,9 @@ from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES
 from veilstat.protocol.session import Message, Turn
 
+from ..messages import check_size, decode_parts, encode_parts, parts_size, read_ciphertexts
 from ..ring import Residues
-from ..rounds import FromAll, check_size
-from ..totals.mouchet21 import decode_parts, encode_parts, parts_size, read_ciphertexts
+from ..rounds import FromAll
 from .answers import Answer, Evaluation
 from .bgv import Bgv
 from .query import COMMIT_ZERO, COMMITMENT_BYTES, DECRYPT, REVEAL_ZERO, RowQuery
@@ -34,6 +34,10 @@ class AnsweringCloud:
     evaluation: Evaluation
     answers: tuple[Answer, ...]
 
+    @property
+    def company(self) -> tuple[str, ...]:
+        return self.query.owners
+
     def start(self) -> Turn:
         """Wait for commitments."""
         return Turn((), CollectCommitments(self))
@@ -44,10 +48,6 @@ class _FromAll(FromAll):
     """Each message has ``largest`` bytes."""
 
     cloud: AnsweringCloud
-
-    @property
-    def company(self) -> tuple[str, ...]:
-        return self.cloud.query.owners
 
     @property
     def largest(self) -> int:

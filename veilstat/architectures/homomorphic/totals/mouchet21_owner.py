@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from veilstat.architectures.interface import Authorise, Random
+from veilstat.architectures.waiting import OwnerFromServer
 from veilstat.protocol.context import DIGEST_BYTES
-from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES, Identity, Roster
 from veilstat.protocol.session import Message, Turn
 
+from ..messages import decode_parts, parts_size, read_ciphertexts, read_share
 from ..ring import Residues
 from ..sampling import flooding
 from . import mouchet21 as paper
@@ -46,50 +47,43 @@ class Owner:
     random: Random = field(repr=False)
     authorise: Authorise = field(repr=False)
 
-    def start(self) -> Turn:
-        """Commit to a share of a fresh key."""
+    @property
+    def name(self) -> str:
+        return self.identity.name
+
+    def fresh_key(self) -> tuple[Residues, Residues, bytes]:
+        """A share of a secret key, the common polynomial, and the share of the public key that belongs to both."""
         ring = self.scheme.ring
         secret = ring.from_integers(self.scheme.secret(self.random))
         common = ring.uniform(paper.common_label(self.context))
-        share = ring.to_bytes(self.scheme.public_share(common, secret, self.random))
-        committed = paper.commitment(self.context, self.identity.name, share)
+        return secret, common, ring.to_bytes(self.scheme.public_share(common, secret, self.random))
+
+    def start(self) -> Turn:
+        """Commit to a share of a fresh key."""
+        secret, common, share = self.fresh_key()
+        committed = paper.commitment(self.context, self.name, share)
         signature = self.identity.sign(paper.commitment_statement(self.context, committed))
         following = AwaitCommitments(self, secret, common, share, committed)
         return Turn((Message(paper.COMMIT_KEY, self.server, committed + signature),), following)
 
 
 @dataclass(frozen=True, slots=True)
-class FromServer:
+class FromServer(OwnerFromServer):
     """A round that waits for one message of the server; ``part`` bytes in it come from each owner."""
 
     owner: Owner
-    inbox: list[memoryview] = field(default_factory=list, repr=False, kw_only=True)
-
-    quorum: ClassVar[int] = 1
 
     @property
     def part(self) -> int:
         raise NotImplementedError
 
     @property
-    def senders(self) -> frozenset[str]:
-        return frozenset((self.owner.server,))
-
-    @property
     def largest(self) -> int:
-        return paper.parts_size(self.owner.participants, self.part)
-
-    def take(self, sender: str, payload: memoryview) -> None:
-        """Keep the message until the round closes."""
-        self.inbox.append(payload)
+        return parts_size(self.owner.participants, self.part)
 
     def parts(self) -> dict[str, memoryview]:
         """What the server forwarded, by owner."""
-        return paper.decode_parts(self.inbox[0], self.part, self.owner.server)
-
-    def refuse(self, code: str, message: str) -> Exception:
-        """A violation by the server, which had the chance to refuse this itself."""
-        return violation(code, f"owner {self.owner.identity.name!r}: {message}", self.owner.server)
+        return decode_parts(self.inbox[0], self.part, self.owner.server)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +107,7 @@ class AwaitCommitments(FromServer):
             statement = paper.commitment_statement(owner.context, commitments[name])
             if name not in owner.participants or not owner.roster.verifies(name, statement, bytes(raw[DIGEST_BYTES:])):
                 raise self.refuse("bad_commitment", f"a commitment in the name of {name!r} is not signed by a participant")
-        if len(commitments) < owner.threshold or commitments.get(owner.identity.name) != self.committed:
+        if len(commitments) < owner.threshold or commitments.get(owner.name) != self.committed:
             raise self.refuse(
                 "bad_participants",
                 f"{len(commitments)} commitments were forwarded, at least {owner.threshold} are needed, its own among them",
@@ -138,7 +132,7 @@ class AwaitShares(FromServer):
     def close(self) -> Turn:
         owner = self.owner
         shares = self.parts()
-        if not set(shares) <= set(self.commitments) or owner.identity.name not in shares or len(shares) < owner.threshold:
+        if not set(shares) <= set(self.commitments) or owner.name not in shares or len(shares) < owner.threshold:
             raise self.refuse(
                 "bad_participants",
                 f"shares of {len(shares)} owners were forwarded, at least {owner.threshold} of those who committed are needed, its own among them",
@@ -180,7 +174,7 @@ class AwaitCiphertexts(FromServer):
 def encrypted_input(owner: Owner, common: Residues, shares: Mapping[str, bytes | memoryview], members: Mapping[str, bytes]) -> Message:
     """The owner's ciphertexts under the sum of all shares of the key, signed together with whose shares these are."""
     scheme = owner.scheme
-    collective = reduce(scheme.ring.add, (paper.read_share(scheme.ring, memoryview(raw), owner.server) for raw in shares.values()))
+    collective = reduce(scheme.ring.add, (read_share(scheme.ring, memoryview(raw), owner.server) for raw in shares.values()))
     ciphertexts = scheme.encrypt_vector(np.stack([collective, common]), owner.vector, owner.random)
     raw_ciphertexts = scheme.ring.to_bytes(ciphertexts)
     signature = owner.identity.sign(paper.input_statement(owner.context, members, raw_ciphertexts))
@@ -196,7 +190,7 @@ def verified_sum(waiting: FromServer, parts: Mapping[str, memoryview], members: 
         ciphertexts, signature = raw[:-SIGNATURE_BYTES], bytes(raw[-SIGNATURE_BYTES:])
         if not owner.roster.verifies(name, paper.input_statement(owner.context, members, ciphertexts), signature):
             raise waiting.refuse("bad_input", f"ciphertexts in the name of {name!r} are not signed by it for this key")
-        return paper.read_ciphertexts(ring, ciphertexts, size, owner.server)
+        return read_ciphertexts(ring, ciphertexts, size, owner.server)
 
     return reduce(ring.add, (verified(name, raw) for name, raw in parts.items()))
 

@@ -16,7 +16,9 @@ from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES, Roster
 from veilstat.protocol.session import Message, Turn
 
+from ..messages import check_size, encode_parts, read_ciphertexts, read_share
 from ..ring import Residues
+from ..rounds import Collecting
 from . import mouchet21 as paper
 from .bfv import Scheme
 from .mouchet21 import COMMITMENT_BYTES
@@ -39,35 +41,37 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class FromOwners:
+class Forwarding(Collecting):
     """A round that waits for one message of ``largest`` bytes from each owner, and forwards them all to each."""
 
     server: Server
     senders: frozenset[str]
-    arrived: dict[str, memoryview] = field(default_factory=dict, repr=False, kw_only=True)
+
+    @property
+    def quorum(self) -> int:
+        """All of them, unless a round says otherwise."""
+        return len(self.senders)
 
     @property
     def largest(self) -> int:
         raise NotImplementedError
 
-    def take(self, sender: str, payload: memoryview) -> None:
-        if len(payload) != self.largest:
-            raise violation("malformed", f"{sender!r} sent {len(payload):,} bytes, {self.largest:,} were agreed", sender)
-        self.check(sender, payload)
-        self.arrived[sender] = payload
-
     def check(self, sender: str, payload: memoryview) -> None:
+        check_size(sender, payload, self.largest)
+        self.check_content(sender, payload)
+
+    def check_content(self, sender: str, payload: memoryview) -> None:
         """Refuse what does not fit what the sender said before."""
         raise NotImplementedError
 
     def forward(self, round_name: str) -> tuple[Message, ...]:
         """Everything that arrived, to everybody it came from."""
-        payload = paper.encode_parts(self.arrived)
+        payload = encode_parts(self.arrived)
         return tuple(Message(round_name, owner, payload) for owner in sorted(self.arrived))
 
 
 @dataclass(frozen=True, slots=True)
-class CollectCommitments(FromOwners):
+class CollectCommitments(Forwarding):
     """Owners may drop out down to the threshold."""
 
     name: ClassVar[str] = paper.COMMIT_KEY
@@ -80,7 +84,7 @@ class CollectCommitments(FromOwners):
     def largest(self) -> int:
         return COMMITMENT_BYTES
 
-    def check(self, sender: str, payload: memoryview) -> None:
+    def check_content(self, sender: str, payload: memoryview) -> None:
         statement = paper.commitment_statement(self.server.context, bytes(payload[:DIGEST_BYTES]))
         if not self.server.roster.verifies(sender, statement, bytes(payload[DIGEST_BYTES:])):
             raise violation("bad_commitment", f"{sender!r} sent a commitment without its signature", sender)
@@ -91,7 +95,7 @@ class CollectCommitments(FromOwners):
 
 
 @dataclass(frozen=True, slots=True)
-class CollectShares(FromOwners):
+class CollectShares(Forwarding):
     """Who reveals a share is in the decrypting set; later losses end the query."""
 
     commitments: Mapping[str, bytes]
@@ -105,10 +109,10 @@ class CollectShares(FromOwners):
     def largest(self) -> int:
         return self.server.scheme.ring.element_bytes
 
-    def check(self, sender: str, payload: memoryview) -> None:
+    def check_content(self, sender: str, payload: memoryview) -> None:
         if paper.commitment(self.server.context, sender, payload) != self.commitments[sender]:
             raise violation("bad_share", f"{sender!r} revealed a share of the key that it had not committed to", sender)
-        paper.read_share(self.server.scheme.ring, payload, sender)
+        read_share(self.server.scheme.ring, payload, sender)
 
     def close(self) -> Turn:
         members = {name: self.commitments[name] for name in self.arrived}
@@ -116,21 +120,17 @@ class CollectShares(FromOwners):
 
 
 @dataclass(frozen=True, slots=True)
-class CollectInputs(FromOwners):
+class CollectInputs(Forwarding):
     """Collect everybody's ciphertexts; each owner will add them for itself too."""
 
     commitments: Mapping[str, bytes]
     name: ClassVar[str] = paper.INPUT
 
     @property
-    def quorum(self) -> int:
-        return len(self.senders)
-
-    @property
     def largest(self) -> int:
         return self.server.scheme.parameters.vector_bytes + SIGNATURE_BYTES
 
-    def check(self, sender: str, payload: memoryview) -> None:
+    def check_content(self, sender: str, payload: memoryview) -> None:
         statement = paper.input_statement(self.server.context, self.commitments, payload[:-SIGNATURE_BYTES])
         if not self.server.roster.verifies(sender, statement, bytes(payload[-SIGNATURE_BYTES:])):
             raise violation("bad_input", f"{sender!r} did not sign its ciphertexts for this key", sender)
@@ -146,11 +146,11 @@ class CollectInputs(FromOwners):
 
     def _ciphertexts(self, sender: str, payload: memoryview) -> Residues:
         scheme = self.server.scheme
-        return paper.read_ciphertexts(scheme.ring, payload[:-SIGNATURE_BYTES], scheme.parameters.vector_bytes, sender)
+        return read_ciphertexts(scheme.ring, payload[:-SIGNATURE_BYTES], scheme.parameters.vector_bytes, sender)
 
 
 @dataclass(frozen=True, slots=True)
-class CollectDecryptions(FromOwners):
+class CollectDecryptions(Forwarding):
     """Add the shares of the decryption: (c0 + sum of h0, sum of h1) is a ciphertext under the analyst's key.
 
     ``contributors`` are those whose data the total holds.
@@ -162,15 +162,11 @@ class CollectDecryptions(FromOwners):
     name: ClassVar[str] = paper.DECRYPT
 
     @property
-    def quorum(self) -> int:
-        return len(self.senders)
-
-    @property
     def largest(self) -> int:
         return self.server.scheme.parameters.vector_bytes
 
-    def check(self, sender: str, payload: memoryview) -> None:
-        self.shares.append(paper.read_ciphertexts(self.server.scheme.ring, payload, self.largest, sender))
+    def check_content(self, sender: str, payload: memoryview) -> None:
+        self.shares.append(read_ciphertexts(self.server.scheme.ring, payload, self.largest, sender))
 
     def close(self) -> Turn:
         ring = self.server.scheme.ring

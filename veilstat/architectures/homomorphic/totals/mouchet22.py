@@ -25,9 +25,10 @@ from veilstat.protocol.context import DIGEST_BYTES, digest, digest_names
 from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES
 
+from ..messages import parts_size
 from ..ring import CyclotomicRing, Residues
 from ..sampling import uniform
-from .mouchet21 import COMMIT_KEY, DECRYPT, INPUT, REVEAL_KEY, parts_size
+from .mouchet21 import COMMIT_KEY, DECRYPT, INPUT, REVEAL_KEY
 
 READY, AGREE = "ready", "agree"
 ROUNDS = (COMMIT_KEY, REVEAL_KEY, INPUT, READY, AGREE, DECRYPT)

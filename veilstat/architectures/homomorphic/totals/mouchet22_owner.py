@@ -13,6 +13,7 @@ from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES
 from veilstat.protocol.session import Message, Turn
 
+from ..messages import read_share
 from ..ring import Residues
 from . import mouchet21, mouchet22
 from .mouchet21_owner import FromServer, Owner, decryption_shares, encrypted_input, verified_sum
@@ -24,12 +25,9 @@ class DealingOwner(Owner):
 
     def start(self) -> Turn:
         """Commit to a share of a fresh key, and name a key that others seal shares to."""
-        ring = self.scheme.ring
-        secret = ring.from_integers(self.scheme.secret(self.random))
-        common = ring.uniform(mouchet21.common_label(self.context))
-        share = ring.to_bytes(self.scheme.public_share(common, secret, self.random))
+        secret, common, share = self.fresh_key()
         pair = KeyPair.generate(self.random)
-        committed = mouchet21.commitment(self.context, self.identity.name, share)
+        committed = mouchet21.commitment(self.context, self.name, share)
         signature = self.identity.sign(mouchet22.commitment_statement(self.context, committed, pair.public))
         following = AwaitChannels(self, secret, common, share, committed, pair)
         return Turn((Message(mouchet21.COMMIT_KEY, self.server, committed + pair.public + signature),), following)
@@ -51,7 +49,7 @@ class AwaitChannels(FromServer):
         return mouchet22.COMMITMENT_BYTES
 
     def close(self) -> Turn:
-        owner, me, commitments, channels = self.owner, self.owner.identity.name, {}, {}
+        owner, me, commitments, channels = self.owner, self.owner.name, {}, {}
         for name, raw in self.parts().items():
             commitments[name], channels[name], signature = mouchet22.split_commitment(raw)
             statement = mouchet22.commitment_statement(owner.context, commitments[name], channels[name])
@@ -89,7 +87,7 @@ class AwaitDealings(FromServer):
         return size + mouchet22.box_bytes(size)
 
     def close(self) -> Turn:
-        owner, me, ring = self.owner, self.owner.identity.name, self.owner.scheme.ring
+        owner, me, ring = self.owner, self.owner.name, self.owner.scheme.ring
         others = self.parts()
         if me in others or not set(others) <= set(self.commitments) or 1 + len(others) < owner.threshold:
             raise self.refuse(
@@ -110,7 +108,7 @@ class AwaitDealings(FromServer):
                     name,
                     owner.server,
                 )
-            holding = ring.add(holding, mouchet21.read_share(ring, memoryview(dealt), name))
+            holding = ring.add(holding, read_share(ring, memoryview(dealt), name))
         members = {name: self.commitments[name] for name in shares}
         channels = {name: self.channels[name] for name in shares}
         following = AwaitSum(owner, holding, members, channels, self.pair)
@@ -133,7 +131,7 @@ class AwaitSum(FromServer):
 
     def close(self) -> Turn:
         owner, parts = self.owner, self.parts()
-        if owner.identity.name not in parts or not set(parts) <= set(self.commitments) or len(parts) < owner.threshold:
+        if owner.name not in parts or not set(parts) <= set(self.commitments) or len(parts) < owner.threshold:
             raise self.refuse(
                 "bad_participants",
                 f"ciphertexts of {len(parts)} owners were forwarded, at least {owner.threshold} of those who made the key are needed, its own among them",
@@ -168,7 +166,7 @@ class AwaitSet(FromServer):
             raise self.refuse(
                 "bad_participants", f"{len(decrypting)} owners were named to decrypt, exactly {owner.threshold} of those who encrypted do"
             )
-        if owner.identity.name not in decrypting:
+        if owner.name not in decrypting:
             return Turn((), None, self.contributors)
         agreed = mouchet22.agreement_statement(self.statement, decrypting)
         channels = {name: self.channels[name] for name in decrypting}
@@ -193,7 +191,7 @@ class AwaitAgreement(FromServer):
         return SIGNATURE_BYTES
 
     def close(self) -> Turn:
-        owner, me, ring, signatures = self.owner, self.owner.identity.name, self.owner.scheme.ring, self.parts()
+        owner, me, ring, signatures = self.owner, self.owner.name, self.owner.scheme.ring, self.parts()
         signed = all(owner.roster.verifies(name, self.agreed, bytes(raw)) for name, raw in signatures.items())
         if set(signatures) != set(self.channels) or not signed:
             raise self.refuse("bad_agreement", "not all who are to decrypt signed the same set and the same sum")

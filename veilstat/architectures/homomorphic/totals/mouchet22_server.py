@@ -11,9 +11,10 @@ from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES
 from veilstat.protocol.session import Message, Turn
 
+from ..messages import encode_parts, read_share
 from ..ring import Residues
 from . import mouchet21, mouchet22
-from .mouchet21_server import CollectDecryptions, CollectInputs, FromOwners, Server
+from .mouchet21_server import CollectDecryptions, CollectInputs, Forwarding, Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class DealingServer(Server):
 
 
 @dataclass(frozen=True, slots=True)
-class _FromThreshold(FromOwners):
+class _FromThreshold(Forwarding):
     """A round in which owners may drop out down to the threshold."""
 
     @property
@@ -44,7 +45,7 @@ class CollectChannels(_FromThreshold):
     def largest(self) -> int:
         return mouchet22.COMMITMENT_BYTES
 
-    def check(self, sender: str, payload: memoryview) -> None:
+    def check_content(self, sender: str, payload: memoryview) -> None:
         committed, channel, signature = mouchet22.split_commitment(payload)
         if not self.server.roster.verifies(sender, mouchet22.commitment_statement(self.server.context, committed, channel), signature):
             raise violation("bad_commitment", f"{sender!r} sent a commitment without its signature", sender)
@@ -69,18 +70,18 @@ class CollectDealings(_FromThreshold):
     def largest(self) -> int:
         return self.share_bytes + (len(self.senders) - 1) * mouchet22.box_bytes(self.share_bytes)
 
-    def check(self, sender: str, payload: memoryview) -> None:
+    def check_content(self, sender: str, payload: memoryview) -> None:
         share = payload[: self.share_bytes]
         if mouchet21.commitment(self.server.context, sender, share) != self.commitments[sender]:
             raise violation("bad_share", f"{sender!r} revealed a share of the key that it had not committed to", sender)
-        mouchet21.read_share(self.server.scheme.ring, share, sender)
+        read_share(self.server.scheme.ring, share, sender)
 
     def close(self) -> Turn:
         members = {name: self.commitments[name] for name in self.arrived}
         sent = []
         for holder in sorted(members):
             parts = {dealer: self._part(dealer, holder) for dealer in members if dealer != holder}
-            sent.append(Message(mouchet21.INPUT, holder, mouchet21.encode_parts(parts)))
+            sent.append(Message(mouchet21.INPUT, holder, encode_parts(parts)))
         return Turn(tuple(sent), CollectContributions(self.server, frozenset(members), members))
 
     def _part(self, dealer: str, holder: str) -> bytes:
@@ -115,13 +116,13 @@ class CollectReady(_FromThreshold):
     def largest(self) -> int:
         return DIGEST_BYTES
 
-    def check(self, sender: str, payload: memoryview) -> None:
+    def check_content(self, sender: str, payload: memoryview) -> None:
         if bytes(payload) != self.statement:
             raise violation("bad_sum", f"{sender!r} is ready to decrypt another sum than the one that was forwarded", sender)
 
     def close(self) -> Turn:
         decrypting = sorted(self.arrived)[: self.server.threshold]
-        payload = mouchet21.encode_parts(dict.fromkeys(decrypting, b""))
+        payload = encode_parts(dict.fromkeys(decrypting, b""))
         agreed = mouchet22.agreement_statement(self.statement, decrypting)
         sent = tuple(Message(mouchet22.AGREE, owner, payload) for owner in sorted(self.arrived))
         following = CollectAgreements(self.server, frozenset(decrypting), self.total, agreed, tuple(sorted(self.senders)))
@@ -129,7 +130,7 @@ class CollectReady(_FromThreshold):
 
 
 @dataclass(frozen=True, slots=True)
-class CollectAgreements(FromOwners):
+class CollectAgreements(Forwarding):
     """All of the set sign it; from here on nobody of it may be lost."""
 
     total: Residues = field(repr=False)
@@ -141,11 +142,7 @@ class CollectAgreements(FromOwners):
     def largest(self) -> int:
         return SIGNATURE_BYTES
 
-    @property
-    def quorum(self) -> int:
-        return len(self.senders)
-
-    def check(self, sender: str, payload: memoryview) -> None:
+    def check_content(self, sender: str, payload: memoryview) -> None:
         if not self.server.roster.verifies(sender, self.agreed, bytes(payload)):
             raise violation("bad_agreement", f"{sender!r} did not sign the set that is to decrypt", sender)
 
