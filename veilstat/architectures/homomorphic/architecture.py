@@ -33,6 +33,7 @@ from .rows import query
 from .rows.architecture import EncryptedRows
 from .rows.parameters import choose_row_parameters
 from .rows.quadratic import supports_rows
+from .security import LEAST_SMUDGING
 from .totals import mouchet21 as paper
 from .totals import mouchet22
 from .totals.bfv import Scheme, scheme
@@ -40,7 +41,7 @@ from .totals.mouchet21_owner import Owner
 from .totals.mouchet21_server import Server
 from .totals.mouchet22_owner import DealingOwner
 from .totals.mouchet22_server import DealingServer
-from .totals.parameters import LEAST_SMUDGING, Parameters, choose_parameters
+from .totals.parameters import Parameters, choose_parameters
 
 _KEY_WORDS = (
     "one untrusted cloud adds ciphertexts; the secret key is made afresh for every opening, each owner holds a share, nobody holds it whole"

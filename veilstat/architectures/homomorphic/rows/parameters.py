@@ -23,7 +23,7 @@ from veilstat.errors import CapabilityError
 
 from ..ring import PRIME_BITS, element_bytes
 from ..sampling import ERROR_BOUND
-from ..totals.parameters import LEAST_SMUDGING, SECURE_BITS
+from ..security import SECURE_BITS, require_secure
 
 MOST_ANSWERS = 1 << 20
 """Numbers that are decrypted under one key; then owners make another and upload again."""
@@ -52,10 +52,7 @@ class RowParameters:
     smudging_bits: int
 
     def __post_init__(self) -> None:
-        if PRIME_BITS * self.primes > SECURE_BITS.get(self.degree, 0) or self.smudging_bits < LEAST_SMUDGING:
-            raise ValueError(
-                f"degree {self.degree} with {self.primes} primes of {PRIME_BITS} bits and {self.smudging_bits} bits of smudging is not secure"
-            )
+        require_secure(self.degree, self.primes, self.smudging_bits)
 
     @property
     def share_bytes(self) -> int:

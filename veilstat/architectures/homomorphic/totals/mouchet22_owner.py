@@ -116,6 +116,17 @@ class AwaitDealings(FromServer):
 
 
 @dataclass(frozen=True, slots=True)
+class Decryptable:
+    """A sum that an owner is ready to decrypt with its ``holding`` of the key: whose data it holds, and others' channels."""
+
+    holding: Residues = field(repr=False)
+    total: Residues = field(repr=False)
+    contributors: tuple[str, ...]
+    channels: dict[str, bytes]
+    pair: KeyPair = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class AwaitSum(FromServer):
     """Whose data are summed is fixed by whose ciphertexts arrived: add them up, object or be ready to decrypt exactly that."""
 
@@ -140,7 +151,7 @@ class AwaitSum(FromServer):
         contributors = tuple(sorted(parts))
         owner.authorise(contributors)
         statement = mouchet22.sum_statement(owner.context, contributors, owner.scheme.ring.to_bytes(total))
-        following = AwaitSet(owner, self.holding, total, statement, contributors, self.channels, self.pair)
+        following = AwaitSet(owner, Decryptable(self.holding, total, contributors, self.channels, self.pair), statement)
         return Turn((Message(mouchet22.READY, owner.server, statement),), following)
 
 
@@ -148,12 +159,8 @@ class AwaitSum(FromServer):
 class AwaitSet(FromServer):
     """A set of exactly t is proposed among those who are ready: sign it, once; who is not in it is done."""
 
-    holding: Residues = field(repr=False)
-    total: Residues = field(repr=False)
+    sum: Decryptable
     statement: bytes
-    contributors: tuple[str, ...]
-    channels: dict[str, bytes]
-    pair: KeyPair = field(repr=False)
     name: ClassVar[str] = mouchet22.AGREE
 
     @property
@@ -162,28 +169,24 @@ class AwaitSet(FromServer):
 
     def close(self) -> Turn:
         owner, decrypting = self.owner, tuple(sorted(self.parts()))
-        if len(decrypting) != owner.threshold or not set(decrypting) <= set(self.contributors):
+        if len(decrypting) != owner.threshold or not set(decrypting) <= set(self.sum.contributors):
             raise self.refuse(
                 "bad_participants", f"{len(decrypting)} owners were named to decrypt, exactly {owner.threshold} of those who encrypted do"
             )
         if owner.name not in decrypting:
-            return Turn((), None, self.contributors)
+            return Turn((), None, self.sum.contributors)
         agreed = mouchet22.agreement_statement(self.statement, decrypting)
-        channels = {name: self.channels[name] for name in decrypting}
-        following = AwaitAgreement(owner, self.holding, self.total, agreed, self.contributors, channels, self.pair)
+        following = AwaitAgreement(owner, self.sum, decrypting, agreed)
         return Turn((Message(mouchet22.AGREE, owner.server, owner.identity.sign(agreed)),), following)
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitAgreement(FromServer):
-    """All of the set, those of ``channels``, signed it and the sum: switch the sum, smudged, to the analyst's key, once."""
+    """All of the set signed it and the sum: switch the sum, smudged, to the analyst's key, once."""
 
-    holding: Residues = field(repr=False)
-    total: Residues = field(repr=False)
+    sum: Decryptable
+    decrypting: tuple[str, ...]
     agreed: bytes
-    contributors: tuple[str, ...]
-    channels: dict[str, bytes]
-    pair: KeyPair = field(repr=False)
     name: ClassVar[str] = mouchet21.DECRYPT
 
     @property
@@ -193,11 +196,11 @@ class AwaitAgreement(FromServer):
     def close(self) -> Turn:
         owner, me, ring, signatures = self.owner, self.owner.name, self.owner.scheme.ring, self.parts()
         signed = all(owner.roster.verifies(name, self.agreed, bytes(raw)) for name, raw in signatures.items())
-        if set(signatures) != set(self.channels) or not signed:
+        if set(signatures) != set(self.decrypting) or not signed:
             raise self.refuse("bad_agreement", "not all who are to decrypt signed the same set and the same sum")
-        points = {name: mouchet22.point(owner.participants, name) for name in self.channels}
+        points = {name: mouchet22.point(owner.participants, name) for name in self.decrypting}
         factor = mouchet22.lagrange_factor(ring, points.values(), points[me])
-        shares = decryption_shares(owner, self.total, ring.scale(self.holding, factor))
-        others = {name: key for name, key in self.channels.items() if name != me}
-        shares[:, 0] = ring.add(shares[:, 0], mouchet22.zero_share(ring, self.pair, others, self.agreed, me, len(shares)))
-        return Turn((Message(mouchet21.DECRYPT, owner.server, ring.to_bytes(shares)),), None, self.contributors)
+        shares = decryption_shares(owner, self.sum.total, ring.scale(self.sum.holding, factor))
+        others = {name: self.sum.channels[name] for name in self.decrypting if name != me}
+        shares[:, 0] = ring.add(shares[:, 0], mouchet22.zero_share(ring, self.sum.pair, others, self.agreed, me, len(shares)))
+        return Turn((Message(mouchet21.DECRYPT, owner.server, ring.to_bytes(shares)),), None, self.sum.contributors)

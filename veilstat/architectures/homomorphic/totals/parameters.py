@@ -20,12 +20,8 @@ from veilstat.errors import CapabilityError
 
 from ..ring import PRIME_BITS, element_bytes
 from ..sampling import ERROR_BOUND
+from ..security import SECURE_BITS, require_secure
 
-SECURE_BITS = {4096: 109, 8192: 218, 16384: 438, 32768: 881}
-"""Degree: the largest modulus in bits at 128-bit security (SEAL's table; Albrecht et al., Homomorphic Encryption
-Standard, 2018, Table 1, ternary secrets)."""
-
-LEAST_SMUDGING = 40
 WIDEST_PLAINTEXT = 60
 LARGEST_KEY = 15 << 16
 """Bytes: the analyst's key travels in one block of 1 MiB with its request."""
@@ -50,10 +46,7 @@ class Parameters:
     smudging_bits: int
 
     def __post_init__(self) -> None:
-        if PRIME_BITS * self.primes > SECURE_BITS.get(self.degree, 0) or self.smudging_bits < LEAST_SMUDGING:
-            raise ValueError(
-                f"degree {self.degree} with {self.primes} primes of {PRIME_BITS} bits and {self.smudging_bits} bits of smudging is not secure"
-            )
+        require_secure(self.degree, self.primes, self.smudging_bits)
 
     @property
     def blocks(self) -> int:
