@@ -7,15 +7,9 @@ what a single product of ciphertexts cannot reach.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
-from math import gcd
-from typing import Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
+from veilstat.architectures.polynomials import Polynomials, RowValues, SparsePolynomial, objects_of, single
 from veilstat.errors import CapabilityError
 from veilstat.language.circuit import LINEAR, Circuit, Node, Op
 from veilstat.language.cut import Cut, Facts
@@ -25,9 +19,6 @@ from .layout import ONE, Mask, Plane, planes_of
 from .parameters import RowParameters
 
 _ON_ROWS = frozenset({Op.ADD, Op.SUBTRACT, Op.MULTIPLY, Op.SUM, Op.INDEX, Op.CONCATENATE, Op.EQUAL, Op.SELECT})
-
-Polynomials: TypeAlias = "npt.NDArray[Any]"
-"""An object array of polynomials and integers, of a node's shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,46 +40,11 @@ class Term:
         return Term(tuple(factors), self.mask | other.mask)
 
 
-class Polynomial:
-    """A sum of terms with integer weights; ``+``, ``-`` and ``*`` also with integers."""
+class Polynomial(SparsePolynomial[Term]):
+    """A row's value over planes."""
 
-    __slots__ = ("terms",)
-
-    def __init__(self, terms: Mapping[Term, int]) -> None:
-        self.terms = {term: int(weight) for term, weight in terms.items() if weight}
-
-    def __add__(self, other: Polynomial | int) -> Polynomial:
-        terms = dict(self.terms)
-        for term, weight in as_polynomial(other).terms.items():
-            terms[term] = terms.get(term, 0) + weight
-        return Polynomial(terms)
-
-    __radd__ = __add__
-
-    def __neg__(self) -> Polynomial:
-        return self * -1
-
-    def __sub__(self, other: Polynomial | int) -> Polynomial:
-        return self + -as_polynomial(other)
-
-    def __rsub__(self, other: int) -> Polynomial:
-        return -self + other
-
-    def __mul__(self, other: Polynomial | int) -> Polynomial:
-        terms: dict[Term, int] = {}
-        for one, weight in self.terms.items():
-            for two, another in as_polynomial(other).terms.items():
-                product = one.times(two)
-                if product is not None:
-                    terms[product] = terms.get(product, 0) + weight * another
-        return Polynomial(terms)
-
-    __rmul__ = __mul__
-
-
-def as_polynomial(value: Polynomial | int) -> Polynomial:
-    """A public integer as a polynomial that is constant over all rows."""
-    return value if isinstance(value, Polynomial) else Polynomial({Term(): int(value)})
+    __slots__ = ()
+    one = Term()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +84,14 @@ def opened(cut: Cut, schema: Schema, parameters: RowParameters) -> tuple[Opened,
     evaluation = _Evaluation(cut.circuit, schema)
     values = [evaluation.value(opening.node).reshape(-1)[element] for opening in cut.openings for element in opening.elements]
     return tuple(
-        _opened(as_polynomial(value), low, high, parameters) for value, low, high in zip(values, cut.lower, cut.upper, strict=True)
+        _opened(Polynomial.lifted(value), low, high, parameters) for value, low, high in zip(values, cut.lower, cut.upper, strict=True)
     )
 
 
 def _opened(polynomial: Polynomial, low: int, high: int, parameters: RowParameters) -> Opened:
-    content = gcd(*polynomial.terms.values()) or 1
+    content = polynomial.content
     products = []
-    for term, weight in polynomial.terms.items():
+    for term, weight in polynomial.divided(content).terms.items():
         if len(term.planes) > 2:
             names = ", ".join(plane.column for plane in term.planes)
             raise CapabilityError(
@@ -143,7 +99,7 @@ def _opened(polynomial: Polynomial, low: int, high: int, parameters: RowParamete
                 code="degree_too_high",
             )
         first, second = (ONE, ONE, *term.planes)[-2:]
-        products.append((first, second, term.mask, weight // content))
+        products.append((first, second, term.mask, weight))
     weights = sum(abs(weight) for *_, weight in products)
     smallest = -(-low // content)
     bits = (high // content - smallest).bit_length()
@@ -156,50 +112,26 @@ def _opened(polynomial: Polynomial, low: int, high: int, parameters: RowParamete
     return Opened(tuple(products), content, smallest)
 
 
-class _Evaluation:
+class _Evaluation(RowValues[Polynomial]):
     """Polynomials of nodes. A node without rows holds totals: the same polynomials, each standing for its sum over rows."""
 
     def __init__(self, circuit: Circuit, schema: Schema) -> None:
-        self.circuit, self.schema = circuit, schema
-        self.known: dict[int, Polynomials] = {}
+        super().__init__(circuit, Polynomial({}), {})
+        self.schema = schema
 
-    def value(self, place: int) -> Polynomials:
-        if place not in self.known:
-            self.known[place] = self._value(self.circuit.nodes[place])
-        return self.known[place]
-
-    def _value(self, node: Node) -> Polynomials:
-        name = str(node.attributes.get("name"))
+    def other(self, node: Node) -> Polynomials:
         match node.op:
             case Op.COLUMN:
-                return _single(self._codes(name))
+                return single(self._codes(node.name))
             case Op.PRESENT:
-                return _single(Polynomial({Term((), frozenset((name,))): 1}))
+                return single(Polynomial({Term((), frozenset((node.name,))): 1}))
             case Op.ONES:
-                return _single(as_polynomial(1))
+                return single(Polynomial.lifted(1))
             case Op.CONSTANT:
-                return _polynomials(node.attributes["data"]).reshape(node.shape)  # type: ignore[arg-type]
-            case Op.ADD | Op.SUBTRACT:
-                a, b = (self._on_scale(arg, node.scale) for arg in node.args)
-                return np.asarray(a + b if node.op is Op.ADD else a - b, dtype=object)
-            case Op.MULTIPLY:
-                return np.asarray(self.value(node.args[0]) * self.value(node.args[1]), dtype=object)
-            case Op.MATMUL:
-                return np.asarray(self.value(node.args[0]) @ self.value(node.args[1]), dtype=object)
+                return objects_of(node.data, node.shape)
             case Op.INNER:
                 left, right = (self.value(arg).reshape(-1) for arg in node.args)
-                return _polynomials(as_polynomial(a) * b for a in left for b in right).reshape(node.shape)
-            case Op.SUM:
-                return _single(sum(self._on_scale(node.args[0], node.scale).reshape(-1), start=Polynomial({})))
-            case Op.INDEX:
-                flat = np.frombuffer(node.attributes["flat"], dtype=np.int64)  # type: ignore[arg-type]
-                return np.asarray(self.value(node.args[0]).reshape(-1)[flat].reshape(node.shape))
-            case Op.CONCATENATE:
-                return np.concatenate([self._on_scale(arg, node.scale).reshape(-1) for arg in node.args])
-            case Op.SELECT:
-                condition = self.value(node.args[0])
-                if_one, if_zero = (self._on_scale(arg, node.scale) for arg in node.args[1:])
-                return np.asarray(if_zero + condition * (if_one - if_zero), dtype=object)
+                return objects_of((Polynomial.lifted(a) * b for a in left for b in right), node.shape)
             case Op.EQUAL:
                 return self._equal(node)
         raise CapabilityError(f"{node.op.value!r} is not computed on encrypted rows; use entry='totals'", code="not_on_encrypted_rows")
@@ -207,27 +139,20 @@ class _Evaluation:
     def _codes(self, name: str) -> Polynomial:
         return Polynomial({Term((plane,)): max(plane.level, 1) for plane in planes_of(self.schema[name])})
 
-    def _on_scale(self, place: int, scale: Fraction | None) -> Polynomials:
-        own = self.circuit.nodes[place].scale
-        assert own is not None and scale is not None
-        return np.asarray(self.value(place) * int(own / scale), dtype=object)
-
     def _equal(self, node: Node) -> Polynomials:
         """Indicators of levels; whatever else is compared takes more than one product."""
         column, constant = (self.circuit.nodes[arg] for arg in node.args)
         if column.op is not Op.COLUMN or constant.op is not Op.CONSTANT:
             raise _not_compared(column)
-        name = str(column.attributes["name"])
-        levels = planes_of(self.schema[name])
+        levels = planes_of(self.schema[column.name])
         if not levels[0].level:
             raise _not_compared(column)
         assert column.scale is not None and constant.scale is not None
         codes = [constant.scale * value / column.scale for value in self.value(node.args[1]).reshape(-1)]
         others = [Polynomial({Term((plane,)): 1}) for plane in levels]
         found = {0: 1 - sum(others, start=Polynomial({})), **dict(enumerate(others, start=1))}
-        return _polynomials(found.get(code, Polynomial({})) if code.denominator == 1 else Polynomial({}) for code in codes).reshape(
-            node.shape
-        )
+        values = [found.get(code, Polynomial({})) if code.denominator == 1 else Polynomial({}) for code in codes]
+        return objects_of(values, node.shape)
 
 
 def _not_compared(column: Node) -> CapabilityError:
@@ -236,13 +161,3 @@ def _not_compared(column: Node) -> CapabilityError:
         f"encrypted rows are compared with levels of categorical and binary columns only, not {name}; use entry='totals'",
         code="not_on_encrypted_rows",
     )
-
-
-def _single(value: Polynomial) -> Polynomials:
-    array = np.empty((), dtype=object)
-    array[()] = value
-    return array
-
-
-def _polynomials(values: Iterable[Polynomial | int]) -> Polynomials:
-    return np.array([*values, None], dtype=object)[:-1]

@@ -7,10 +7,10 @@ all terms of a design, so that the weight of a row is multiplied once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import gcd
 from typing import TypeAlias
+
+from veilstat.architectures.polynomials import SparsePolynomial
 
 Flags: TypeAlias = "frozenset[str]"
 """Columns that must be present; the empty name stands for a real row, not padding."""
@@ -75,57 +75,13 @@ def _product(factors: tuple[Factor, ...]) -> Term:
     return Term(factors, Term(factors).implied)
 
 
-class Polynomial:
-    """A sum of terms with integer coefficients; ``+``, ``-`` and ``*`` also with integers."""
+class Polynomial(SparsePolynomial[Term]):
+    """A row's value over factors."""
 
-    __slots__ = ("terms",)
-
-    def __init__(self, terms: Mapping[Term, int]) -> None:
-        self.terms = {term: int(factor) for term, factor in terms.items() if factor}
+    __slots__ = ()
+    one = Term()
 
     @staticmethod
     def of(factor: Factor) -> Polynomial:
         """A factor by itself."""
         return Polynomial({_product((factor,)): 1})
-
-    def __add__(self, other: Polynomial | int) -> Polynomial:
-        terms = dict(self.terms)
-        for term, factor in as_polynomial(other).terms.items():
-            terms[term] = terms.get(term, 0) + factor
-        return Polynomial(terms)
-
-    __radd__ = __add__
-
-    def __neg__(self) -> Polynomial:
-        return Polynomial({term: -factor for term, factor in self.terms.items()})
-
-    def __sub__(self, other: Polynomial | int) -> Polynomial:
-        return self + -as_polynomial(other)
-
-    def __rsub__(self, other: int) -> Polynomial:
-        return -self + other
-
-    def __mul__(self, other: Polynomial | int) -> Polynomial:
-        terms: dict[Term, int] = {}
-        for one, factor in self.terms.items():
-            for two, another in as_polynomial(other).terms.items():
-                product = one.times(two)
-                if product is not None:
-                    terms[product] = terms.get(product, 0) + factor * another
-        return Polynomial(terms)
-
-    __rmul__ = __mul__
-
-    @property
-    def content(self) -> int:
-        """The greatest common divisor of the coefficients; 1 where there are none."""
-        return gcd(*self.terms.values()) or 1
-
-    def divided(self, divisor: int) -> Polynomial:
-        """The polynomial divided by a divisor of its content."""
-        return Polynomial({term: factor // divisor for term, factor in self.terms.items()})
-
-
-def as_polynomial(value: Polynomial | int) -> Polynomial:
-    """A public integer as a polynomial that is constant over all rows."""
-    return value if isinstance(value, Polynomial) else Polynomial({Term(): int(value)})

@@ -14,16 +14,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.architectures.polynomials import Polynomials, RowValues, objects_of, single
 from veilstat.errors import CapabilityError
 from veilstat.language.circuit import Circuit, Node, Op
 
 from ..protocols.araki16 import Shares
 from ..protocols.piecewise import UNITS
 from ..uploads import CODES, LEVEL, PRESENT, Plane
-from .polynomials import REAL, Factor, Polynomial, Term, as_polynomial
-
-Polynomials: TypeAlias = "npt.NDArray[Any]"
-"""An object array of polynomials and integers, of a node's shape."""
+from .polynomials import REAL, Factor, Polynomial, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,7 @@ class Symbols:
     def less(self, operand: Polynomial, low: int, high: int) -> Polynomial:
         """1 where an operand between ``low`` and ``high`` is below 0."""
         if low >= 0 or high < 0:
-            return as_polynomial(int(high < 0))
+            return Polynomial.lifted(int(high < 0))
         bits = max(abs(low), abs(high)).bit_length()
         if bits > 62:
             raise CapabilityError(f"rows are compared up to 62 bits, not {bits}; coarsen the columns' steps", code="too_wide")
@@ -132,70 +130,49 @@ def row_values(
     Raises:
         CapabilityError: an operation that servers do not compute on rows.
     """
-    evaluation = _RowValues(circuit, symbols, shared)
-    evaluation.values.update(public)
+    evaluation = _Symbolic(circuit, symbols, public, shared)
+    # in the circuit's order, so that every server numbers factors alike
     for place in sorted(circuit.needed(wanted, stop=frozenset((*public, *shared)))):
         if circuit.nodes[place].rows:
-            evaluation.values[place] = evaluation.value(circuit.nodes[place])
-    return {place: evaluation.values[place] for place in wanted}
+            evaluation.value(place)
+    return {place: evaluation.value(place) for place in wanted}
 
 
-class _RowValues:
-    def __init__(self, circuit: Circuit, symbols: Symbols, shared: Mapping[int, Shares]) -> None:
-        self.circuit, self.symbols, self.shared = circuit, symbols, shared
-        self.values: dict[int, Polynomials] = {}
+class _Symbolic(RowValues[Polynomial]):
+    def __init__(self, circuit: Circuit, symbols: Symbols, public: Mapping[int, npt.NDArray[Any]], shared: Mapping[int, Shares]) -> None:
+        super().__init__(circuit, Polynomial({}), public)
+        self.symbols, self.shared = symbols, shared
 
-    def value(self, node: Node) -> Polynomials:
+    def other(self, node: Node) -> Polynomials:
         match node.op:
             case Op.COLUMN:
-                return _single(self.symbols.codes(node.name))
+                return single(self.symbols.codes(node.name))
             case Op.PRESENT:
-                return _single(Polynomial({Term((), self.symbols.flags(node.name)): 1}))
+                return single(Polynomial({Term((), self.symbols.flags(node.name)): 1}))
             case Op.ONES:
-                return _single(Polynomial({Term((), REAL): 1}))
-            case Op.ADD | Op.SUBTRACT:
-                a, b = (self._on_scale(arg, node.scale) for arg in node.args)
-                return np.asarray(a + b if node.op is Op.ADD else a - b, dtype=object)
-            case Op.MULTIPLY | Op.MATMUL:
-                return self._product(node)
-            case Op.SUM:
-                return _single(sum(self._on_scale(node.args[0], node.scale).reshape(-1), start=Polynomial({})))
-            case Op.INDEX:
-                return np.asarray(self.values[node.args[0]].reshape(-1)[node.places].reshape(node.shape))
-            case Op.CONCATENATE:
-                return np.concatenate([self._on_scale(arg, node.scale).reshape(-1) for arg in node.args])
+                return single(Polynomial({Term((), REAL): 1}))
             case Op.EQUAL | Op.LESS:
                 return self._compared(node)
-            case Op.SELECT:
-                condition = self.values[node.args[0]]
-                if_one, if_zero = (self._on_scale(arg, node.scale) for arg in node.args[1:])
-                return np.asarray(if_zero + condition * (if_one - if_zero), dtype=object)
             case Op.FUNCTION if node.name in UNITS:
                 return self._function(node, node.name)
         raise CapabilityError(f"{node.op} is not computed on shared rows", code="not_on_rows")
 
-    def _on_scale(self, place: int, scale: Fraction | None) -> Polynomials:
-        own = self.circuit.nodes[place].scale
-        assert own is not None and scale is not None
-        return np.asarray(self.values[place] * int(own / scale), dtype=object)
-
-    def _product(self, node: Node) -> Polynomials:
+    def product(self, node: Node) -> Polynomials:
         shared = [arg for arg in node.args if arg in self.shared]
         if not shared:
-            a, b = (self.values[arg] for arg in node.args)
-            return np.asarray(a @ b if node.op is Op.MATMUL else a * b, dtype=object)
+            return super().product(node)
         weights = self.shared[shared[0]]
-        values = next(self.values[arg] for arg in node.args if arg not in self.shared)
+        values = next(self.value(arg) for arg in node.args if arg not in self.shared)
         if node.op is Op.MATMUL and values.ndim == weights.own.ndim == 1:
-            return _single(self.symbols.defined(Weighted(tuple(map(as_polynomial, values)), weights)))
+            return single(self.symbols.defined(Weighted(tuple(map(Polynomial.lifted, values)), weights)))
         raise CapabilityError("rows are combined with protected numbers as vector @ vector only", code="not_on_rows")
 
     def _compared(self, node: Node) -> Polynomials:
         nodes = [self.circuit.nodes[arg] for arg in node.args]
-        sides = [np.broadcast_to(self.values[arg], node.shape).reshape(-1) for arg in node.args]
+        sides = [np.broadcast_to(self.value(arg), node.shape).reshape(-1) for arg in node.args]
         bounds = [_bounds(side, node.shape) for side in nodes]
         result = [self._compare(node.op, nodes, *sides_and_bounds) for sides_and_bounds in zip(*sides, *bounds, strict=True)]
-        return np.array([*result, None], dtype=object)[:-1].reshape(node.shape)
+        return objects_of(result, node.shape)
 
     def _compare(self, op: Op, nodes: list[Node], a: Any, b: Any, a_bounds: tuple[int, int], b_bounds: tuple[int, int]) -> Polynomial:
         """One comparison, of operands on their own scales."""
@@ -210,7 +187,7 @@ class _RowValues:
             found = self.symbols.equal(nodes[0].name, right * int(b) // left, a_bounds[1])
             if found is not None:
                 return found
-        difference = as_polynomial(left * a - right * b)
+        difference = Polynomial.lifted(left * a - right * b)
         if op is Op.LESS:
             return self.symbols.less(difference, low, high)
         return self.symbols.less(difference - 1, low - 1, high - 1) - self.symbols.less(difference, low, high)
@@ -223,15 +200,9 @@ class _RowValues:
             raise CapabilityError(
                 f"on shared rows {name} has multiples of {UNITS[name]}, and the step declares coarser ones", code="not_on_rows"
             )
-        values = self.values[node.args[0]].reshape(-1)
-        results = [self.symbols.function(Function(name, as_polynomial(x), operand.scale, operand.bits)) * int(units) for x in values]
-        return np.array([*results, None], dtype=object)[:-1].reshape(node.shape)
-
-
-def _single(value: Polynomial) -> Polynomials:
-    array = np.empty((), dtype=object)
-    array[()] = value
-    return array
+        values = self.value(node.args[0]).reshape(-1)
+        results = [self.symbols.function(Function(name, Polynomial.lifted(x), operand.scale, operand.bits)) * int(units) for x in values]
+        return objects_of(results, node.shape)
 
 
 def _bounds(node: Node, shape: tuple[int, ...]) -> list[tuple[int, int]]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.architectures.polynomials import Polynomials
 from veilstat.errors import CapabilityError
 from veilstat.language.bounds import objects
 from veilstat.language.circuit import Circuit
@@ -29,8 +30,8 @@ from ..protocols.ring import NARROW, WIDE, RingDomain
 from ..protocols.rounds import Protocol, gather
 from ..uploads import COUNTED, PRESENT, UploadedRows
 from .columns import Columns, summand, summand_of_sums
-from .polynomials import REAL, Polynomial, Term, as_polynomial
-from .symbolic import Function, Polynomials, Sign, Symbols, Weighted, row_values
+from .polynomials import REAL, Polynomial, Term
+from .symbolic import Function, Sign, Symbols, Weighted, row_values
 
 MOST_ROWS = 1 << 18
 _PIECE = 1 << 11
@@ -122,7 +123,7 @@ def _total(circuit: Circuit, place: int, values: Sequence[Mapping[int, Polynomia
     node = circuit.nodes[place]
     sides, contents = [], []
     for arg in node.args:
-        polynomials = [[as_polynomial(value) * _COUNTED for value in own[arg].reshape(-1)] for own in values]
+        polynomials = [[Polynomial.lifted(value) * _COUNTED for value in own[arg].reshape(-1)] for own in values]
         content = [gcd(*(value.content for value in column if value.terms)) or 1 for column in zip(*polynomials, strict=True)]
         sides.append(tuple(tuple(value.divided(divisor) for value, divisor in zip(own, content, strict=True)) for own in polynomials))
         contents.append(np.array(content, dtype=object))
