@@ -40,19 +40,19 @@ class Collecting:
 class FromAll(Collecting):
     """The cloud's round in which the whole company takes part."""
 
-    cloud: Company
+    server: Company
 
     @property
     def senders(self) -> frozenset[str]:
-        return frozenset(self.cloud.company)
+        return frozenset(self.server.company)
 
     @property
     def quorum(self) -> int:
-        return len(self.cloud.company)
+        return len(self.server.company)
 
 
 @dataclass(frozen=True, slots=True)
-class FromCloud(OwnerFromServer):
+class AllForwarded(OwnerFromServer):
     """An owner's round in which the cloud forwards what the whole company sent."""
 
     owner: Member

@@ -56,22 +56,9 @@ class PublicKeys:
         return PublicKeys(bytes(raw[:32]), bytes(raw[32:]))
 
 
-def agree(mine: agreement.KeyPair, theirs: bytes, holder: str) -> bytes:
-    """The secret shared with the holder of a key; a violation by the holder where the key is none, or of small order."""
-    try:
-        return mine.exchange(theirs)
-    except ValueError:
-        raise violation("bad_key", f"{holder!r} sent a key that agrees with nobody", holder) from None
-
-
 def channel_key(secret: bytes, context: bytes) -> bytes:
     """The key that seals shares between two owners, both ways."""
     return agreement.derive(secret, context, b"channel", _ENVELOPE_KEY_BYTES)
-
-
-def channel_nonce(sender: str, recipient: str) -> bytes:
-    """One nonce for each direction of a channel, which carries one box each way."""
-    return (b"\0" if sender < recipient else b"\1") * 12
 
 
 def mask_context(context: bytes, u2: Iterable[str]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from veilstat.architectures.channels import agree
 from veilstat.architectures.interface import Released
 from veilstat.architectures.waiting import FromServer
 from veilstat.arithmetic.agreement import KeyPair
@@ -51,5 +52,5 @@ class AwaitResult(FromServer):
         if self.pair is not None:
             stream = Keystream(self.ring, fastest_mode())
             for key in channels.values():
-                stream.subtract(total, paper.pad_seed(paper.agree(self.pair, key, self.server), label))
+                stream.subtract(total, paper.pad_seed(agree(self.pair, key, self.server), label))
         return Released(self.ring.decode(total, self.lower), tuple(sorted(channels)))

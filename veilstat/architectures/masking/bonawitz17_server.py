@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from veilstat.architectures.addition import Addition, SumHere, VectorSum
+from veilstat.architectures.channels import agree
 from veilstat.arithmetic import shamir
 from veilstat.arithmetic.agreement import KeyPair
 from veilstat.arithmetic.keystream import Keystream, fastest_mode
@@ -167,7 +168,7 @@ class CollectUnmasking(_FromOwners):
         for lost in (owner for owner in u2 if owner not in self.senders):
             pair = KeyPair.from_secret(secrets[lost])
             for owner in u3:
-                seed = paper.pair_seed(paper.agree(pair, self.keys[owner].mask, owner), label)
+                seed = paper.pair_seed(agree(pair, self.keys[owner].mask, owner), label)
                 (stream.subtract if paper.adds_mask(owner, lost) else stream.add)(self.total, seed)
         channels = {owner: self.keys[owner].channel for owner in u3}
         payload = paper.encode_result(channels, label, self.server.ring.to_bytes(self.total))

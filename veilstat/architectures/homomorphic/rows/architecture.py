@@ -35,14 +35,14 @@ from .bgv import Bgv
 from .epoch import ROUNDS as EPOCH_ROUNDS
 from .epoch import Terms
 from .epoch_owner import EncryptingOwner
-from .epoch_server import KeepingCloud
+from .epoch_server import KeepingServer
 from .layout import choose_layout
 from .parameters import RowParameters
 from .quadratic import opened, supports_rows
 from .query import COMMIT_ZERO, COMMITMENT_BYTES, DECRYPT, REVEAL_ZERO, RowQuery, answers_bytes, share_bytes
 from .query import ROUNDS as QUERY_ROUNDS
 from .query_owner import DecryptingOwner
-from .query_server import AnsweringCloud, release, result_bytes
+from .query_server import AnsweringServer, release, result_bytes
 
 _ROUNDS = (*QUERY_ROUNDS, RESULT)
 
@@ -120,7 +120,7 @@ class EncryptedRows(Architecture):
 
     def server(self, binding: StepBinding) -> Session:
         query, evaluation = self._bound(binding), self.evaluation(_require(binding.kept))
-        party = AnsweringCloud(query, evaluation, tuple(query.answers(evaluation)))
+        party = AnsweringServer(query, evaluation, tuple(query.answers(evaluation)))
         return binding.session(_ROUNDS, party.start())
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
@@ -138,7 +138,7 @@ class EncryptedRows(Architecture):
 
     def epoch_server(self, binding: EpochBinding) -> Session:
         """The cloud's side. It ends with what the cloud keeps."""
-        party = KeepingCloud(self._terms(binding), binding.everyone, binding.keep)
+        party = KeepingServer(self._terms(binding), binding.everyone, binding.keep)
         return _epoch_session(binding, self.owners, party.start())
 
     def epoch_bytes(self, rows: int, incomplete: frozenset[str] = frozenset()) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from veilstat.schema.columns import Codes
 
 from ..messages import decode_parts, parts_size
 from ..ring import Residues
-from ..rounds import FromCloud
+from ..rounds import AllForwarded
 from ..sampling import ternary
 from .answers import Kept
 from .epoch import COMMIT, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, kept
@@ -72,12 +72,12 @@ class EncryptingOwner:
 
 
 @dataclass(frozen=True, slots=True)
-class _FromCloud(FromCloud):
+class _AllForwarded(AllForwarded):
     owner: EncryptingOwner
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitCommitments(_FromCloud):
+class AwaitCommitments(_AllForwarded):
     """Everybody has committed: reveal the shares."""
 
     secret: npt.NDArray[np.int8] = field(repr=False)
@@ -102,7 +102,7 @@ class AwaitCommitments(_FromCloud):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitShares(_FromCloud):
+class AwaitShares(_AllForwarded):
     """Everybody has revealed: make the share of round 2, and encrypt under the sum."""
 
     secret: npt.NDArray[np.int8] = field(repr=False)
@@ -129,7 +129,7 @@ class AwaitShares(_FromCloud):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitUploads(_FromCloud):
+class AwaitUploads(_AllForwarded):
     """Keep what everybody signed: whatever is decrypted later is computed from this, and from nothing else."""
 
     secret: npt.NDArray[np.int8] = field(repr=False)

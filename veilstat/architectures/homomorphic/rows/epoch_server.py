@@ -22,7 +22,7 @@ from .epoch import COMMIT, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Com
 
 
 @dataclass(frozen=True, slots=True)
-class KeepingCloud:
+class KeepingServer:
     """What the cloud knows before an epoch; ``everyone`` is the name that reaches all owners."""
 
     terms: Terms
@@ -40,11 +40,11 @@ class KeepingCloud:
 
 @dataclass(frozen=True, slots=True)
 class _FromAll(FromAll):
-    cloud: KeepingCloud
+    server: KeepingServer
 
     def tell(self, round_name: str, payload: bytes) -> tuple[Message, ...]:
         """The same to all owners."""
-        return (Message(round_name, self.cloud.everyone, payload),)
+        return (Message(round_name, self.server.everyone, payload),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,11 @@ class CollectCommitments(_FromAll):
     largest: ClassVar[int] = LARGEST_COMMITMENT
 
     def check(self, sender: str, payload: memoryview) -> None:
-        self.cloud.terms.check_commitment(sender, decode(payload, Commitment, sender))
+        self.server.terms.check_commitment(sender, decode(payload, Commitment, sender))
 
     def close(self) -> Turn:
         commitments = {name: decode(raw, Commitment, name) for name, raw in sorted(self.arrived.items())}
-        following = CollectShares(self.cloud, Agreed(self.cloud.terms, commitments))
+        following = CollectShares(self.server, Agreed(self.server.terms, commitments))
         return Turn(self.tell(REVEAL, msgspec.msgpack.encode(commitments)), following)
 
 
@@ -73,14 +73,14 @@ class CollectShares(_FromAll):
 
     @property
     def largest(self) -> int:
-        return self.cloud.terms.reveal_bytes
+        return self.server.terms.reveal_bytes
 
     def check(self, sender: str, payload: memoryview) -> None:
         check_size(sender, payload, self.largest)
         self.revealed.append(self.agreed.shares(sender, payload))
 
     def close(self) -> Turn:
-        following = CollectUploads(self.cloud, self.agreed, reduce(self.cloud.terms.scheme.ring.add, self.revealed))
+        following = CollectUploads(self.server, self.agreed, reduce(self.server.terms.scheme.ring.add, self.revealed))
         return Turn(self.tell(UPLOAD, encode_parts(self.arrived)), following)
 
 
@@ -95,11 +95,11 @@ class CollectUploads(_FromAll):
 
     @property
     def largest(self) -> int:
-        return max(map(self.agreed.upload_bytes, self.cloud.terms.owners))
+        return max(map(self.agreed.upload_bytes, self.server.terms.owners))
 
     def check(self, sender: str, payload: memoryview) -> None:
         self.statements[sender] = self.agreed.check_upload(sender, payload)
 
     def close(self) -> Turn:
-        record = kept(self.cloud.keep, self.agreed.record(self.revealed, self.arrived, self.statements))
+        record = kept(self.server.keep, self.agreed.record(self.revealed, self.arrived, self.statements))
         return Turn(self.tell(KEEP, msgspec.msgpack.encode(dict(sorted(self.arrived.items())))), None, Kept(record))

@@ -21,9 +21,9 @@ from functools import cache
 
 from veilstat.errors import CapabilityError
 
-from ..ring import PRIME_BITS, element_bytes
+from ..ring import PRIME_BITS
 from ..sampling import ERROR_BOUND
-from ..security import SECURE_BITS, require_secure
+from ..security import SECURE_BITS, Secure
 
 MOST_ANSWERS = 1 << 20
 """Numbers that are decrypted under one key; then owners make another and upload again."""
@@ -34,7 +34,7 @@ _DEGREES = (8192, 16384, 32768)
 
 
 @dataclass(frozen=True, slots=True)
-class RowParameters:
+class RowParameters(Secure):
     """Of one study.
 
     Args:
@@ -50,14 +50,6 @@ class RowParameters:
     rows: int
     owners: int
     smudging_bits: int
-
-    def __post_init__(self) -> None:
-        require_secure(self.degree, self.primes, self.smudging_bits)
-
-    @property
-    def share_bytes(self) -> int:
-        """Of one polynomial."""
-        return element_bytes(self.degree, self.primes)
 
     @property
     def ciphertext_bytes(self) -> int:

@@ -21,7 +21,7 @@ from veilstat.protocol.session import Message, Turn
 
 from ..messages import decode_parts, parts_size, read_ciphertexts
 from ..ring import Residues
-from ..rounds import FromCloud
+from ..rounds import AllForwarded
 from .answers import Answer, Evaluation
 from .query import COMMIT_ZERO, COMMITMENT_BYTES, DECRYPT, REVEAL_ZERO, RowQuery
 
@@ -86,7 +86,7 @@ class DecryptingOwner:
 
 
 @dataclass(frozen=True, slots=True)
-class _FromCloud(FromCloud):
+class _AllForwarded(AllForwarded):
     owner: DecryptingOwner
 
     def parts(self, payload: memoryview, size: int) -> dict[str, memoryview]:
@@ -97,7 +97,7 @@ class _FromCloud(FromCloud):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitCommitments(_FromCloud):
+class AwaitCommitments(_AllForwarded):
     """Everybody has committed: reveal."""
 
     zero: bytes = field(repr=False)
@@ -117,7 +117,7 @@ class AwaitCommitments(_FromCloud):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitZeros(_FromCloud):
+class AwaitZeros(_AllForwarded):
     """Everybody has revealed: compute the circuit, and decrypt its answers once."""
 
     commitments: Mapping[str, bytes]

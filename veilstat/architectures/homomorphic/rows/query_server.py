@@ -27,7 +27,7 @@ from .query import COMMIT_ZERO, COMMITMENT_BYTES, DECRYPT, REVEAL_ZERO, RowQuery
 
 
 @dataclass(frozen=True, slots=True)
-class AnsweringCloud:
+class AnsweringServer:
     """What the cloud knows before a query."""
 
     query: RowQuery
@@ -47,7 +47,7 @@ class AnsweringCloud:
 class _FromAll(FromAll):
     """Each message has ``largest`` bytes."""
 
-    cloud: AnsweringCloud
+    server: AnsweringServer
 
     @property
     def largest(self) -> int:
@@ -73,12 +73,12 @@ class CollectCommitments(_FromAll):
 
     def check(self, sender: str, payload: memoryview) -> None:
         check_size(sender, payload, self.largest)
-        self.cloud.query.check_commitment(sender, self.cloud.evaluation.record.identity, payload)
+        self.server.query.check_commitment(sender, self.server.evaluation.record.identity, payload)
 
     def close(self) -> Turn:
-        query, epoch = self.cloud.query, self.cloud.evaluation.record.identity
+        query, epoch = self.server.query, self.server.evaluation.record.identity
         commitments = {name: query.check_commitment(name, epoch, raw) for name, raw in self.arrived.items()}
-        return Turn(self.tell(REVEAL_ZERO, encode_parts(self.arrived)), CollectZeros(self.cloud, commitments))
+        return Turn(self.tell(REVEAL_ZERO, encode_parts(self.arrived)), CollectZeros(self.server, commitments))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +90,22 @@ class CollectZeros(_FromAll):
 
     @property
     def largest(self) -> int:
-        return self.cloud.query.parameters.ciphertext_bytes
+        return self.server.query.parameters.ciphertext_bytes
 
     def check(self, sender: str, payload: memoryview) -> None:
         check_size(sender, payload, self.largest)
-        self.cloud.query.check_zero(sender, payload, self.commitments[sender])
+        self.server.query.check_zero(sender, payload, self.commitments[sender])
         self._read(sender, payload)
 
     def close(self) -> Turn:
-        evaluation, answers = self.cloud.evaluation, self.cloud.answers
+        evaluation, answers = self.server.evaluation, self.server.answers
         zero = reduce(evaluation.scheme.ring.add, (self._read(name, raw) for name, raw in self.arrived.items()))
         totals = evaluation.totals(answers)
         known = evaluation.combined(answers, {pair: total[0] for pair, total in totals.items()}, zero[0])
-        return Turn(self.tell(DECRYPT, evaluation.digest(totals) + encode_parts(self.arrived)), CollectShares(self.cloud, known))
+        return Turn(self.tell(DECRYPT, evaluation.digest(totals) + encode_parts(self.arrived)), CollectShares(self.server, known))
 
     def _read(self, sender: str, payload: memoryview) -> Residues:
-        ciphertext: Residues = read_ciphertexts(self.cloud.evaluation.scheme.ring, payload, self.largest, sender)[0]
+        ciphertext: Residues = read_ciphertexts(self.server.evaluation.scheme.ring, payload, self.largest, sender)[0]
         return ciphertext
 
 
@@ -118,10 +118,10 @@ class CollectShares(_FromAll):
 
     @property
     def largest(self) -> int:
-        return self.cloud.query.share_bytes
+        return self.server.query.share_bytes
 
     def close(self) -> Turn:
-        query = self.cloud.query
+        query = self.server.query
         raw = query.encode(self.known) + encode_parts(self.arrived)
         return Turn((Message(RESULT, query.analyst, encode_total(query.owners, raw)),), None, query.owners)
 

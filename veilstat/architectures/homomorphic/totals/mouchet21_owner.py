@@ -68,7 +68,7 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class FromServer(OwnerFromServer):
+class Forwarded(OwnerFromServer):
     """A round that waits for one message of the server; ``part`` bytes in it come from each owner."""
 
     owner: Owner
@@ -87,7 +87,7 @@ class FromServer(OwnerFromServer):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitCommitments(FromServer):
+class AwaitCommitments(Forwarded):
     """Everybody's commitments are known and signed: reveal the share."""
 
     secret: Residues = field(repr=False)
@@ -117,7 +117,7 @@ class AwaitCommitments(FromServer):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitShares(FromServer):
+class AwaitShares(Forwarded):
     """The decrypting set is fixed by who revealed a share: encrypt under the sum of these shares."""
 
     secret: Residues = field(repr=False)
@@ -146,7 +146,7 @@ class AwaitShares(FromServer):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitCiphertexts(FromServer):
+class AwaitCiphertexts(Forwarded):
     """Add up what exactly these owners signed, and switch it, smudged, to the analyst's key: once."""
 
     secret: Residues = field(repr=False)
@@ -181,7 +181,7 @@ def encrypted_input(owner: Owner, common: Residues, shares: Mapping[str, bytes |
     return Message(paper.INPUT, owner.server, raw_ciphertexts + signature)
 
 
-def verified_sum(waiting: FromServer, parts: Mapping[str, memoryview], members: Mapping[str, bytes]) -> Residues:
+def verified_sum(waiting: Forwarded, parts: Mapping[str, memoryview], members: Mapping[str, bytes]) -> Residues:
     """The sum of ciphertexts, each signed by its owner for the key of ``members``; a violation by the server otherwise."""
     owner = waiting.owner
     ring, size = owner.scheme.ring, owner.scheme.parameters.vector_bytes

@@ -71,14 +71,19 @@ class Forwarding(Collecting):
 
 
 @dataclass(frozen=True, slots=True)
-class CollectCommitments(Forwarding):
-    """Owners may drop out down to the threshold."""
-
-    name: ClassVar[str] = paper.COMMIT_KEY
+class FromThreshold(Forwarding):
+    """A round in which owners may drop out down to the threshold."""
 
     @property
     def quorum(self) -> int:
         return self.server.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class CollectCommitments(FromThreshold):
+    """Who commits may go on."""
+
+    name: ClassVar[str] = paper.COMMIT_KEY
 
     @property
     def largest(self) -> int:
@@ -95,15 +100,11 @@ class CollectCommitments(Forwarding):
 
 
 @dataclass(frozen=True, slots=True)
-class CollectShares(Forwarding):
+class CollectShares(FromThreshold):
     """Who reveals a share is in the decrypting set; later losses end the query."""
 
     commitments: Mapping[str, bytes]
     name: ClassVar[str] = paper.REVEAL_KEY
-
-    @property
-    def quorum(self) -> int:
-        return self.server.threshold
 
     @property
     def largest(self) -> int:

@@ -19,10 +19,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from veilstat.architectures.channels import agree, channel_nonce
 from veilstat.architectures.interface import Random, RoundCost
 from veilstat.arithmetic import agreement
 from veilstat.protocol.context import DIGEST_BYTES, digest, digest_names
-from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES
 
 from ..messages import parts_size
@@ -65,28 +65,16 @@ def box_bytes(share_bytes: int) -> int:
 
 def seal(pair: agreement.KeyPair, theirs: bytes, context: bytes, dealer: str, holder: str, share: bytes) -> bytes:
     """A dealer's share for one holder."""
-    return agreement.seal(_box_key(pair, theirs, context, holder), _nonce(dealer, holder), share, b"")
+    return agreement.seal(_box_key(pair, theirs, context, holder), channel_nonce(dealer, holder), share, b"")
 
 
 def unseal(pair: agreement.KeyPair, theirs: bytes, context: bytes, dealer: str, holder: str, box: memoryview) -> bytes | None:
     """The holder's side; None where the box is not the dealer's for this session."""
-    return agreement.unseal(_box_key(pair, theirs, context, dealer), _nonce(dealer, holder), bytes(box), b"")
+    return agreement.unseal(_box_key(pair, theirs, context, dealer), channel_nonce(dealer, holder), bytes(box), b"")
 
 
 def _box_key(pair: agreement.KeyPair, theirs: bytes, context: bytes, peer: str) -> bytes:
-    return agreement.derive(_exchange(pair, theirs, peer), context, b"veilstat/mouchet22/deal/1", _BOX_KEY_BYTES)
-
-
-def _exchange(pair: agreement.KeyPair, theirs: bytes, peer: str) -> bytes:
-    try:
-        return pair.exchange(theirs)
-    except ValueError:
-        raise violation("bad_key", f"{peer!r} sent a key that agrees with nobody", peer) from None
-
-
-def _nonce(dealer: str, holder: str) -> bytes:
-    """One for each direction; two owners seal one box each way under their key."""
-    return (b"\0" if dealer < holder else b"\1") * 12
+    return agreement.derive(agree(pair, theirs, peer), context, b"veilstat/mouchet22/deal/1", _BOX_KEY_BYTES)
 
 
 def zero_share(
@@ -98,7 +86,7 @@ def zero_share(
     """
     total = np.zeros((count, len(ring.transforms), ring.degree), dtype=np.uint64)
     for peer, theirs in channels.items():
-        key = agreement.derive(_exchange(pair, theirs, peer), agreed, b"veilstat/mouchet22/zero/1", DIGEST_BYTES)
+        key = agreement.derive(agree(pair, theirs, peer), agreed, b"veilstat/mouchet22/zero/1", DIGEST_BYTES)
         mask = np.stack([ring.uniform(key + place.to_bytes(4, "little")) for place in range(count)])
         total = ring.add(total, mask if me > peer else ring.negate(mask))
     return total

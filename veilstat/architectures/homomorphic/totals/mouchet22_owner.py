@@ -16,7 +16,7 @@ from veilstat.protocol.session import Message, Turn
 from ..messages import read_share
 from ..ring import Residues
 from . import mouchet21, mouchet22
-from .mouchet21_owner import FromServer, Owner, decryption_shares, encrypted_input, verified_sum
+from .mouchet21_owner import Forwarded, Owner, decryption_shares, encrypted_input, verified_sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class DealingOwner(Owner):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitChannels(FromServer):
+class AwaitChannels(Forwarded):
     """Everybody's commitments are known and signed: reveal the share of the public key, deal that of the secret key."""
 
     secret: Residues = field(repr=False)
@@ -70,7 +70,7 @@ class AwaitChannels(FromServer):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitDealings(FromServer):
+class AwaitDealings(Forwarded):
     """The key is fixed by who revealed and dealt: take up what was dealt, and encrypt under the sum of these shares."""
 
     common: Residues = field(repr=False)
@@ -127,7 +127,7 @@ class Decryptable:
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitSum(FromServer):
+class AwaitSum(Forwarded):
     """Whose data are summed is fixed by whose ciphertexts arrived: add them up, object or be ready to decrypt exactly that."""
 
     holding: Residues = field(repr=False)
@@ -156,7 +156,7 @@ class AwaitSum(FromServer):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitSet(FromServer):
+class AwaitSet(Forwarded):
     """A set of exactly t is proposed among those who are ready: sign it, once; who is not in it is done."""
 
     sum: Decryptable
@@ -181,7 +181,7 @@ class AwaitSet(FromServer):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitAgreement(FromServer):
+class AwaitAgreement(Forwarded):
     """All of the set signed it and the sum: switch the sum, smudged, to the analyst's key, once."""
 
     sum: Decryptable

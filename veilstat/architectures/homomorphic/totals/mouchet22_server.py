@@ -14,7 +14,7 @@ from veilstat.protocol.session import Message, Turn
 from ..messages import encode_parts, read_share
 from ..ring import Residues
 from . import mouchet21, mouchet22
-from .mouchet21_server import CollectDecryptions, CollectInputs, Forwarding, Server
+from .mouchet21_server import CollectDecryptions, CollectInputs, Forwarding, FromThreshold, Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +27,7 @@ class DealingServer(Server):
 
 
 @dataclass(frozen=True, slots=True)
-class _FromThreshold(Forwarding):
-    """A round in which owners may drop out down to the threshold."""
-
-    @property
-    def quorum(self) -> int:
-        return self.server.threshold
-
-
-@dataclass(frozen=True, slots=True)
-class CollectChannels(_FromThreshold):
+class CollectChannels(FromThreshold):
     """Commitments to shares of the public key, with the keys that shares of the secret key are sealed to."""
 
     name: ClassVar[str] = mouchet21.COMMIT_KEY
@@ -56,7 +47,7 @@ class CollectChannels(_FromThreshold):
 
 
 @dataclass(frozen=True, slots=True)
-class CollectDealings(_FromThreshold):
+class CollectDealings(FromThreshold):
     """Who reveals and deals makes the key; each owner gets the others' shares and what they sealed for it."""
 
     commitments: Mapping[str, bytes]
@@ -105,7 +96,7 @@ class CollectContributions(CollectInputs):
 
 
 @dataclass(frozen=True, slots=True)
-class CollectReady(_FromThreshold):
+class CollectReady(FromThreshold):
     """The first t by name of those who added up the same are to decrypt."""
 
     total: Residues = field(repr=False)

@@ -20,7 +20,7 @@ from veilstat.errors import CapabilityError
 
 from ..ring import PRIME_BITS, element_bytes
 from ..sampling import ERROR_BOUND
-from ..security import SECURE_BITS, require_secure
+from ..security import SECURE_BITS, Secure
 
 WIDEST_PLAINTEXT = 60
 LARGEST_KEY = 15 << 16
@@ -28,7 +28,7 @@ LARGEST_KEY = 15 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Parameters:
+class Parameters(Secure):
     """Of one step. Plaintext primes have ``plaintext_bits`` bits, so together they tell apart 2^bits totals.
 
     Args:
@@ -45,9 +45,6 @@ class Parameters:
     owners: int
     smudging_bits: int
 
-    def __post_init__(self) -> None:
-        require_secure(self.degree, self.primes, self.smudging_bits)
-
     @property
     def blocks(self) -> int:
         """Ciphertexts for each plaintext prime."""
@@ -57,11 +54,6 @@ class Parameters:
     def ciphertexts(self) -> int:
         """Ciphertexts that an owner sends."""
         return self.plaintexts * self.blocks
-
-    @property
-    def share_bytes(self) -> int:
-        """Of one polynomial, such as an owner's share of the public key."""
-        return element_bytes(self.degree, self.primes)
 
     @property
     def vector_bytes(self) -> int:
