@@ -12,8 +12,9 @@ from veilstat.architectures.homomorphic.rows.epoch_owner import EncryptingOwner
 from veilstat.architectures.homomorphic.rows.epoch_server import KeepingServer
 from veilstat.architectures.homomorphic.rows.quadratic import opened, supports_rows
 from veilstat.architectures.homomorphic.rows.query import RowQuery
+from veilstat.architectures.homomorphic.rows.query_analyst import release
 from veilstat.architectures.homomorphic.rows.query_owner import DecryptingOwner
-from veilstat.architectures.homomorphic.rows.query_server import AnsweringServer, release
+from veilstat.architectures.homomorphic.rows.query_server import AnsweringServer
 from veilstat.architectures.interface import no_noise
 from veilstat.architectures.relay import RESULT
 from veilstat.arithmetic.agreement import KeyPair

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from veilstat.architectures.interface import Architecture, Contribution, Random, RoundCost, StepBinding, StepCost, Trust
-from veilstat.architectures.threshold import curious_threshold, default_colluding
+from veilstat.architectures.threshold import curious_threshold, default_colluding, formula, may_drop_out, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.arithmetic.rings import Ring, ring_bits
@@ -52,12 +52,7 @@ class Masking(Architecture):
     def __post_init__(self) -> None:
         if not isinstance(self.threat, str) or not isinstance(self.recipient, str):
             raise CapabilityError("threat and recipient are words", code="bad_configuration")
-        if self.threat == "active":
-            raise CapabilityError(
-                "masking against an active server (threat='active') is not available yet; use threat='curious'", code="not_available"
-            )
-        if self.threat != "curious":
-            raise CapabilityError(f"threat must be 'curious' or 'active', not {self.threat!r}", code="bad_configuration")
+        require_curious(self.threat, "masking against an active server")
         if self.recipient not in ("analyst", "server"):
             raise CapabilityError(f"recipient must be 'analyst' or 'server', not {self.recipient!r}", code="bad_configuration")
 
@@ -70,11 +65,10 @@ class Masking(Architecture):
         count = len(owners)
         colluding = default_colluding(count) if self.colluding is None else self.colluding
         threshold = curious_threshold(count, colluding, self.min_owners)
-        lost = count - threshold
         words = (
             f"the server and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
-            f"threshold {threshold} = max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0}): "
-            + (f"up to {lost} owner{'s' * (lost != 1)} may drop out at any time" if lost else "no owner may drop out"),
+            f"threshold {threshold} = {formula(colluding, self.min_owners)}: {may_drop_out(count, threshold)}"
+            + (" at any time" if threshold < count else ""),
             "not defended: a server or owner that deviates from the protocol, and owners that lie about their own data",
         )
         recipients = ("analyst",) if self.recipient == "analyst" else ("analyst", "server")

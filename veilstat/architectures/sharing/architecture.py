@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from veilstat.architectures.interface import Architecture, Contribution, Custody, Random, RoundCost, StepBinding, StepCost, Trust
-from veilstat.architectures.threshold import curious_threshold, default_colluding
+from veilstat.architectures.threshold import curious_threshold, default_colluding, formula, may_drop_out, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.errors import CapabilityError
@@ -56,12 +56,7 @@ class Sharing(Architecture):
     input_round: ClassVar[str] = SHARE
 
     def __post_init__(self) -> None:
-        if self.threat == "active":
-            raise CapabilityError(
-                "sharing against servers that deviate (threat='active') is not available yet; use threat='curious'", code="not_available"
-            )
-        if self.threat != "curious":
-            raise CapabilityError(f"threat must be 'curious' or 'active', not {self.threat!r}", code="bad_configuration")
+        require_curious(self.threat, "sharing against servers that deviate")
         whole = isinstance(self.servers, int) and not isinstance(self.servers, bool)
         if self.servers != OWNERS and not (whole and 2 <= int(self.servers) <= MOST_SERVERS):
             raise CapabilityError(f"servers must be 2 to {MOST_SERVERS}, or 'owners', not {self.servers!r}", code="bad_configuration")
@@ -107,15 +102,12 @@ class Sharing(Architecture):
                 f"entry='rows' and open='estimate' need three compute servers, and {servers} data owners would run {servers}",
                 code="bad_configuration",
             )
-        lost = count - threshold
         who = "each data owner runs one" if self.servers == OWNERS else "run by different operators"
         corrupt = "one of the servers" if self._multiplies else "all but one of the servers"
         words = (
             f"{servers} compute servers, {who}: {', '.join(self.compute_servers(owners))}",
             f"{corrupt} and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
-            f"threshold {threshold} = max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0}): "
-            + (f"up to {lost} owner{'s' * (lost != 1)} may drop out" if lost else "no owner may drop out")
-            + ", and no compute server",
+            f"threshold {threshold} = {formula(colluding, self.min_owners)}: {may_drop_out(count, threshold)}, and no compute server",
             "not defended: a server or owner that deviates from the protocol, and owners that lie about their own data",
         )
         if self.entry is Entry.ROWS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,6 @@ from veilstat.architectures.interface import (
     Contribution,
     EpochBinding,
     Random,
-    Released,
     RoundCost,
     StepBinding,
     StepCost,
@@ -41,8 +41,9 @@ from .parameters import RowParameters
 from .quadratic import opened, supports_rows
 from .query import COMMIT_ZERO, COMMITMENT_BYTES, DECRYPT, REVEAL_ZERO, RowQuery, answers_bytes, share_bytes
 from .query import ROUNDS as QUERY_ROUNDS
+from .query_analyst import release, result_bytes
 from .query_owner import DecryptingOwner
-from .query_server import AnsweringServer, release, result_bytes
+from .query_server import AnsweringServer
 
 _ROUNDS = (*QUERY_ROUNDS, RESULT)
 
@@ -124,12 +125,9 @@ class EncryptedRows(Architecture):
         return binding.session(_ROUNDS, party.start())
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
-        query, pair = self._bound(binding), KeyPair.from_secret(secret)
-
-        def released(survivors: tuple[str, ...], raw: memoryview) -> Released:
-            return release(query, self.scheme, pair, survivors, raw)
-
-        return binding.session(_ROUNDS, Turn((), AwaitTotal(binding.server, binding.participants, result_bytes(query), released)))
+        query = self._bound(binding)
+        opening = partial(release, query, self.scheme, KeyPair.from_secret(secret))
+        return binding.session(_ROUNDS, Turn((), AwaitTotal(binding.server, binding.participants, result_bytes(query), opening)))
 
     def epoch_owner(self, binding: EpochBinding, columns: Mapping[str, Codes], count: int, rows: int, random: Random) -> Session:
         """An owner's side of an epoch: ``count`` rows, of which ``rows`` are declared. It ends with what the owner keeps."""
