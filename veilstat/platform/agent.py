@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from veilstat.architectures.homomorphic.row_answers import Kept
-from veilstat.architectures.homomorphic.row_parameters import MOST_ANSWERS
+from veilstat.architectures.homomorphic.rows.answers import Kept
+from veilstat.architectures.homomorphic.rows.parameters import MOST_ANSWERS
 from veilstat.architectures.interface import Contribution, EpochBinding, KeepsEpochs, StepBinding
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
 from veilstat.dp.ledger import Ledger

@@ -6,7 +6,7 @@ It is trusted with nothing but following the protocol: it holds no row, no key a
 from __future__ import annotations
 
 from veilstat.architectures.addition import Addition, SumHere
-from veilstat.architectures.homomorphic.row_answers import Kept
+from veilstat.architectures.homomorphic.rows.answers import Kept
 from veilstat.architectures.interface import EpochBinding, KeepsEpochs, StepBinding
 from veilstat.errors import VeilstatError
 from veilstat.protocol.envelope import Envelope
