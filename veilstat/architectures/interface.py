@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.disclosure import NoiseSource
@@ -83,7 +84,8 @@ class StepBinding:
     """What a party's session for one step is bound to: the same at every party, but for ``identity``.
 
     ``public`` holds the broadcast values as integers on their lattices, ``key`` what the analyst announced, ``kept`` what
-    this party keeps from an epoch where the architecture has any, and ``addition`` says how a server adds many vectors.
+    this party keeps from an epoch where the architecture has any, ``addition`` says how a server adds many vectors, and
+    ``executor`` does what can be shared out.
     """
 
     identity: Identity
@@ -98,6 +100,7 @@ class StepBinding:
     key: bytes
     kept: Any = field(default=None, repr=False)
     addition: Addition = field(default=SumHere, repr=False)
+    executor: Executor = field(default=SERIAL, repr=False)
 
     @property
     def servers(self) -> tuple[str, ...]:

@@ -132,6 +132,7 @@ class Masking(Architecture):
             ring=_ring(binding.cut),
             length=binding.cut.size,
             addition=binding.addition,
+            executor=binding.executor,
         )
         return binding.session(_ROUNDS, party.start())
 

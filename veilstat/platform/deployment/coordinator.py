@@ -23,6 +23,7 @@ from ..identity_file import read_identity
 from ..planner import make_planner
 from ..roster_file import read_roster
 from ..study_file import load_published
+from ..threads import executor_of
 from .compute_lines import ComputeLines
 from .coordinator_file import CoordinatorFile, load_coordinator_file
 from .gateway import Gateway
@@ -66,7 +67,7 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
             f"{config.roster.name} lists other parties than {config.study.name}; make the certificates anew", code="roster_differs"
         )
     identity = read_identity(config.identity, SERVER, roster.keys[SERVER])
-    party = Coordinator(identity, roster, definition, make_planner(), addition=_addition(config))
+    party = Coordinator(identity, roster, definition, make_planner(), addition=_addition(config), executor=executor_of(config.threads))
     board = Switchboard(party, Patience(config.progress, time.monotonic), _reporter(journal))
     sessions = Sessions(board, secrets.token_bytes, time.monotonic)
     gateway = Gateway(
