@@ -21,7 +21,9 @@ from veilstat.protocol.session import Message, Turn
 
 from .dealing import Elements
 from .messages import COMPUTE, RESULT, SHARE, TALLY, Part, Share, Tally, result_label, share_label, share_size, tally_size
+from .protocols.rounds import advanced
 from .schemes import Place, Scheme
+from .uploads import UploadedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ class AgreeOnUploads(_AwaitTallies):
 
     server: ComputeServer
     pair: KeyPair
-    uploads: tuple[Any, ...] = field(repr=False)
+    uploads: tuple[UploadedRows, ...] = field(repr=False)
     headers: bytes
     tallies: dict[str, Tally] = field(default_factory=dict, repr=False)
 
@@ -234,7 +236,7 @@ class Compute:
     def advance(self, received: bytes | None) -> Turn:
         """Go on to the next layer, or to the end."""
         try:
-            payload = self.program.send(received)  # type: ignore[arg-type]
+            payload = advanced(self.program, received)
         except StopIteration as stop:
             return Turn((self._part(stop.value),), None, self.survivors)
         except ProtocolError as error:

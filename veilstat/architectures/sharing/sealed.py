@@ -134,7 +134,7 @@ def _left_bounds(iterates: bool) -> ProtocolError:
     return ProtocolError(Fault("RangeError", "out_of_range", "an answer exceeds 2^128 units of its resolution; use coarser columns"))
 
 
-def _marked(value: int, rounded: bool) -> Any:
+def _marked(value: int, rounded: bool) -> int | float:
     if value == UNDEFINED:
         return math.nan
     if rounded and not LOWEST <= value <= HIGHEST:

@@ -116,8 +116,8 @@ class AwaitDealings(Forwarded):
 
 
 @dataclass(frozen=True, slots=True)
-class Decryptable:
-    """A sum that an owner is ready to decrypt with its ``holding`` of the key: whose data it holds, and others' channels."""
+class _Ready(Forwarded):
+    """An owner is ready to decrypt a sum with its ``holding`` of the key, among those of ``channels``."""
 
     holding: Residues = field(repr=False)
     total: Residues = field(repr=False)
@@ -151,15 +151,14 @@ class AwaitSum(Forwarded):
         contributors = tuple(sorted(parts))
         owner.authorise(contributors)
         statement = mouchet22.sum_statement(owner.context, contributors, owner.scheme.ring.to_bytes(total))
-        following = AwaitSet(owner, Decryptable(self.holding, total, contributors, self.channels, self.pair), statement)
+        following = AwaitSet(owner, self.holding, total, contributors, self.channels, self.pair, statement)
         return Turn((Message(mouchet22.READY, owner.server, statement),), following)
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitSet(Forwarded):
+class AwaitSet(_Ready):
     """A set of exactly t is proposed among those who are ready: sign it, once; who is not in it is done."""
 
-    sum: Decryptable
     statement: bytes
     name: ClassVar[str] = mouchet22.AGREE
 
@@ -169,23 +168,22 @@ class AwaitSet(Forwarded):
 
     def close(self) -> Turn:
         owner, decrypting = self.owner, tuple(sorted(self.parts()))
-        if len(decrypting) != owner.threshold or not set(decrypting) <= set(self.sum.contributors):
+        if len(decrypting) != owner.threshold or not set(decrypting) <= set(self.contributors):
             raise self.refuse(
                 "bad_participants", f"{len(decrypting)} owners were named to decrypt, exactly {owner.threshold} of those who encrypted do"
             )
         if owner.name not in decrypting:
-            return Turn((), None, self.sum.contributors)
+            return Turn((), None, self.contributors)
         agreed = mouchet22.agreement_statement(self.statement, decrypting)
-        following = AwaitAgreement(owner, self.sum, decrypting, agreed)
+        channels = {name: self.channels[name] for name in decrypting}
+        following = AwaitAgreement(owner, self.holding, self.total, self.contributors, channels, self.pair, agreed)
         return Turn((Message(mouchet22.AGREE, owner.server, owner.identity.sign(agreed)),), following)
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitAgreement(Forwarded):
-    """All of the set signed it and the sum: switch the sum, smudged, to the analyst's key, once."""
+class AwaitAgreement(_Ready):
+    """All of the set, those of ``channels``, signed it and the sum: switch the sum, smudged, to the analyst's key, once."""
 
-    sum: Decryptable
-    decrypting: tuple[str, ...]
     agreed: bytes
     name: ClassVar[str] = mouchet21.DECRYPT
 
@@ -196,11 +194,11 @@ class AwaitAgreement(Forwarded):
     def close(self) -> Turn:
         owner, me, ring, signatures = self.owner, self.owner.name, self.owner.scheme.ring, self.parts()
         signed = all(owner.roster.verifies(name, self.agreed, bytes(raw)) for name, raw in signatures.items())
-        if set(signatures) != set(self.decrypting) or not signed:
+        if set(signatures) != set(self.channels) or not signed:
             raise self.refuse("bad_agreement", "not all who are to decrypt signed the same set and the same sum")
-        points = {name: mouchet22.point(owner.participants, name) for name in self.decrypting}
+        points = {name: mouchet22.point(owner.participants, name) for name in self.channels}
         factor = mouchet22.lagrange_factor(ring, points.values(), points[me])
-        shares = decryption_shares(owner, self.sum.total, ring.scale(self.sum.holding, factor))
-        others = {name: self.sum.channels[name] for name in self.decrypting if name != me}
-        shares[:, 0] = ring.add(shares[:, 0], mouchet22.zero_share(ring, self.sum.pair, others, self.agreed, me, len(shares)))
-        return Turn((Message(mouchet21.DECRYPT, owner.server, ring.to_bytes(shares)),), None, self.sum.contributors)
+        shares = decryption_shares(owner, self.total, ring.scale(self.holding, factor))
+        others = {name: key for name, key in self.channels.items() if name != me}
+        shares[:, 0] = ring.add(shares[:, 0], mouchet22.zero_share(ring, self.pair, others, self.agreed, me, len(shares)))
+        return Turn((Message(mouchet21.DECRYPT, owner.server, ring.to_bytes(shares)),), None, self.contributors)

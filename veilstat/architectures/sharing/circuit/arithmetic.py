@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
@@ -128,6 +128,6 @@ def chosen_denominators(run: Run, place: int) -> Task[Value]:
     return rearranged(chosen, lambda part: np.broadcast_to(part, node.shape))
 
 
-def _chosen(run: Run, node: Node, sides: list[Any]) -> Task[Shares]:
+def _chosen(run: Run, node: Node, sides: list[Hashable]) -> Task[Shares]:
     values = yield from need(("node", node.args[0]), *sides)
     return (yield from select(run.party, *map(run.shares, values)))

@@ -29,6 +29,11 @@ def exchange(payload: bytes) -> Protocol[bytes]:
     return received
 
 
+def advanced(protocol: Protocol[Any], received: bytes | None) -> bytes:
+    """What a protocol sends once it has received a message, or when it starts (None); StopIteration where it returns."""
+    return next(protocol) if received is None else protocol.send(received)
+
+
 def gather(protocols: Iterable[Protocol[Any]]) -> Protocol[list[Any]]:
     """Run protocols side by side, their messages joined in order, and return their results.
 
@@ -60,7 +65,7 @@ class _Lane:
     def advance(self, received: bytes | None) -> bool:
         """Deliver a message (None to start); False when the protocol has returned."""
         try:
-            self.payload = self.protocol.send(received)  # type: ignore[arg-type]
+            self.payload = advanced(self.protocol, received)
         except StopIteration as stop:
             self.result = stop.value
             return False

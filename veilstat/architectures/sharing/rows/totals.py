@@ -249,5 +249,5 @@ def _weighted(columns: Columns, operands: Sequence[Polynomial], weights: Shares)
     return np.asarray(WIDE.subtract(weighted, WIDE.weighted_sums(weights.previous[None], previous))[0])
 
 
-def _order(term: Term) -> tuple[Any, ...]:
+def _order(term: Term) -> tuple[tuple[int, ...], tuple[str, ...]]:
     return tuple(factor.place for factor in term.factors), tuple(sorted(term.flags))
