@@ -94,6 +94,8 @@ class Agent(Approver):
         self.survivors: tuple[str, ...] | None = None
         self.fault: Fault | None = None
         self.held: dict[str, Held] = {}
+        self.offered: Header | None = None
+        """What everybody may know of the last upload that was begun."""
         self.silent: set[str] = set()
         """Compute servers that have not answered what this owner asked them."""
 
@@ -120,6 +122,7 @@ class Agent(Approver):
             identifier=self.random(16).hex(),
             terms=self.policy.to_json(),
         )
+        self.offered = header
         root, planes = upload_root(header, self.roster), deal(header, schema, rows.columns, len(rows), self.random)
         servers = self._tell_servers(OFFER, root, header.to_bytes())
         first = Turn((), SendPlanes(self.identity, self.roster, root, planes, self.random))
