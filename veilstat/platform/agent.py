@@ -181,6 +181,10 @@ class Agent(Approver):
         if envelope.round == epochs.OPEN and envelope.sender == SERVER and self.epochs is not None:
             self._join_epoch(envelope, self.epochs)
             return
+        if self.definition.keeps_rows and self.roster.roles[envelope.sender] == "analyst":
+            # Servers answer for this owner; what was meant for them must not end an upload.
+            self._note_stranger(envelope)
+            return
         if envelope.round not in (HELD, WITHDRAWN) or envelope.root != self.root or self.roster.roles[envelope.sender] != "compute":
             super().on_query(envelope)
             return

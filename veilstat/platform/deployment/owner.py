@@ -190,7 +190,7 @@ class AgentHost:
 
     def _note(self) -> None:
         """Write down what began and what ended."""
-        root = self.agent.root
+        root = None if self.agent.gate is None else self.agent.root
         if root != self._running and root is not None and self.agent.gate is not None:
             plan = self.agent.gate.plan
             self.journal.write("query", root=root.hex()[:16], plan=plan.digest, query=plan.title)

@@ -45,9 +45,7 @@ class SharedRows:
         await self.settle(self.agent.offer_rows, _Progress(self.agent, say))
         offered = self.agent.offered
         assert offered is not None
-        say(
-            f"{_names(self.agent)} hold version {offered.version} of these rows, {offered.rows:,} of them as declared; this agent may go offline"
-        )
+        say(f"{_names(self.agent)} hold version {offered.version} of these rows, declared as {offered.rows:,}; this agent may go offline")
 
     async def show(self, say: Say) -> None:
         """Which version each server holds, and what the policy lets them answer.
