@@ -303,31 +303,26 @@ def test_the_default_leaves_two_honest_owners():
     assert [default_colluding(owners) for owners in (1, 2, 3, 4, 50)] == [0, 0, 1, 1, 1]
 
 
-def test_owners_may_bring_arrays_instead_of_rows():
-    """A LOCAL array of each owner is summed over owners like a total."""
-    from fractions import Fraction
-
+def test_an_owner_sends_no_total_beyond_the_bounds_that_the_ring_was_computed_from():
     from veilstat.architectures.interface import Contribution, StepBinding
     from veilstat.architectures.masking import Masking
-    from veilstat.language.bounds import Interval
-    from veilstat.language.circuit import Op
     from veilstat.language.cut import cut
-    from veilstat.language.evaluate import NoRows
     from veilstat.language.step import Step
+    from veilstat.platform.table import EncodedRows
     from veilstat.protocol.identity import Identity, Roster
 
-    schema = vs.Schema(vs.Binary("unused"))
-    bounds = Interval.of(-(10**6), 10**6)
-    step = Step("update", lambda rows, public: {"w": rows.array(Op.LOCAL, "w", (3,), Fraction(1), bounds)}, lambda totals, public: totals)
+    step = Step("sum", lambda rows, public: {"x": rows.column("x").total()}, lambda totals, public: totals)
     architecture = Masking()
-    chosen = cut(step.trace(schema, 3), architecture.entry, architecture.supports)
+    chosen = cut(step.trace(vs.Schema(vs.Binary("x"), max_rows=2), 3), architecture.entry, architecture.supports)
     identities = {name: Identity.from_seed(name, os.urandom(32)) for name in ("a", "b", "c", "server", "analyst")}
     roster = Roster({n: i.public for n, i in identities.items()}, {n: n if n in ("server", "analyst") else "owner" for n in identities})
     binding = StepBinding(
         identities["a"], roster, bytes(32), bytes(32), ("a", "b", "c"), "server", "analyst", chosen, {}, KeyPair.generate(os.urandom).public
     )
-    arrays = {"w": np.array([5, -7, 0], dtype=object)}
-    session = architecture.owner(binding, Contribution(NoRows(), locals=arrays), os.urandom)
-    assert session.waiting_for == paper.SHARE_KEYS
+
+    def session(count):
+        return architecture.owner(binding, Contribution(EncodedRows({"x": (np.ones(count, int), np.ones(count, bool))}, count)), os.urandom)
+
+    assert session(2).waiting_for == paper.SHARE_KEYS
     with pytest.raises(vs.RangeError, match="exceeds the bounds"):
-        architecture.owner(binding, Contribution(NoRows(), locals={"w": np.array([10**6, 0, 0], dtype=object)}), os.urandom)
+        session(3)

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from .circuit import Op
 from .cut import SEALING, Cut
+from .wording import express
 
 
 class NoiseSite(StrEnum):
@@ -75,7 +76,7 @@ def disclosures(
     for opening in cut.openings:
         stop = start + len(opening.elements)
         low, high = min(cut.lower[start:stop]), max(cut.upper[start:stop])
-        formula = _named(cut, opening.node, cut.circuit.express(opening.node, levels))
+        formula = _named(cut, opening.node, express(cut.circuit, opening.node, levels))
         if opening.rooted:
             formula = f"signed root of {formula}"
         count = stop - start

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from veilstat.architectures.addition import Addition, SumHere, VectorSum
+from veilstat.architectures.channels import agree
 from veilstat.arithmetic import shamir
 from veilstat.arithmetic.agreement import KeyPair
 from veilstat.arithmetic.executor import SERIAL, Executor
@@ -99,7 +100,7 @@ class CollectShares(_FromOwners):
             if holder != sender:
                 sealed[holder] = bytes(payload[start : start + paper.SEALED_BYTES])
                 start += paper.SEALED_BYTES
-        width = 2 * paper.DIGEST_BYTES
+        width = 2 * paper.SHARE_DIGEST_BYTES
         digests = {holder: bytes(payload[start + place * width : start + (place + 1) * width]) for place, holder in enumerate(u1)}
         self.dealt[sender] = Dealt(bytes(payload[: paper.COMMITMENT_BYTES]), sealed, digests)
 
@@ -167,7 +168,7 @@ class CollectUnmasking(_FromOwners):
         for lost in (owner for owner in u2 if owner not in self.senders):
             pair = KeyPair.from_secret(secrets[lost])
             for owner in u3:
-                seed = paper.pair_seed(paper.agree(pair, self.keys[owner].mask, owner), label)
+                seed = paper.pair_seed(agree(pair, self.keys[owner].mask, owner), label)
                 (subtracted if paper.adds_mask(owner, lost) else added).append(seed)
         add_keystreams(self.server.ring, self.total, added, subtracted, self.server.executor)
         channels = {owner: self.keys[owner].channel for owner in u3}
@@ -196,7 +197,7 @@ class CollectUnmasking(_FromOwners):
         for holder, shares in self.revealed.items():
             rows = (shares[place].tobytes(), shares[place].tobytes())
             digests = paper.share_digests(rows, self.server.context, dealer, holder)
-            part = slice(half * paper.DIGEST_BYTES, (half + 1) * paper.DIGEST_BYTES)
+            part = slice(half * paper.SHARE_DIGEST_BYTES, (half + 1) * paper.SHARE_DIGEST_BYTES)
             if digests[part] != self.dealt[dealer].digests[holder][part]:
                 liars.append(holder)
         if liars:
