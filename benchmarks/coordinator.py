@@ -10,7 +10,6 @@ least of several runs. Floors: the same bytes through ``recv_into``, SHA-256, on
 
 import argparse
 import asyncio
-import ctypes
 import hashlib
 import multiprocessing
 import os
@@ -27,7 +26,6 @@ from veilstat.architectures.masking.bonawitz17_owner import Owner
 from veilstat.architectures.masking.bonawitz17_server import Server
 from veilstat.arithmetic.keystream import Keystream, fastest_mode
 from veilstat.arithmetic.rings import Ring
-from veilstat.platform.allocation import keep_freed_memory
 from veilstat.platform.threads import executor_of
 from veilstat.protocol.envelope import Envelope, seal
 from veilstat.protocol.identity import Identity, Roster
@@ -79,7 +77,7 @@ class Owners:
             yield from self._frames(name, turn)
 
     def answer(self, name, payload):
-        self.rounds[name].take("server", memoryview(payload))
+        self.rounds[name].take("server", payload)
         turn = self.rounds[name].close()
         self.rounds[name] = turn.following
         return list(self._frames(name, turn))
@@ -154,7 +152,7 @@ def run(clock, count, lost, length, bits, executor):
         answers = []
         for event in asked:
             if not (masked and event.recipient in silent):
-                answers.append(owners.answer(event.recipient, b"".join(Envelope.decode(frame).payload for frame in (event.frame,))))
+                answers.append(owners.answer(event.recipient, Envelope.decode(event.frame).payload))
         for place, frames in enumerate(answers):
             if masked:
                 frames = asyncio.run(through_a_socket(frames, clock)) if place < RUNS else frames
@@ -206,10 +204,7 @@ def main():
     parser.add_argument("--length", type=int, default=10**6)
     parser.add_argument("--bits", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--forget", action="store_true", help="give freed memory back at once, as processes do by default")
     options = parser.parse_args()
-    if not options.forget:
-        keep_freed_memory(ctypes.CDLL(None))
     shape = (options.owners, options.lost, options.length, options.bits)
     clock, floor = Clock(), Clock()
     for _ in range(RUNS):
