@@ -45,8 +45,8 @@ QUERIES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("mean_by", {"column": "bp", "by": "region"}),
     ("quantile", {"column": "bmi", "q": [0.1, 0.5]}),
     ("linear_regression", {"formula": "bp ~ age + bmi + C(region)"}),
-    ("linear_regression", {"formula": "bp ~ age + smoker", "method": "gradient_descent"}),
-    ("logistic_regression", {"formula": "smoker ~ age", "method": "gradient_descent"}),
+    ("linear_regression", {"formula": "bp ~ age + smoker", "method": "gradient_descent", "tolerance": 1e-2}),
+    ("logistic_regression", {"formula": "smoker ~ age", "method": "gradient_descent", "tolerance": 1e-2}),
 )
 SHORT = (QUERIES[3], QUERIES[13])
 
@@ -136,10 +136,12 @@ def _assert_cost(study: Study, result: Result, before: int = 0) -> None:
 
 def check_every_order(make: Make, seeds: range = range(5)) -> None:
     """Messages may arrive in any order."""
-    for query in queries(SHORT):
-        reference = _run(make(), query)
-        for seed in seeds:
-            _assert_close(_run(make(), query, faults=[Reorder(seed)]), reference, 0.0)
+    in_order = _study(make())
+    references = [(query, _answer(in_order, query)) for query in queries(SHORT)]
+    for seed in seeds:
+        study = _study(make(), [Reorder(seed)])
+        for query, reference in references:
+            _assert_close(_answer(study, query), reference, 0.0)
 
 
 def check_every_dropout(make: Make) -> None:
