@@ -17,7 +17,7 @@ from veilstat.dp.sensitivity import Block, owner_blocks, row_blocks
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut
-from veilstat.language.disclosure import NoiseSource
+from veilstat.language.disclosure import NoiseSource, describe
 from veilstat.language.evaluate import NoRows, evaluate
 from veilstat.language.step import Form, HasExpectedErrors, HasPrivateForm, Statistic
 from veilstat.schema.schema import Schema
@@ -167,7 +167,7 @@ def describe_privacy(
     margins: dict[str, float] = {}
     variances: dict[str, npt.NDArray[np.object_]] = {}
     for cut, noise in zip(cuts, noises, strict=True):
-        names = [cut.circuit.express(opening.node, schema.level_names()) for opening in cut.openings]
+        names = [describe(cut, opening, schema.level_names()) for opening in cut.openings]
         margins |= {name: _NORMAL_95 * math.sqrt(share * source.count) for name, share in zip(names, noise.shares, strict=True)}
         variances |= answer_noise(cut, noise, source.count)
     errors = form.expected(schema, variances) if isinstance(form, HasExpectedErrors) else {}

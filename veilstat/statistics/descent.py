@@ -121,14 +121,14 @@ class Descent:
                 "response_inverse": WireType((), LATTICE, Fraction(0), _LARGEST_INVERSE),
             },
             state={
-                "current": WireType((size,), LATTICE, -_LARGEST_STATE, _LARGEST_STATE),
-                "probe": WireType((size,), LATTICE, -_LARGEST_STATE, _LARGEST_STATE),
+                "coefficients": WireType((size,), LATTICE, -_LARGEST_STATE, _LARGEST_STATE),
+                "lookahead": WireType((size,), LATTICE, -_LARGEST_STATE, _LARGEST_STATE),
                 "momentum": WireType((), Fraction(1), Fraction(0), Fraction(self.settings.max_iterations)),
             },
             at_most=self.settings.max_iterations,
-            final=("current",),
+            final=("coefficients",),
         )
-        final = Step("fit", self._fit_contribution, self._fit, public={"current": descend.state["current"]})
+        final = Step("fit", self._fit_contribution, self._fit, public={"coefficients": descend.state["coefficients"]})
         return (scaling, descend, final)
 
     def run(self) -> Generator[Request, Opened, Fit]:
@@ -142,13 +142,13 @@ class Descent:
             "inverse": inverse,
             "response_inverse": np.array(response_inverse, dtype=object),
         }
-        state = {"current": start, "probe": start, "momentum": np.array(0, dtype=object)}
+        state = {"coefficients": start, "lookahead": start, "momentum": np.array(0, dtype=object)}
         descended = yield Request("descend", public, state)
         converged = bool(descended.number("done"))
-        final = yield Request("fit", {"current": descended["current"]})
+        final = yield Request("fit", {"coefficients": descended["coefficients"]})
         gradients = [max(abs(float(g)) for g in entry["gradient"]) for entry in descended.history if "gradient" in entry]
         return Fit(
-            params=self._in_units(descended["current"]),
+            params=self._in_units(descended["coefficients"]),
             n=n,
             n_missing=int(opened.number("rows")) - n,
             iterations=descended.iterations,
@@ -157,7 +157,7 @@ class Descent:
             history=self._history(descended, gradients),
             loss=final.number("loss"),
             total=self._total(opened, n),
-            information=final.values.get("information"),
+            information=final.values.get("information matrix"),
             response_sum=opened.number("response") if "response" in opened else None,
         )
 
@@ -184,14 +184,14 @@ class Descent:
         return totals
 
     def _gradient_contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-        fractions, residual, _ = self._residual(rows, public["probe"])
+        fractions, residual, _ = self._residual(rows, public["lookahead"])
         return {"gradient": fractions.inner(residual)}
 
     def _fit_contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
         if self.loss == "linear":
             x, y = self._fractions(rows)
             return {"xx": x.inner(x), "xy": x.inner(y), "yy": y.inner(y)}
-        _, _, linear = self._residual(rows, public["current"])
+        _, _, linear = self._residual(rows, public["coefficients"])
         weight = rows.all_present(self.design.used)
         _, y = self.design.trace(rows)
         top = Fraction(max(abs(linear.node.bounds.low), abs(linear.node.bounds.high))) * linear.node.scale + 1  # type: ignore[union-attr, operator]
@@ -199,7 +199,7 @@ class Descent:
         probability = linear.apply("logistic", COARSE, Fraction(0), Fraction(1))
         spread = probability * (1 - probability) * weight
         x, _ = self.design.trace(rows)
-        return {"loss": (loss - linear * y).total(), "information": (x * spread).inner(x)[self._upper()]}
+        return {"loss": (loss - linear * y).total(), "information matrix": (x * spread).inner(x)[self._upper()]}
 
     def _residual(self, rows: Trace, coefficients: Value) -> tuple[Value, Value, Value]:
         fractions, y = self._fractions(rows)
@@ -220,14 +220,14 @@ class Descent:
         """The squared residuals at the last coefficients, one number, which owners evaluate; or what they added up."""
         if self.loss == "logistic":
             return dict(totals)
-        coefficients = public["current"] * (1 / self._response_scale)
+        coefficients = public["coefficients"] * (1 / self._response_scale)
         crossed = coefficients @ (totals["xx"] @ coefficients) - (totals["xy"] @ coefficients) * 2
         return {"loss": crossed + totals["yy"]}
 
     def _descend(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
         raw, n = totals["gradient"], public["n"]
         centre, inverse, response_inverse = public["centre"], public["inverse"], public["response_inverse"]
-        current, probe, momentum = public["current"], public["probe"], public["momentum"]
+        current, probe, momentum = public["coefficients"], public["lookahead"], public["momentum"]
         one = self._one()
         level = raw[one] if one is not None else raw[0] * 0
         gradient = (raw - centre * level) * inverse * response_inverse / n
@@ -243,8 +243,8 @@ class Descent:
         tolerance = exact(self.settings.tolerance)
         outside = gradient.less(-tolerance).sum() + (0 - gradient).less(-tolerance).sum()
         return {
-            "current": following,
-            "probe": ahead,
+            "coefficients": following,
+            "lookahead": ahead,
             "momentum": kept,
             "done": outside.equal(0),
             "gradient": Answer(gradient, determined=True),
@@ -318,7 +318,7 @@ class Descent:
     def _history(self, descended: Opened, gradients: list[float]) -> pd.DataFrame | None:
         if not descended.history:
             return None
-        rows = [self._in_units(entry["current"]) for entry in descended.history]
+        rows = [self._in_units(entry["coefficients"]) for entry in descended.history]
         index = pd.RangeIndex(1, len(rows) + 1, name="iteration")
         history = pd.DataFrame(rows).set_axis(index)
         return history.assign(max_gradient=gradients) if gradients else history

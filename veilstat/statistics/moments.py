@@ -309,7 +309,7 @@ class Correlation(Covariance):
 
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("moments")
-        squares = opened["signed_square"].astype(np.float64)
+        squares = opened["squared correlations, with their signs"].astype(np.float64)
         return self._result(opened, "correlation", np.sign(squares) * np.sqrt(np.abs(squares)))
 
     def private(self, schema: Schema) -> Form[Any]:
@@ -322,7 +322,7 @@ class Correlation(Covariance):
         first, second = np.repeat(np.arange(size), size).reshape(size, size), np.tile(np.arange(size), (size, 1))
         magnitude = scatter.less(0).select(0 - scatter, scatter)
         signed = scatter * magnitude / (diagonal[first] * diagonal[second])
-        return {"rows": totals["rows"], "n": n, "signed_square": Answer(signed, SEALED, rooted=True)}
+        return {"rows": totals["rows"], "n": n, "squared correlations, with their signs": Answer(signed, SEALED, rooted=True)}
 
 
 __all__: Sequence[str] = ["Correlation", "Count", "Covariance", "Mean", "Std", "Sum", "Variance"]

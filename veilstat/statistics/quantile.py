@@ -93,9 +93,9 @@ class Quantile:
             self._below,
             partial(self._halved, top),
             public={"wanted": WireType((size,), one, Fraction(0), _MOST_ROWS)},
-            state={"low": codes, "high": codes, **dict.fromkeys(self._points, point)},
+            state={"quantiles": codes, "high": codes, **dict.fromkeys(self._points, point)},
             at_most=self._rounds(schema),
-            final=("low",),
+            final=("quantiles",),
             must_hold=self.form == SEARCH,
         )
         return (Step("count", self._present, lambda totals, public: totals), halve)
@@ -103,12 +103,12 @@ class Quantile:
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         if self.form == SELECTION:
             opened = yield Request("select")
-            codes = [int(code) for code in opened["codes"]]
+            codes = [int(code) for code in opened["quantiles"]]
         else:
             opened = yield Request("count")
             require_rows(int(opened.number("n")), self._words)
             halved = yield Request("halve", {"wanted": self._wanted(int(opened.number("n")))}, self._start(schema))
-            codes = [int(code) for code in halved["low"]]
+            codes = [int(code) for code in halved["quantiles"]]
         n = int(opened.number("n"))
         require_rows(n, self._words)
         values = [float(in_units(schema, self.column, code)) for code in codes]
@@ -144,7 +144,7 @@ class Quantile:
     def _start(self, schema: Schema) -> Arrays:
         """All codes, and the point above the lower half of them."""
         size, top = len(self.shares), int(schema[self.column].top)
-        ends = {"low": np.zeros(size, dtype=object), "high": np.full(size, top, dtype=object)}
+        ends = {"quantiles": np.zeros(size, dtype=object), "high": np.full(size, top, dtype=object)}
         return {**ends, **dict.fromkeys(self._points, np.array([top // 2 + 1], dtype=object))}
 
     def _present(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
@@ -160,10 +160,10 @@ class Quantile:
         """The half of each interval that holds the quantile, and the point above the lower half of that."""
         points = stack(*(public[name] for name in self._points))
         short = totals["below"].less(public["wanted"])
-        low, high = short.select(points, public["low"]), short.select(public["high"], points - 1)
+        low, high = short.select(points, public["quantiles"]), short.select(public["high"], points - 1)
         above = ((low + high + 1) * Fraction(1, 2)).round(Fraction(1), Fraction(0), Fraction(top + 1))
         following = {name: above[place : place + 1] for place, name in enumerate(self._points)}
-        return {"low": low, "high": high, **following, "done": (high - low).sum().equal(0)}
+        return {"quantiles": low, "high": high, **following, "done": (high - low).sum().equal(0)}
 
     def _cumulative(self, top: int) -> Any:
         def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
@@ -178,4 +178,4 @@ class Quantile:
         codes = [
             (upto * (2 * share.denominator)).less(n * (2 * share.numerator) if share else 1).sum()[np.newaxis] for share in self.shares
         ]
-        return {"rows": totals["rows"], "n": n, "codes": Answer(n.trace.stack(codes), guarded=True)}
+        return {"rows": totals["rows"], "n": n, "quantiles": Answer(n.trace.stack(codes), guarded=True)}

@@ -200,10 +200,10 @@ def _normal_equations(design: Design) -> Any:
             "rows": totals["rows"],
             "n": n,
             "coefficients": Answer(solution * list(spans), SEALED),
-            "variances": Answer(_variances(design, inverse) * list(widths**2) * rss / (n - size), SEALED, rooted=True),
+            "variances of coefficients": Answer(_variances(design, inverse) * list(widths**2) * rss / (n - size), SEALED, rooted=True),
             "inverse": Answer(inverse, determined=True),
-            "residual squares": Answer(rss, SEALED),
-            "total squares": Answer(centred if design.constant is not None else yy, SEALED),
+            "residual sum of squares": Answer(rss, SEALED),
+            "total sum of squares": Answer(centred if design.constant is not None else yy, SEALED),
         }
 
     return combine
@@ -243,10 +243,10 @@ def _from_moments(formula: str, design: Design, opened: Opened) -> LinearResult:
     beta = (matrix @ (opened["coefficients"] / spans) + shift).astype(np.float64)
     freedom = n - size
     unit = design.response.unit**2
-    rss, tss = opened.number("residual squares") * unit, opened.number("total squares") * unit
+    rss, tss = opened.number("residual sum of squares") * unit, opened.number("total sum of squares") * unit
     covariance = None
     if freedom > 0 and "inverse" in opened:
-        scale = opened.number("residual squares") / freedom
+        scale = opened.number("residual sum of squares") / freedom
         covariance = (matrix @ opened["inverse"] @ matrix.T * scale).astype(np.float64)
     return LinearResult(
         title=f"linear regression of {formula}",
@@ -254,7 +254,7 @@ def _from_moments(formula: str, design: Design, opened: Opened) -> LinearResult:
         n=n,
         n_missing=int(opened.number("rows")) - n,
         design=design,
-        variances=(opened["variances"] / widths**2).astype(np.float64) if freedom > 0 else None,
+        variances=(opened["variances of coefficients"] / widths**2).astype(np.float64) if freedom > 0 else None,
         covariance=covariance,
         df_model=size - (design.constant is not None),
         df_resid=freedom,

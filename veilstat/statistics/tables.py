@@ -232,8 +232,8 @@ class MeanBy:
         variance = (n * squares - total * total) / (shown * (n - 1))
         return {
             "rows": totals["rows"],
-            "n": Answer(shown if self.min_cell is None else hidden.select(HIDDEN, n), guarded=guarded),
-            "all": n.sum(),
+            "counts": Answer(shown if self.min_cell is None else hidden.select(HIDDEN, n), guarded=guarded),
+            "n": n.sum(),
             "mean": Answer(total / shown, SEALED, guarded=guarded),
             "variance": Answer(variance, SEALED, guarded=guarded),
         }
@@ -241,8 +241,8 @@ class MeanBy:
     def run(self, schema: Schema) -> Generator[Request, Opened, EstimateWithError]:
         opened = yield Request("moments")
         levels = pd.Index(schema.levels(self.by), name=self.by)
-        n = pd.Series([int(count) for count in opened["n"]], index=levels, name="n")
-        total = int(opened.number("all"))
+        n = pd.Series([int(count) for count in opened["counts"]], index=levels, name="n")
+        total = int(opened.number("n"))
         require_rows(total, f"mean of {self.column!r} by {self.by!r}")
         step = float(schema[self.column].lattice_step)
         means = [float(in_units(schema, self.column, mean)) for mean in opened["mean"]]
