@@ -86,7 +86,7 @@ def private_form(statistic: Statistic[Any], schema: Schema) -> Form[Any]:
     """
     if not isinstance(statistic, HasPrivateForm):
         raise CapabilityError(
-            f"{statistic.name} has no form yet whose errors account for noise; privacy= is not for quantiles and logistic regression",
+            f"{statistic.name} has no private form yet, one whose errors account for noise; ask without privacy=, or for another statistic",
             code="no_private_form",
         )
     return statistic.private(schema)
@@ -185,5 +185,6 @@ def _require_plain(circuit: Circuit, cut: Cut) -> None:
         node = circuit.nodes[place]
         if node.scale != 1 or (place not in opened and node.op not in (Op.INDEX, Op.CONCATENATE)):
             raise CapabilityError(
-                "noise is calibrated for totals that are opened as they are; leave out min_cell= and its like", code="no_private_form"
+                "noise is calibrated for totals that are opened as they are, and this query computes with them first; ask for the totals",
+                code="no_private_form",
             )

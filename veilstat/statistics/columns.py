@@ -23,9 +23,10 @@ def as_names(columns: str | Sequence[str]) -> tuple[str, ...]:
     """One or several names as a tuple; SchemaError for none, a repeated one, or no text."""
     names = (columns,) if isinstance(columns, str) else tuple(columns) if isinstance(columns, Iterable) else ()
     if not names or any(not isinstance(name, str) for name in names):
-        raise SchemaError("columns are given by name, one or a list of them", code="bad_columns")
+        raise SchemaError("columns must be given by name, one or a list of them", code="bad_columns")
     if len(set(names)) < len(names):
-        raise SchemaError("a column is named twice", code="bad_columns")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise SchemaError(f"column {twice!r} is named twice; name each column once", code="bad_columns")
     return names
 
 

@@ -288,10 +288,13 @@ class Descent:
 
     def _inverse_root(self, variance: Fraction, column: DesignColumn) -> Fraction:
         if variance <= 0:
-            raise SchemaError(f"{column.name!r} does not vary over the owners' rows; remove it", code="singular_design")
+            raise SchemaError(f"term {column.name!r} does not vary over the owners' rows; remove it", code="singular_design")
         inverse = Fraction(float(variance) ** -0.5)
         if inverse > _LARGEST_INVERSE:
-            raise SchemaError(f"{column.name!r} hardly varies within its bounds; narrow the bounds in the schema", code="singular_design")
+            raise SchemaError(
+                f"term {column.name!r} hardly varies within its bounds; narrow the bounds of its columns in the schema",
+                code="singular_design",
+            )
         return inverse
 
     def _rate(self) -> Fraction:

@@ -119,7 +119,10 @@ def make_design(formula: Formula, schema: Schema) -> Design:
     """
     shapes = [shape for term in _with_coding(formula.terms) for shape in term]
     if len(shapes) > MOST_COLUMNS:
-        raise SchemaError(f"the formula gives {len(shapes)} columns, at most {MOST_COLUMNS} are possible", code="too_many_terms")
+        raise SchemaError(
+            f"the formula gives {len(shapes)} columns, at most {MOST_COLUMNS} are possible; use fewer terms, or factors with fewer levels",
+            code="too_many_terms",
+        )
     constant = _constant(formula, shapes)
     columns = tuple(_column(name, numeric, levels, schema, constant is not None) for name, numeric, levels in shapes)
     response = _column(formula.response.name, (formula.response,), (), schema, constant is not None)

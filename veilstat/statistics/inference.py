@@ -148,7 +148,9 @@ class RegressionResult(Result):
                 f"a hypothesis is a term, several, or a matrix with one column for each of {len(names)} terms", code="bad_restriction"
             )
         if not len(matrix) or np.linalg.matrix_rank(matrix) < len(matrix):
-            raise SchemaError("a hypothesis needs restrictions none of which follows from the others", code="bad_restriction")
+            raise SchemaError(
+                "one restriction of the hypothesis follows from the others, or there is none; name each once", code="bad_restriction"
+            )
         return matrix
 
     def _coefficients(self) -> Table:

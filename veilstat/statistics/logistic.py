@@ -48,7 +48,8 @@ class LogisticRegression:
         check_option("method", self.method, ("irls", GRADIENT_DESCENT))
         if self.method == "irls":
             raise CapabilityError(
-                "iteratively reweighted least squares is not available yet; use method='gradient_descent'", code="not_available"
+                "iteratively reweighted least squares (method='irls') is not available yet; use method='gradient_descent'",
+                code="not_available",
             )
         self._settings()
 

@@ -58,7 +58,7 @@ class Quantile:
         except (TypeError, ValueError):
             checked = ()
         if not checked or len(checked) > 100 or not all(0 <= share <= 1 for share in checked):
-            raise SchemaError("q is a share between 0 and 1, or up to 100 of them", code="bad_option")
+            raise SchemaError("q must be a share between 0 and 1, or a list of up to 100 of them", code="bad_option")
         check_option("form", self.form, (SEARCH, SELECTION, BISECTION, None))
         object.__setattr__(self, "q", checked if shares is self.q else checked[0])
 
@@ -82,7 +82,7 @@ class Quantile:
         if self.form == SELECTION:
             if top > MOST_POINTS:
                 raise CapabilityError(
-                    f"{self.column!r} has {top + 1:,} possible values, selection takes at most {MOST_POINTS:,}; use form='bisection'",
+                    f"column {self.column!r} has {top + 1:,} possible values, and form='selection' takes at most {MOST_POINTS:,}; use form='bisection'",
                     code="too_many_points",
                 )
             return (Step("select", self._cumulative(top), self._selected),)

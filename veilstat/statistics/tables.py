@@ -53,7 +53,7 @@ class Histogram:
     def __post_init__(self) -> None:
         check_missing(self.missing)
         if isinstance(self.bins, (bool, np.bool_)):
-            raise SchemaError("bins are a number of bins, or edges in increasing order", code="bad_bins")
+            raise SchemaError("bins must be a number of bins, or edges in increasing order", code="bad_bins")
         if isinstance(self.bins, (int, np.integer)):
             if not 1 <= self.bins <= MOST_BINS:
                 raise SchemaError(f"there can be 1 to {MOST_BINS:,} bins", code="bad_bins")
@@ -62,7 +62,7 @@ class Histogram:
         try:
             edges = tuple(float(edge) for edge in self.bins)
         except (TypeError, ValueError, OverflowError):
-            raise SchemaError("bins are a number of bins, or edges in increasing order", code="bad_bins") from None
+            raise SchemaError("bins must be a number of bins, or edges in increasing order", code="bad_bins") from None
         if not 2 <= len(edges) <= MOST_BINS + 1 or not all(a < b for a, b in pairwise(edges)) or not np.isfinite(edges).all():
             raise SchemaError("bins need at least two finite edges in increasing order", code="bad_bins")
         object.__setattr__(self, "bins", edges)

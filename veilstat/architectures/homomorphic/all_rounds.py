@@ -48,7 +48,7 @@ class FromCloud:
 
     def refuse(self, code: str, message: str) -> ProtocolError:
         """A violation by the cloud, which had the chance to refuse this itself."""
-        return violation(code, f"owner {self.me!r}: {message}", self.cloud)
+        return violation(code, f"data owner {self.me!r}: {message}", self.cloud)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class FromServer:
 
     def refuse(self, code: str, message: str) -> Exception:
         """A violation by the server, which had the chance to refuse this itself."""
-        return violation(code, f"owner {self.owner.identity.name!r}: {message}", self.owner.server)
+        return violation(code, f"data owner {self.owner.identity.name!r}: {message}", self.owner.server)
 
 
 @dataclass(frozen=True, slots=True)

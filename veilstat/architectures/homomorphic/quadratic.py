@@ -202,7 +202,10 @@ class _Evaluation:
                 return np.asarray(if_zero + condition * (if_one - if_zero), dtype=object)
             case Op.EQUAL:
                 return self._equal(node)
-        raise CapabilityError(f"{node.op.value!r} is not computed on encrypted rows; use entry='totals'", code="not_on_encrypted_rows")
+        raise CapabilityError(
+            f"this query needs {node.op.value!r} of rows, which is not computed on encrypted rows; use entry='totals'",
+            code="not_on_encrypted_rows",
+        )
 
     def _codes(self, name: str) -> Polynomial:
         return Polynomial({Term((plane,)): max(plane.level, 1) for plane in planes_of(self.schema[name])})

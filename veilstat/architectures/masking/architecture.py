@@ -43,7 +43,7 @@ class Masking:
 
     def __post_init__(self) -> None:
         if not isinstance(self.threat, str) or not isinstance(self.recipient, str):
-            raise CapabilityError("threat and recipient are words", code="bad_configuration")
+            raise CapabilityError("threat and recipient must be text", code="bad_configuration")
         if self.threat == "active":
             raise CapabilityError(
                 "masking against an active server (threat='active') is not available yet; use threat='curious'", code="not_available"

@@ -172,7 +172,9 @@ class _RowValues:
                 return np.asarray(if_zero + condition * (if_one - if_zero), dtype=object)
             case Op.FUNCTION if node.name in UNITS:
                 return self._function(node, node.name)
-        raise CapabilityError(f"{node.op} is not computed on shared rows", code="not_on_rows")
+        raise CapabilityError(
+            f"this query needs {node.op.value!r} of rows, which is not computed on shared rows; use entry='totals'", code="not_on_rows"
+        )
 
     def _on_scale(self, place: int, scale: Fraction | None) -> Polynomials:
         own = self.circuit.nodes[place].scale
