@@ -15,7 +15,7 @@ from veilstat.architectures.sharing.piecewise import ERROR
 from veilstat.language.circuit import Circuit, Op, Output
 from veilstat.language.evaluate import evaluate
 from veilstat.language.trace import Trace
-from veilstat.statistics.descent import LATTICE
+from veilstat.statistics.standardisation import LATTICE
 from veilstat.testing.tables import small_schema, small_tables
 
 SCHEMA = small_schema()

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from veilstat.errors import RangeError, SchemaError
+from veilstat.language.evaluate import SingularMatrix
 from veilstat.language.trace import Trace, Value, stack
 from veilstat.schema.schema import Schema
 
@@ -245,3 +246,12 @@ def _expanded(term: Term, numeric: tuple[Numeric, ...], coded: Sequence[tuple[Ca
                 parts.append(f"{factor.name}[{'' if whole[factor] else 'T.'}{factor.levels[code_of[factor]]}]")
         shapes.append((":".join(parts) or "Intercept", numeric, levels))
     return shapes
+
+
+def collinear(design: Design, error: SingularMatrix) -> SchemaError:
+    """The error for a design without a unique solution, naming the term where that is known."""
+    where = f"the term {design.names[error.column]!r} is" if 0 <= error.column < len(design.names) else "a term is"
+    return SchemaError(
+        f"the design is singular: {where} constant, empty (a level that no owner has) or a linear combination of the terms before; remove it",
+        code="singular_design",
+    )

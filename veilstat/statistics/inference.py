@@ -20,6 +20,11 @@ from .results import Result
 from .table import Summary, Table, number
 
 
+def log_likelihood(n: int, rss: float | None) -> float | None:
+    """Gaussian log-likelihood at the estimates, -n/2 (log(2 pi rss / n) + 1)."""
+    return None if not rss else -n / 2 * (math.log(2 * math.pi * rss / n) + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Test:
     """A test of hypotheses: its statistic, p-value and degrees of freedom (``df_denom`` None for chi-squared)."""

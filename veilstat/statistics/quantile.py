@@ -27,7 +27,7 @@ from veilstat.language.trace import Trace, Value, stack
 from veilstat.schema.encoding import exact
 from veilstat.schema.schema import Schema
 
-from .columns import check_option, in_units, require_rows
+from .columns import as_they_are, check_option, in_units, require_rows
 from .results import Result
 
 SEARCH, SELECTION, BISECTION = "search", "selection", "bisection"
@@ -98,7 +98,7 @@ class Quantile:
             final=("quantiles",),
             must_hold=self.form == SEARCH,
         )
-        return (Step("count", self._present, lambda totals, public: totals), halve)
+        return (Step("count", self._present, as_they_are), halve)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         if self.form == SELECTION:
