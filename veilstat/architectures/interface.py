@@ -150,7 +150,7 @@ class Contribution:
 
 def no_uploads(owner: str) -> Any:
     """For servers that hold no owner's rows."""
-    raise SchemaError(f"owner {owner!r} has no upload here; upload its rows first", code="upload_unknown")
+    raise SchemaError(f"data owner {owner!r} has no upload here; upload its rows first", code="upload_unknown")
 
 
 @dataclass(frozen=True, slots=True)

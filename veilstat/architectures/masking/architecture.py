@@ -51,7 +51,7 @@ class Masking(Architecture):
 
     def __post_init__(self) -> None:
         if not isinstance(self.threat, str) or not isinstance(self.recipient, str):
-            raise CapabilityError("threat and recipient are words", code="bad_configuration")
+            raise CapabilityError("threat and recipient must be text", code="bad_configuration")
         require_curious(self.threat, "masking against an active server")
         if self.recipient not in ("analyst", "server"):
             raise CapabilityError(f"recipient must be 'analyst' or 'server', not {self.recipient!r}", code="bad_configuration")
