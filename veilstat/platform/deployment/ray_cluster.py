@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -25,11 +23,12 @@ from veilstat.transports.address import Address
 from .authority import AUTHORITY
 from .coordinator_file import PORTS, RayFile, check_directory
 from .owner_lines import Connect
+from .ray_head import head_process, temporary
 from .transport_certificates import head_certificate, node_certificate
 
 _INHERITED = frozenset(("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "OMP_NUM_THREADS", "LD_LIBRARY_PATH"))
 OBJECT_STORE_BYTES = 256 << 20
-_STARTED_WITHIN, _ENDED_WITHIN, _LOOKS = 60.0, 10.0, 0.5
+_LOOKS, _ENDED_WITHIN = 0.5, 15.0
 
 
 def plain_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -65,7 +64,7 @@ def ray_environment(certificate: Path, authority: Path, token: Path) -> dict[str
 
 def head_command(config: RayFile) -> list[str]:
     """Ray's head, in the foreground."""
-    place = [f"--port={config.head.port}", f"--node-ip-address={config.head.host}", f"--temp-dir={config.directory}"]
+    place = [f"--port={config.head.port}", f"--node-ip-address={config.head.host}", f"--temp-dir={temporary(config.directory)}"]
     cores = f"--num-cpus={max(1, config.workers)}"
     return [*_ray(), "--head", *place, "--include-dashboard=false", cores, *_pinned(config.ports), *_SIZES]
 
@@ -79,7 +78,7 @@ def node_command(owner: str, head: Address, address: str, directory: Path, ports
         SchemaError: the directory's path is relative, or too long for the sockets in it.
     """
     check_directory(directory, "--directory")
-    place = [f"--address={head}", f"--node-ip-address={address}", f"--temp-dir={directory}"]
+    place = [f"--address={head}", f"--node-ip-address={address}", f"--temp-dir={temporary(directory)}"]
     return [*_ray(), *place, f"--labels=owner={owner}", "--num-cpus=1", *_pinned(ports), *_SIZES]
 
 
@@ -129,18 +128,21 @@ def join_cluster(config: RayFile, owners: Iterable[str], stack: AsyncExitStack) 
         raise CapabilityError(
             "owners on other machines are reached over Ray: pip install 'veilstat[deploy]'", code="not_installed"
         ) from None
-    head = subprocess.Popen(  # noqa: S603
-        head_command(config),
-        env=plain_environment(os.environ) | environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    stack.callback(_end, head)
-    _await_port(head, config.head)
+    is_over = threading.Event()
+    stack.callback(is_over.set)
+    environment |= plain_environment(os.environ)
+    head = stack.enter_context(head_process(head_command(config), environment, config.head, config.directory))
+    threading.Thread(target=_end_without, args=(head, is_over), daemon=True).start()
     ray.init(address=str(config.head), _node_ip_address=config.head.host, log_to_driver=False, configure_logging=False)
     stack.callback(ray.shutdown)
     return Cluster(head, {owner: partial(RayLine.connect, owner) for owner in owners})
+
+
+def _end_without(head: subprocess.Popen[bytes], is_over: threading.Event) -> None:
+    """End this process where it does not end by itself: a call of Ray's that waits for a head that is gone blocks for a minute."""
+    head.wait()
+    if not is_over.wait(_ENDED_WITHIN):
+        os._exit(1)
 
 
 _OWN_PORTS = (
@@ -151,27 +153,3 @@ _SIZES = (f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats"
 
 def _ray() -> list[str]:
     return [sys.executable, "-m", "ray.scripts.scripts", "start"]
-
-
-def _await_port(head: subprocess.Popen[bytes], address: Address) -> None:
-    deadline = time.monotonic() + _STARTED_WITHIN
-    while head.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection((address.host, address.port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise CapabilityError(
-        f"Ray's head did not start on {address} within {_STARTED_WITHIN:g} seconds; `veilstat doctor` checks ports and certificates",
-        code="no_head",
-    )
-
-
-def _end(head: subprocess.Popen[bytes]) -> None:
-    """The head and all that it started."""
-    head.send_signal(signal.SIGTERM)
-    try:
-        head.wait(_ENDED_WITHIN)
-    except subprocess.TimeoutExpired:
-        os.killpg(head.pid, signal.SIGKILL)
-        head.wait()
