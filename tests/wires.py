@@ -1,6 +1,6 @@
 """A deployment's parties, from their files, in one process: the real switchboard, lists in place of lines, and whoever is asked meddles with every frame.
 
-There is no clock: where nothing moves any more, what is awaited expires, the coordinator's rounds first and the analyst's last.
+There is no clock: where nothing moves any more, what is awaited expires, the coordinator's rounds first and the analyst's last, and then what is late arrives.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ from veilstat.platform.plan import make_plan
 from veilstat.platform.policy import Policy
 from veilstat.platform.server import compute_server
 from veilstat.platform.server_file import load_server
-from veilstat.protocol.envelope import Envelope, seal
+from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import QUORUM, Fault
 from veilstat.statistics.registry import registry
 from veilstat.statistics.solve import solve
@@ -43,7 +43,7 @@ class Wires:
         self.roster, self.definition = self.analyst.roster, self.analyst.definition
         self.identity = read_identity(self.folder / "private/server.pem", "server", self.roster.keys["server"])
         self.carry = lambda origin, target, envelope: [envelope.frame]
-        self.lines, self.moved, self.expired = deque(), 0, 0
+        self.lines, self.late, self.moved, self.expired = deque(), [], 0, 0
         self.parties = {"analyst": self.analyst}
         self.start_coordinator()
         for name in self.definition.roles:
@@ -112,9 +112,9 @@ class Wires:
             self.plug("analyst")
             self.settle()
 
-    def sign(self, envelope, payload):
-        """Other words in the place of the coordinator's own."""
-        return list(seal(self.identity, envelope.root, envelope.step, envelope.round, envelope.recipient, payload))
+    def sign(self, envelope, round_name, payload):
+        """The coordinator's own words, to the recipient of another frame."""
+        return list(seal(self.identity, envelope.root, NO_STEP, round_name, envelope.recipient, payload))
 
     def codes(self, name):
         """What a party refused, and what ended its query."""
@@ -132,6 +132,8 @@ class Wires:
                     self.deliver(origin, target, given)
             if not self._expire():
                 return
+            self.lines.extend(self.late)
+            self.late.clear()
 
     def deliver(self, origin, target, frame):
         """Hand over one frame, and take what is said to it."""

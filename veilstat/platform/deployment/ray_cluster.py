@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from veilstat.errors import CapabilityError, SchemaError, VeilstatError
 from veilstat.transports.address import Address
@@ -59,6 +60,8 @@ def ray_environment(certificate: Path, authority: Path, token: Path) -> dict[str
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         # A busy machine takes longer than Ray's half minute to start a node.
         "RAY_raylet_start_wait_time_s": "120",
+        # A node whose head was started anew is of no use until it is started again itself; Ray's own is a minute.
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
     }
 
 
@@ -98,6 +101,14 @@ def node_environment(owner: str, folder: Path, token: Path, agent: Path) -> dict
 
 
 @dataclass(frozen=True, slots=True)
+class LabelledNode:
+    """A node of the cluster: its address, and whose it says it is; ``owner`` is None where it does not say."""
+
+    address: str
+    owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """The head's process, and a way to each owner's node."""
 
@@ -117,25 +128,53 @@ def join_cluster(config: RayFile, owners: Iterable[str], stack: AsyncExitStack) 
     Raises:
         SchemaError, CapabilityError: a file is missing or not kept well, Ray is not installed, or the head did not start.
     """
-    environment = ray_environment(head_certificate(config.certificates), config.certificates / AUTHORITY, config.token)
-    # Ray reads its settings from the environment of the process when it is imported.
-    os.environ.update(environment)
-    try:
-        import ray
-
-        from veilstat.transports.ray import RayLine
-    except ImportError:
-        raise CapabilityError(
-            "owners on other machines are reached over Ray: pip install 'veilstat[deploy]'", code="not_installed"
-        ) from None
+    environment = _head_environment(config)
+    ray, lines = _import_ray(environment)
     is_over = threading.Event()
     stack.callback(is_over.set)
     environment |= plain_environment(os.environ)
     head = stack.enter_context(head_process(head_command(config), environment, config.head, config.directory))
     threading.Thread(target=_end_without, args=(head, is_over), daemon=True).start()
-    ray.init(address=str(config.head), _node_ip_address=config.head.host, log_to_driver=False, configure_logging=False)
+    _become_driver(ray, config)
     stack.callback(ray.shutdown)
-    return Cluster(head, {owner: partial(RayLine.connect, owner) for owner in owners})
+    return Cluster(head, {owner: partial(lines.RayLine.connect, owner) for owner in owners})
+
+
+def living_nodes(config: RayFile) -> tuple[LabelledNode, ...]:
+    """The cluster's nodes as its head knows them at present, the head's own among them. To be asked on its machine.
+
+    Raises:
+        SchemaError, CapabilityError: a file is missing or not kept well, or Ray is not installed. ConnectionError: the head does not answer.
+    """
+    ray, lines = _import_ray(_head_environment(config))
+    _become_driver(ray, config)
+    try:
+        alive = (its for its in ray.nodes() if its["Alive"])
+        return tuple(LabelledNode(its["NodeManagerAddress"], its["Labels"].get(lines.OWNER_LABEL)) for its in alive)
+    finally:
+        ray.shutdown()
+
+
+def _head_environment(config: RayFile) -> dict[str, str]:
+    return ray_environment(head_certificate(config.certificates), config.certificates / AUTHORITY, config.token)
+
+
+def _import_ray(environment: Mapping[str, str]) -> tuple[Any, Any]:
+    """Ray, and lines over it; Ray reads its settings from the environment of the process when it is imported."""
+    os.environ.update(environment)
+    try:
+        import ray
+
+        from veilstat.transports import ray as lines
+    except ImportError:
+        raise CapabilityError(
+            "owners on other machines are reached over Ray: pip install 'veilstat[deploy]'", code="not_installed"
+        ) from None
+    return ray, lines
+
+
+def _become_driver(ray: Any, config: RayFile) -> None:
+    ray.init(address=str(config.head), _node_ip_address=config.head.host, log_to_driver=False, configure_logging=False)
 
 
 def _end_without(head: subprocess.Popen[bytes], is_over: threading.Event) -> None:
