@@ -22,14 +22,15 @@ import pandas as pd
 
 import veilstat as vs
 from benchmarks.measuring import Clock, heading, peak_memory, row
-from veilstat.architectures.homomorphic.epoch import Terms
-from veilstat.architectures.homomorphic.epoch_owner import EncryptingOwner
-from veilstat.architectures.homomorphic.epoch_server import KeepingCloud
-from veilstat.architectures.homomorphic.quadratic import opened, supports_rows
 from veilstat.architectures.homomorphic.ring import seal
-from veilstat.architectures.homomorphic.row_owner import DecryptingOwner
-from veilstat.architectures.homomorphic.row_query import RowQuery
-from veilstat.architectures.homomorphic.row_server import AnsweringCloud, release
+from veilstat.architectures.homomorphic.rows.epoch import Terms
+from veilstat.architectures.homomorphic.rows.epoch_owner import EncryptingOwner
+from veilstat.architectures.homomorphic.rows.epoch_server import KeepingServer
+from veilstat.architectures.homomorphic.rows.quadratic import opened, supports_rows
+from veilstat.architectures.homomorphic.rows.query import RowQuery
+from veilstat.architectures.homomorphic.rows.query_analyst import release
+from veilstat.architectures.homomorphic.rows.query_owner import DecryptingOwner
+from veilstat.architectures.homomorphic.rows.query_server import AnsweringServer
 from veilstat.architectures.interface import no_noise
 from veilstat.architectures.relay import RESULT
 from veilstat.arithmetic.agreement import KeyPair
@@ -136,7 +137,7 @@ class Session:
             identity = self.identities[name]
             owner = EncryptingOwner(identity, "server", terms, encoded.columns, size.rows, size.rows, os.urandom, self._keep)
             starts[name] = self.clock.time("owner epoch_commit", owner.start)
-        epoch = Exchange(self.clock, KeepingCloud(terms, "parties", self._keep).start(), starts)
+        epoch = Exchange(self.clock, KeepingServer(terms, "parties", self._keep).start(), starts)
         for _ in range(3):
             epoch.step()
         key, message = architecture.scheme.ring.from_bytes(self.records[0].key), np.arange(architecture.parameters.degree)
@@ -156,7 +157,7 @@ class Session:
             secret = architecture.scheme.ring.from_integers(epoch.finished[name].secret.astype(np.int64))
             known = (query, evaluation, answers, secret, pair.public, os.urandom, lambda members: None, no_noise)
             starts[name] = self.clock.time("owner commit_zero", DecryptingOwner(self.identities[name], *known).start)
-        exchange = Exchange(self.clock, AnsweringCloud(query, evaluation, answers).start(), starts)
+        exchange = Exchange(self.clock, AnsweringServer(query, evaluation, answers).start(), starts)
         result = [exchange.step() for _ in range(3)][-1]
         body = memoryview(result)[4 + int.from_bytes(result[:4], "little") :]
         found = self.clock.time("analyst", lambda: release(query, architecture.scheme, pair, size.names, body)).values

@@ -5,13 +5,14 @@ import os
 import numpy as np
 import pytest
 
-from veilstat.architectures.homomorphic import mouchet21 as paper
-from veilstat.architectures.homomorphic.bfv import scheme
-from veilstat.architectures.homomorphic.mouchet21_owner import Owner
-from veilstat.architectures.homomorphic.mouchet21_server import Server
-from veilstat.architectures.homomorphic.mouchet22_owner import DealingOwner
-from veilstat.architectures.homomorphic.mouchet22_server import DealingServer
-from veilstat.architectures.homomorphic.parameters import choose_parameters
+from veilstat.architectures.homomorphic.messages import decode_parts, encode_parts, read_ciphertexts
+from veilstat.architectures.homomorphic.totals import mouchet21 as paper
+from veilstat.architectures.homomorphic.totals.bfv import scheme
+from veilstat.architectures.homomorphic.totals.mouchet21_owner import Owner
+from veilstat.architectures.homomorphic.totals.mouchet21_server import Server
+from veilstat.architectures.homomorphic.totals.mouchet22_owner import DealingOwner
+from veilstat.architectures.homomorphic.totals.mouchet22_server import DealingServer
+from veilstat.architectures.homomorphic.totals.parameters import choose_parameters
 from veilstat.architectures.relay import RESULT
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Identity, Roster
@@ -98,12 +99,12 @@ class Run:
         """What these owners sent to decrypt."""
         size = self.scheme.parameters.vector_bytes
         sent = {name: memoryview(self.sent[name, paper.DECRYPT]) for name in names}
-        return {name: paper.read_ciphertexts(self.scheme.ring, raw, size, name) for name, raw in sent.items()}
+        return {name: read_ciphertexts(self.scheme.ring, raw, size, name) for name, raw in sent.items()}
 
     def switched(self):
         """The sum under the analyst's key."""
         size = self.scheme.parameters.vector_bytes
-        return paper.read_ciphertexts(self.scheme.ring, memoryview(self.result)[-size:], size, "server")
+        return read_ciphertexts(self.scheme.ring, memoryview(self.result)[-size:], size, "server")
 
     def total(self):
         """What the analyst decrypts."""
@@ -128,8 +129,8 @@ def rewritten(size, change):
     """What ``step`` forges where the cloud passes on ``change(recipient, parts)``, parts of ``size`` bytes by their senders."""
 
     def forge(recipient, payload):
-        parts = {name: bytes(raw) for name, raw in paper.decode_parts(memoryview(payload), size, "server").items()}
-        return paper.encode_parts(change(recipient, parts))
+        parts = {name: bytes(raw) for name, raw in decode_parts(memoryview(payload), size, "server").items()}
+        return encode_parts(change(recipient, parts))
 
     return forge
 

@@ -9,11 +9,11 @@ import pytest
 
 import veilstat as vs
 from tests.homomorphic import SIZE, noise, scaled
-from veilstat.architectures.homomorphic import parameters as table
 from veilstat.architectures.homomorphic import ring as rings
 from veilstat.architectures.homomorphic import sampling
-from veilstat.architectures.homomorphic.bfv import scheme
-from veilstat.architectures.homomorphic.parameters import Parameters, choose_parameters
+from veilstat.architectures.homomorphic.totals import parameters as table
+from veilstat.architectures.homomorphic.totals.bfv import scheme
+from veilstat.architectures.homomorphic.totals.parameters import Parameters, choose_parameters
 from veilstat.testing.tables import small_schema, small_tables
 
 

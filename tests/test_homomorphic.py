@@ -8,8 +8,9 @@ import pytest
 
 import veilstat as vs
 from tests.homomorphic import CONTEXT, SIZE, Run, flipped, from_o1, noise, refused, rewritten, scaled, width
-from veilstat.architectures.homomorphic import mouchet21 as paper
 from veilstat.architectures.homomorphic import sampling
+from veilstat.architectures.homomorphic.messages import read_share
+from veilstat.architectures.homomorphic.totals import mouchet21 as paper
 from veilstat.protocol.faults import Fault, ProtocolError
 from veilstat.testing.tables import small_schema, small_tables
 
@@ -24,7 +25,7 @@ def test_sums_are_those_of_the_integers(bits):
 def test_every_share_of_a_decryption_is_smudged_and_what_the_analyst_meets_is_as_predicted(bits, smudging):
     run = Run(bits, smudging=smudging).steps(2)
     secrets = {name: waiting.secret for name, waiting in run.waiting.items()}
-    fresh = {name: paper.read_share(run.scheme.ring, memoryview(run.sent[name, paper.REVEAL_KEY]), name) for name in run.names}
+    fresh = {name: read_share(run.scheme.ring, memoryview(run.sent[name, paper.REVEAL_KEY]), name) for name in run.names}
     run.step()
     its, ring, flooding = run.scheme, run.scheme.ring, run.scheme.parameters.flooding_bits
     shares, widest = run.shares(run.names), (1 << flooding) + its.parameters.fresh_noise(1)
@@ -83,8 +84,8 @@ def test_a_key_share_that_cancels_the_others_is_refused():
     """The rogue last share: with it, the last owner would alone hold the collective key."""
     run = Run().steps(1)
     ring = run.scheme.ring
-    others = [paper.read_share(ring, memoryview(run.sent[name, paper.REVEAL_KEY]), name) for name in ("o0", "o1")]
-    own = paper.read_share(ring, memoryview(run.sent["o2", paper.REVEAL_KEY]), "o2")
+    others = [read_share(ring, memoryview(run.sent[name, paper.REVEAL_KEY]), name) for name in ("o0", "o1")]
+    own = read_share(ring, memoryview(run.sent["o2", paper.REVEAL_KEY]), "o2")
     rogue = ring.to_bytes(ring.add(own, ring.negate(reduce(ring.add, others))))
     refused(run, "o2", "had not committed", change=lambda sender, payload: rogue if sender == "o2" else payload)
 

@@ -9,8 +9,10 @@ import pytest
 
 import veilstat as vs
 from tests.homomorphic import CONTEXT, FIVE, SIZE, dealing, from_o1, noise, width
-from veilstat.architectures.homomorphic import mouchet21, mouchet22, sampling
 from veilstat.architectures.homomorphic import ring as rings
+from veilstat.architectures.homomorphic import sampling
+from veilstat.architectures.homomorphic.messages import read_ciphertexts
+from veilstat.architectures.homomorphic.totals import mouchet22
 from veilstat.protocol.faults import Fault, ProtocolError
 from veilstat.testing.tables import small_schema, small_tables
 
@@ -240,7 +242,7 @@ def test_a_share_of_a_decryption_that_is_wrong_on_purpose_moves_the_result_undet
     ring = run.scheme.ring
 
     def shifted(payload):
-        share = mouchet21.read_ciphertexts(ring, memoryview(payload), len(payload), "o1")
+        share = read_ciphertexts(ring, memoryview(payload), len(payload), "o1")
         share[0, 0] = ring.add(share[0, 0], ring.transform(shift))
         return ring.to_bytes(share)
 

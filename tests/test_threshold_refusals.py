@@ -6,7 +6,8 @@ import pytest
 
 import veilstat as vs
 from tests.homomorphic import CONTEXT, FIVE, dealing, flipped, from_o1, refused, rewritten
-from veilstat.architectures.homomorphic import mouchet21, mouchet22
+from veilstat.architectures.homomorphic.messages import encode_parts
+from veilstat.architectures.homomorphic.totals import mouchet22
 from veilstat.protocol.faults import ProtocolError
 from veilstat.testing.tables import small_schema, small_tables
 
@@ -57,7 +58,7 @@ def test_boxes_are_bound_to_session_dealer_and_holder():
 
 
 def named(names):
-    return mouchet21.encode_parts(dict.fromkeys(names, b""))
+    return encode_parts(dict.fromkeys(names, b""))
 
 
 @pytest.mark.parametrize("names", [FIVE[:2], FIVE[:4], ("o0", "o1", "zed"), ()])
