@@ -120,11 +120,6 @@ def dealing(rounds=0, names=FIVE, threshold=3, **options):
     return Run(names=names, threshold=threshold, kinds=(DealingOwner, DealingServer), **options).steps(rounds)
 
 
-def from_o1(change):
-    """What ``step`` changes where the second owner alone is dishonest."""
-    return lambda sender, payload: change(payload) if sender == "o1" else payload
-
-
 def rewritten(size, change):
     """What ``step`` forges where the cloud passes on ``change(recipient, parts)``, parts of ``size`` bytes by their senders."""
 
@@ -133,12 +128,6 @@ def rewritten(size, change):
         return encode_parts(change(recipient, parts))
 
     return forge
-
-
-def flipped(payload, place=-1):
-    changed = bytearray(payload)
-    changed[place] ^= 1
-    return bytes(changed)
 
 
 def refused(run, culprit, words, **step):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import veilstat as vs
-from tests.homomorphic import CONTEXT, SIZE, Run, flipped, from_o1, noise, refused, rewritten, scaled, width
+from tests.altered import flipped, only
+from tests.homomorphic import CONTEXT, SIZE, Run, noise, refused, rewritten, scaled, width
 from veilstat.architectures.homomorphic import sampling
 from veilstat.architectures.homomorphic.messages import read_share
 from veilstat.architectures.homomorphic.totals import mouchet21 as paper
@@ -110,19 +111,19 @@ def test_what_is_committed_and_signed_belongs_to_one_owner_session_and_set():
 def test_messages_of_the_wrong_length_name_their_sender(rounds):
     for change in (lambda payload: payload[:-1], lambda payload: payload + b"\0", lambda payload: b""):
         run = Run().steps(rounds)
-        refused(run, "o1", "were agreed", change=from_o1(change))
+        refused(run, "o1", "were agreed", change=only("o1", change))
 
 
 @pytest.mark.parametrize(("rounds", "words"), [(0, "without its signature"), (1, "had not committed"), (2, "did not sign")])
 @pytest.mark.parametrize("place", [0, -1])
 def test_altered_messages_name_their_sender(rounds, words, place):
     run = Run().steps(rounds)
-    refused(run, "o1", words, change=from_o1(lambda payload: flipped(payload, place)))
+    refused(run, "o1", words, change=only("o1", lambda payload: flipped(payload, place)))
 
 
 def test_numbers_outside_the_ring_name_their_sender():
     run = Run().steps(3)
-    refused(run, "o1", "outside the ciphertexts' ring", change=from_o1(lambda payload: b"\xff" * len(payload)))
+    refused(run, "o1", "outside the ciphertexts' ring", change=only("o1", lambda payload: b"\xff" * len(payload)))
 
 
 @pytest.mark.parametrize(("rounds", "words"), [(0, "is not signed by"), (1, "not the one that"), (2, "are not signed by")])
@@ -159,7 +160,7 @@ def test_the_upload_of_one_owner_alone_is_never_decrypted():
 def test_ciphertexts_of_another_session_are_refused():
     other = Run().steps(2)
     run = Run().steps(2)
-    refused(run, "o1", "did not sign", change=from_o1(lambda payload: other.sent["o1", paper.INPUT]))
+    refused(run, "o1", "did not sign", change=only("o1", lambda payload: other.sent["o1", paper.INPUT]))
 
 
 def test_owners_that_were_shown_different_sets_do_not_decrypt():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import veilstat as vs
-from tests.homomorphic import CONTEXT, FIVE, SIZE, dealing, from_o1, noise, width
+from tests.altered import only
+from tests.homomorphic import CONTEXT, FIVE, SIZE, dealing, noise, width
 from veilstat.architectures.homomorphic import ring as rings
 from veilstat.architectures.homomorphic import sampling
 from veilstat.architectures.homomorphic.messages import read_ciphertexts
@@ -246,7 +247,7 @@ def test_a_share_of_a_decryption_that_is_wrong_on_purpose_moves_the_result_undet
         share[0, 0] = ring.add(share[0, 0], ring.transform(shift))
         return ring.to_bytes(share)
 
-    run.step(change=from_o1(shifted))
+    run.step(change=only("o1", shifted))
     assert run.total() == [run.sum_of(FIVE)[0] + 1, *run.sum_of(FIVE)[1:]]
 
 

@@ -5,7 +5,8 @@ from os import urandom
 import pytest
 
 import veilstat as vs
-from tests.homomorphic import CONTEXT, FIVE, dealing, flipped, from_o1, refused, rewritten
+from tests.altered import flipped, only
+from tests.homomorphic import CONTEXT, FIVE, dealing, refused, rewritten
 from veilstat.architectures.homomorphic.messages import encode_parts
 from veilstat.architectures.homomorphic.totals import mouchet22
 from veilstat.protocol.faults import ProtocolError
@@ -28,20 +29,20 @@ REFUSALS = {
 def test_what_owners_alter_or_repeat_from_another_session_names_them(rounds, words, repeated):
     other, run = dealing(rounds), dealing(rounds)
     name = run.collecting.name
-    refused(run, "o1", words, change=from_o1(lambda payload: other.sent["o1", name] if repeated else flipped(payload, 0)))
+    refused(run, "o1", words, change=only("o1", lambda payload: other.sent["o1", name] if repeated else flipped(payload, 0)))
 
 
 @pytest.mark.parametrize("rounds", range(6))
 def test_messages_of_the_wrong_length_name_their_sender(rounds):
     for change in (lambda payload: payload[:-1], lambda payload: payload + b"\0", lambda payload: b""):
         run = dealing(rounds)
-        refused(run, "o1", "were agreed", change=from_o1(change))
+        refused(run, "o1", "were agreed", change=only("o1", change))
 
 
 def test_a_dealt_share_that_cannot_be_opened_names_who_may_have_altered_it():
     run = dealing(REVEAL)
     with pytest.raises(ProtocolError, match="cannot be opened") as error:
-        run.step(change=from_o1(flipped))
+        run.step(change=only("o1", flipped))
     assert error.value.fault.culprits == ("o1", "server")
 
 
