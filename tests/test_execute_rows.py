@@ -15,7 +15,7 @@ from veilstat.language.bounds import objects
 from veilstat.language.cut import Entry, cut
 from veilstat.language.evaluate import evaluate
 from veilstat.language.step import Opened
-from veilstat.statistics.descent import LATTICE
+from veilstat.statistics.standardisation import LATTICE
 from veilstat.testing.tables import small_schema, small_tables
 
 SCHEMA = small_schema()

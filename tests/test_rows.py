@@ -17,6 +17,7 @@ from veilstat.language.bounds import objects
 from veilstat.language.circuit import Op, Output
 from veilstat.language.evaluate import evaluate
 from veilstat.language.trace import Trace
+from veilstat.language.wording import express
 from veilstat.testing.tables import small_schema, small_tables
 
 SCHEMA = small_schema()
@@ -55,7 +56,7 @@ def check(query, schema, tables, uploads, public=None):
         expected = evaluate(circuit, tuple(values), rows=Pooled(schema, tables), inputs=public or {}, known={})
         assert values
         for place, value in values.items():
-            assert np.array_equal(value, expected[place].astype(object)), circuit.express(place, {})
+            assert np.array_equal(value, expected[place].astype(object)), express(circuit, place, {})
     return run.rounds, run.bytes_per_server
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.disclosure import NoiseSource
@@ -83,7 +84,8 @@ class StepBinding:
     """What a party's session for one step is bound to: the same at every party, but for ``identity``.
 
     ``public`` holds the broadcast values as integers on their lattices, ``key`` what the analyst announced, ``kept`` what
-    this party keeps from an epoch where the architecture has any, and ``addition`` says how a server adds many vectors.
+    this party keeps from an epoch where the architecture has any, ``addition`` says how a server adds many vectors, and
+    ``executor`` does what can be shared out.
     """
 
     identity: Identity
@@ -98,6 +100,7 @@ class StepBinding:
     key: bytes
     kept: Any = field(default=None, repr=False)
     addition: Addition = field(default=SumHere, repr=False)
+    executor: Executor = field(default=SERIAL, repr=False)
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -132,7 +135,7 @@ def no_noise(size: int) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """An owner's input to one step: its rows, or its arrays, and a last check on who survived.
+    """An owner's input to one step: its rows, and a last check on who survived.
 
     ``authorise`` is asked with the survivors before anything can be opened, and raises ProtocolError to refuse.
     ``fewest`` is the smallest number of owners that this owner wants to stand in one total. ``noise`` draws what the
@@ -140,7 +143,6 @@ class Contribution:
     """
 
     rows: Rows
-    locals: Arrays = field(default_factory=dict)
     authorise: Authorise = no_objection
     fewest: int = 0
     noise: Noise = no_noise
@@ -148,7 +150,7 @@ class Contribution:
 
 def no_uploads(owner: str) -> Any:
     """For servers that hold no owner's rows."""
-    raise SchemaError(f"owner {owner!r} has no upload here; upload its rows first", code="upload_unknown")
+    raise SchemaError(f"data owner {owner!r} has no upload here; upload its rows first", code="upload_unknown")
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ class Clear(Architecture):
 
     def supports(self, facts: Facts) -> bool:
         """The same as masking, so that both open the same numbers."""
-        return facts.is_linear and facts.scale is not None
+        return facts.is_linear
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
         if not owners:

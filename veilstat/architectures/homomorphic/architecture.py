@@ -91,7 +91,7 @@ class Homomorphic(Architecture):
 
     def supports(self, facts: Facts) -> bool:
         """Ciphertexts of totals are added, and nothing else; those of rows are multiplied once."""
-        return supports_rows(facts) if self.entry is Entry.ROWS else facts.is_linear and facts.scale is not None
+        return supports_rows(facts) if self.entry is Entry.ROWS else facts.is_linear
 
     def fitted(self, schema: Schema, owners: tuple[str, ...]) -> Architecture:
         """The architecture in a study: encrypted rows have parameters that follow from its schema.
@@ -178,7 +178,9 @@ class Homomorphic(Architecture):
 
     def _parameters(self, cut: Cut, owners: tuple[str, ...]) -> Parameters:
         if self.entry is Entry.ROWS:
-            raise CapabilityError("parameters of encrypted rows follow from a study's schema: fitted(schema, owners)", code="not_fitted")
+            raise CapabilityError(
+                "parameters of encrypted rows follow from a study's schema; ask fitted(schema, owners) for them first", code="not_fitted"
+            )
         return choose_parameters(cut.bits, cut.size, len(owners), self.smudging_bits)
 
     def _scheme(self, cut: Cut, owners: tuple[str, ...]) -> Scheme:

@@ -51,14 +51,14 @@ class Masking(Architecture):
 
     def __post_init__(self) -> None:
         if not isinstance(self.threat, str) or not isinstance(self.recipient, str):
-            raise CapabilityError("threat and recipient are words", code="bad_configuration")
+            raise CapabilityError("threat and recipient must be text", code="bad_configuration")
         require_curious(self.threat, "masking against an active server")
         if self.recipient not in ("analyst", "server"):
             raise CapabilityError(f"recipient must be 'analyst' or 'server', not {self.recipient!r}", code="bad_configuration")
 
     def supports(self, facts: Facts) -> bool:
         """Pairwise masks cancel under addition and nothing else."""
-        return facts.is_linear and facts.scale is not None
+        return facts.is_linear
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
         """The computed threshold; CapabilityError where it cannot be reached."""
@@ -132,6 +132,7 @@ class Masking(Architecture):
             ring=_ring(binding.cut),
             length=binding.cut.size,
             addition=binding.addition,
+            executor=binding.executor,
         )
         return binding.session(_ROUNDS, party.start())
 

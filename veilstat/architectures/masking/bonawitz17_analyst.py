@@ -9,7 +9,7 @@ from veilstat.architectures.channels import agree
 from veilstat.architectures.interface import Released
 from veilstat.architectures.waiting import FromServer
 from veilstat.arithmetic.agreement import KeyPair
-from veilstat.arithmetic.keystream import Keystream, fastest_mode
+from veilstat.arithmetic.keystream import add_keystreams
 from veilstat.arithmetic.rings import Elements, Ring
 from veilstat.protocol.faults import unreported, violation
 from veilstat.protocol.session import Turn
@@ -50,7 +50,6 @@ class AwaitResult(FromServer):
             raise violation("malformed", f"{self.server!r} sent a total of the wrong length or over the wrong owners", self.server)
         total: Elements = self.ring.from_bytes(raw).copy()
         if self.pair is not None:
-            stream = Keystream(self.ring, fastest_mode())
-            for key in channels.values():
-                stream.subtract(total, paper.pad_seed(agree(self.pair, key, self.server), label))
+            pads = [paper.pad_seed(agree(self.pair, key, self.server), label) for key in channels.values()]
+            add_keystreams(self.ring, total, (), pads)
         return Released(self.ring.decode(total, self.lower), tuple(sorted(channels)))

@@ -15,7 +15,7 @@ from veilstat.architectures.channels import agree, channel_nonce
 from veilstat.architectures.waiting import OwnerFromServer
 from veilstat.arithmetic import shamir
 from veilstat.arithmetic.agreement import KeyPair, seal, unseal
-from veilstat.arithmetic.keystream import Keystream, fastest_mode
+from veilstat.arithmetic.keystream import add_keystreams
 from veilstat.arithmetic.rings import Elements, Ring
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Message, Turn
@@ -122,14 +122,14 @@ class AwaitShares(_FromServer):
             )
         held = {owner.name: self.own} | {peer: self._open(peer, record) for peer, record in records.items()}
         label = paper.mask_context(owner.context, u2)
-        masked = owner.vector.copy()
-        stream = Keystream(owner.ring, fastest_mode())
-        stream.add(masked, paper.self_seed(self.secret, label))
+        added, subtracted = [paper.self_seed(self.secret, label)], list[bytes]()
         if owner.pad_key is not None:
-            stream.add(masked, paper.pad_seed(agree(self.channel, owner.pad_key, owner.analyst), label))
+            added.append(paper.pad_seed(agree(self.channel, owner.pad_key, owner.analyst), label))
         for peer in records:
             seed = paper.pair_seed(agree(self.mask, self.keys[peer].mask, peer), label)
-            (stream.add if paper.adds_mask(owner.name, peer) else stream.subtract)(masked, seed)
+            (added if paper.adds_mask(owner.name, peer) else subtracted).append(seed)
+        masked = owner.vector.copy()
+        add_keystreams(owner.ring, masked, added, subtracted)
         following = AwaitSurvivors(owner, u2, held)
         return Turn((Message(paper.MASKED_INPUT, owner.server, owner.ring.to_bytes(masked)),), following)
 
@@ -138,10 +138,10 @@ class AwaitShares(_FromServer):
         sealed, digests = bytes(record[: paper.SEALED_BYTES]), bytes(record[paper.SEALED_BYTES :])
         raw = unseal(self.channels[dealer], channel_nonce(dealer, owner.name), sealed, owner.context)
         if raw is None:
-            raise violation("bad_share", f"owner {owner.name!r} could not open the share that {dealer!r} sealed for it", dealer)
+            raise violation("bad_share", f"data owner {owner.name!r} could not open the share that {dealer!r} sealed for it", dealer)
         halves = (raw[: shamir.SHARE_BYTES], raw[shamir.SHARE_BYTES :])
         if paper.share_digests(halves, owner.context, dealer, owner.name) != digests:
-            raise violation("bad_share", f"owner {owner.name!r} got a share from {dealer!r} that does not match its digest", dealer)
+            raise violation("bad_share", f"data owner {owner.name!r} got a share from {dealer!r} that does not match its digest", dealer)
         return raw
 
 

@@ -85,7 +85,7 @@ class Sharing(Architecture):
             return supports_rows(facts, UPLOAD_BITS)
         if self.open == ESTIMATE:
             return supports(facts)
-        return facts.is_linear and facts.scale is not None
+        return facts.is_linear
 
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         if self.servers == OWNERS:

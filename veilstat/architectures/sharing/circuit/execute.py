@@ -16,6 +16,7 @@ import numpy.typing as npt
 from veilstat.errors import CapabilityError
 from veilstat.language.bounds import objects
 from veilstat.language.circuit import Circuit, Node, Op
+from veilstat.language.wording import express
 
 from ..protocols.araki16 import Shares, concatenated, constant, multiply, open_masked, product
 from ..protocols.division import OUT_OF_RANGE, Quotients, floor_quotients, public_quotients
@@ -150,8 +151,8 @@ class _Execution:
                 return (yield from self._rounded(place, node))
             case Op.ITERATE:
                 return (yield from self._iterated(place, node))
-            case Op.INNER | Op.LOCAL | Op.STATE:
-                raise CapabilityError(f"no shares were given of {run.known.circuit.express(place, {})!r}", code="missing_leaf")
+            case Op.INNER | Op.STATE:
+                raise CapabilityError(f"no shares were given of {express(run.known.circuit, place, {})!r}", code="missing_leaf")
         return (yield from computed(run, place, node))
 
     def _flag(self, place: int) -> Task[int]:
