@@ -17,7 +17,7 @@ from veilstat.language.cut import Cut, Facts
 from veilstat.language.disclosure import NoiseSite, NoiseSource
 from veilstat.protocol.envelope import names_bytes
 from veilstat.protocol.faults import violation
-from veilstat.protocol.session import Session
+from veilstat.protocol.session import Session, Turn
 
 from . import bonawitz17 as paper
 from .bonawitz17_analyst import AwaitResult
@@ -137,7 +137,7 @@ class Masking(Architecture):
         return binding.session(_ROUNDS, party.start())
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
-        party = AwaitResult(
+        waiting = AwaitResult(
             server=binding.server,
             participants=binding.participants,
             threshold=self.trust(binding.owners).threshold,
@@ -145,7 +145,7 @@ class Masking(Architecture):
             lower=binding.cut.lower,
             pair=KeyPair.from_secret(secret) if secret else None,
         )
-        return binding.session(_ROUNDS, party.start())
+        return binding.session(_ROUNDS, Turn((), waiting))
 
 
 def _ring(cut: Cut) -> Ring:

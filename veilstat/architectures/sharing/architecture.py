@@ -20,7 +20,7 @@ from .analyst import AwaitParts
 from .circuit.analysis import supports
 from .compute import ComputeServer
 from .messages import ROUNDS, SHARE, part_size, share_size
-from .owner import deal_out
+from .owner import Owner
 from .rows.execute import supports_rows
 from .schemes import Added, Scheme
 from .sealed import Sealed, SealedRows
@@ -145,8 +145,18 @@ class Sharing(Architecture):
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
         scheme = self._scheme(binding.cut, len(binding.servers))
-        totals = owner_totals(binding, contribution, scheme.inward)
-        return binding.session(ROUNDS, deal_out(binding, scheme.dealing, totals, contribution, random))
+        party = Owner(
+            name=binding.identity.name,
+            roster=binding.roster,
+            servers=binding.servers,
+            participants=binding.participants,
+            context=binding.step,
+            dealing=scheme.dealing,
+            vector=owner_totals(binding, contribution, scheme.inward),
+            fewest=contribution.fewest,
+            random=random,
+        )
+        return binding.session(ROUNDS, party.start())
 
     def server(self, binding: StepBinding) -> Session:
         return binding.session(ROUNDS, Turn((), None, binding.participants))
@@ -158,8 +168,8 @@ class Sharing(Architecture):
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
         scheme = self._scheme(binding.cut, len(binding.servers))
-        threshold = self.trust(binding.owners).threshold
-        return binding.session(ROUNDS, Turn((), AwaitParts(binding, KeyPair.from_secret(secret), threshold, scheme)))
+        waiting = AwaitParts(binding, KeyPair.from_secret(secret), self.trust(binding.owners).threshold, scheme)
+        return binding.session(ROUNDS, Turn((), waiting))
 
     def _scheme(self, cut: Cut, servers: int) -> Scheme:
         if self.entry is Entry.ROWS:
