@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 
 import veilstat as vs
+from veilstat.architectures.homomorphic.rows.architecture import EncryptedRows
 from veilstat.architectures.interface import Architecture, StepBinding
 from veilstat.architectures.registry import architectures
 from veilstat.language.cut import Entry
@@ -86,3 +87,15 @@ def test_the_page_names_every_file_of_a_party():
     assert not [path for path in named if not path.exists()]
     parties = {path for folder in folders for path in folder.glob("*.py") if re.search(r"(owner|server|compute|analyst)\.py$", path.name)}
     assert parties <= named
+
+
+def members(kind):
+    """What a class says for itself, in order, as far as the base asks for it."""
+    wanted = [name for name in vars(Architecture) if not name.startswith("_")]
+    return [name for name in vars(kind) if name in wanted and callable(getattr(kind, name))], wanted
+
+
+@pytest.mark.parametrize("kind", [*map(type, (vs.Clear(), vs.Masking(), vs.Sharing(), vs.Homomorphic())), EncryptedRows, ToyArithmetic])
+def test_members_stand_in_the_order_of_the_base(kind):
+    own, wanted = members(kind)
+    assert own == sorted(own, key=wanted.index)

@@ -74,16 +74,7 @@ class Masking(Architecture):
         recipients = ("analyst",) if self.recipient == "analyst" else ("analyst", "server")
         return Trust(threshold, colluding, words, recipients, noise=NoiseSource(NoiseSite.OWNERS, count, threshold - colluding))
 
-    def describe(self) -> Mapping[str, str | int]:
-        return {
-            "name": self.name,
-            "threat": self.threat,
-            "colluding": -1 if self.colluding is None else self.colluding,
-            "min_owners": self.min_owners or 0,
-            "recipient": self.recipient,
-        }
-
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         vector = cut.size * _ring(cut).element_bytes
         count = len(owners)
         by_owner = {}
@@ -96,6 +87,15 @@ class Masking(Architecture):
                 RoundCost(paper.UNMASKING, count * SHARE_BYTES, names_bytes(owners)),
             )
         return StepCost(by_owner, PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0, paper.result_size(owners, vector))
+
+    def describe(self) -> Mapping[str, str | int]:
+        return {
+            "name": self.name,
+            "threat": self.threat,
+            "colluding": -1 if self.colluding is None else self.colluding,
+            "min_owners": self.min_owners or 0,
+            "recipient": self.recipient,
+        }
 
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         if self.recipient == "server":

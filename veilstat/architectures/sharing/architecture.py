@@ -79,6 +79,11 @@ class Sharing(Architecture):
     def rounds(self) -> tuple[str, ...]:
         return () if self.entry is Entry.ROWS else (SHARE,)
 
+    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
+        if self.servers == OWNERS:
+            return tuple(f"{owner}.compute" for owner in sorted(owners))
+        return tuple(f"compute{place + 1:02d}" if int(self.servers) > 9 else f"compute{place + 1}" for place in range(int(self.servers)))
+
     def supports(self, facts: Facts) -> bool:
         """Servers that add protect what is linear; three that multiply protect arithmetic on rows, and on totals."""
         if self.entry is Entry.ROWS and (facts.rows or facts.op is Op.INNER):
@@ -86,11 +91,6 @@ class Sharing(Architecture):
         if self.open == ESTIMATE:
             return supports(facts)
         return facts.is_linear
-
-    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
-        if self.servers == OWNERS:
-            return tuple(f"{owner}.compute" for owner in sorted(owners))
-        return tuple(f"compute{place + 1:02d}" if int(self.servers) > 9 else f"compute{place + 1}" for place in range(int(self.servers)))
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
         """The threshold of owners; CapabilityError where it cannot be reached."""
@@ -116,18 +116,7 @@ class Sharing(Architecture):
             noise = NoiseSource(NoiseSite.OWNERS, count, threshold - colluding)
         return Trust(threshold, colluding, words, ("analyst",), ("servers",) if self._multiplies else (), noise=noise)
 
-    def describe(self) -> Mapping[str, str | int]:
-        return {
-            "name": self.name,
-            "servers": self.servers,
-            "threat": self.threat,
-            "open": self.open,
-            "entry": self.entry.value,
-            "colluding": -1 if self.colluding is None else self.colluding,
-            "min_owners": self.min_owners or 0,
-        }
-
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         servers = self.compute_servers(owners)
         scheme = self._scheme(cut, len(servers))
         analyst_receives = len(servers) * part_size(owners, scheme.result_bytes)
@@ -138,6 +127,17 @@ class Sharing(Architecture):
             RoundCost(SHARE, share_size(scheme.dealing.payload_bytes(place, length)), 0, server) for place, server in enumerate(servers)
         )
         return StepCost(dict.fromkeys(owners, sent), PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
+
+    def describe(self) -> Mapping[str, str | int]:
+        return {
+            "name": self.name,
+            "servers": self.servers,
+            "threat": self.threat,
+            "open": self.open,
+            "entry": self.entry.value,
+            "colluding": -1 if self.colluding is None else self.colluding,
+            "min_owners": self.min_owners or 0,
+        }
 
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         pair = KeyPair.generate(random)

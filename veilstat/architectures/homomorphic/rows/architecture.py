@@ -79,10 +79,7 @@ class EncryptedRows(Architecture):
     def trust(self, owners: tuple[str, ...]) -> Trust:
         return replace(self.trusted, words=(*self.trusted.words, *self.parameters.words, self._epoch_words))
 
-    def describe(self) -> Mapping[str, str | int]:
-        return self.described
-
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         """Payload sizes; CapabilityError where one product of ciphertexts does not reach what is opened."""
         count, parameters = len(opened(cut, self.schema, self.parameters)), self.parameters
         if count > parameters.degree:
@@ -99,9 +96,8 @@ class EncryptedRows(Architecture):
         receives = total_size(owners, answers + parts_size(owners, share))
         return StepCost(dict.fromkeys(owners, rounds), PUBLIC_KEY_BYTES, receives, lambda: (parameters.passage,))
 
-    def multiples(self, cut: Cut) -> tuple[int, ...]:
-        """What the weights of each opened number have in common."""
-        return tuple(number.content for number in opened(cut, self.schema, self.parameters))
+    def describe(self) -> Mapping[str, str | int]:
+        return self.described
 
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         pair = KeyPair.generate(random)
@@ -128,6 +124,10 @@ class EncryptedRows(Architecture):
         query = self._bound(binding)
         opening = partial(release, query, self.scheme, KeyPair.from_secret(secret))
         return binding.session(_ROUNDS, Turn((), AwaitTotal(binding.server, binding.participants, result_bytes(query), opening)))
+
+    def multiples(self, cut: Cut) -> tuple[int, ...]:
+        """What the weights of each opened number have in common."""
+        return tuple(number.content for number in opened(cut, self.schema, self.parameters))
 
     def epoch_owner(self, binding: EpochBinding, columns: Mapping[str, Codes], count: int, rows: int, random: Random) -> Session:
         """An owner's side of an epoch: ``count`` rows, of which ``rows`` are declared. It ends with what the owner keeps."""
