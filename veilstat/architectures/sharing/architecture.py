@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from veilstat.architectures.interface import Architecture, Contribution, Custody, Random, RoundCost, StepBinding, StepCost, Trust
+from veilstat.architectures.interface import Architecture, Contribution, Custody, Random, StepBinding, StepCost, Trust
 from veilstat.architectures.threshold import curious_threshold, default_colluding, formula, may_drop_out, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
@@ -19,7 +19,7 @@ from veilstat.protocol.session import Session, Turn
 from .analyst import AwaitParts
 from .circuit.analysis import supports
 from .compute import ComputeServer
-from .messages import ROUNDS, SHARE, part_size, share_size
+from .messages import ROUNDS, SHARE, part_size, round_costs
 from .owner import Owner
 from .rows.execute import supports_rows
 from .schemes import Added, Scheme
@@ -122,11 +122,9 @@ class Sharing(Architecture):
         analyst_receives = len(servers) * part_size(owners, scheme.result_bytes)
         if self.entry is Entry.ROWS:
             return StepCost(dict.fromkeys(owners, ()), PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
-        length = scheme.inward.size
-        sent = tuple(
-            RoundCost(SHARE, share_size(scheme.dealing.payload_bytes(place, length)), 0, server) for place, server in enumerate(servers)
-        )
-        return StepCost(dict.fromkeys(owners, sent), PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
+        payloads = [scheme.dealing.payload_bytes(place, scheme.inward.size) for place in range(len(servers))]
+        by_owner = dict.fromkeys(owners, round_costs(servers, payloads))
+        return StepCost(by_owner, PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
 
     def describe(self) -> Mapping[str, str | int]:
         return {
