@@ -239,26 +239,6 @@ class Architecture(Protocol):
         """What leaves an owner, protected: totals over its rows, or the rows."""
         return Entry.TOTALS
 
-    @abstractmethod
-    def supports(self, facts: Facts) -> bool:
-        """Whether this operation can be computed while its private arguments stay protected."""
-        ...
-
-    @abstractmethod
-    def trust(self, owners: tuple[str, ...]) -> Trust:
-        """The threshold and trust of this configuration; CapabilityError where it cannot hold."""
-        ...
-
-    @abstractmethod
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
-        """Payload sizes of one opening without faults, from the cut alone."""
-        ...
-
-    @abstractmethod
-    def describe(self) -> Mapping[str, str | int]:
-        """The configuration, canonically, for the plan's digest."""
-        ...
-
     @property
     @abstractmethod
     def rounds(self) -> tuple[str, ...]:
@@ -274,6 +254,26 @@ class Architecture(Protocol):
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         """Names of the compute servers; () where none is needed."""
         return ()
+
+    @abstractmethod
+    def supports(self, facts: Facts) -> bool:
+        """Whether this operation can be computed while its private arguments stay protected."""
+        ...
+
+    @abstractmethod
+    def trust(self, owners: tuple[str, ...]) -> Trust:
+        """The threshold and trust of this configuration; CapabilityError where it cannot hold."""
+        ...
+
+    @abstractmethod
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
+        """Payload sizes of one opening without faults, from the cut alone."""
+        ...
+
+    @abstractmethod
+    def describe(self) -> Mapping[str, str | int]:
+        """The configuration, canonically, for the plan's digest."""
+        ...
 
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         """A fresh (secret, key) of the analyst for one step; empty where none is needed."""
