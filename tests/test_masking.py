@@ -14,6 +14,7 @@ from veilstat.architectures.masking.bonawitz17_server import Server
 from veilstat.architectures.threshold import curious_threshold, default_colluding
 from veilstat.arithmetic import shamir
 from veilstat.arithmetic.agreement import KeyPair
+from veilstat.arithmetic.executor import SERIAL
 from veilstat.arithmetic.rings import Ring
 from veilstat.protocol.faults import ProtocolError
 
@@ -24,7 +25,7 @@ LENGTH = 6
 class Run:
     """All parties of one session, round by round; ``lost`` says who is silent from which round on."""
 
-    def __init__(self, owners=5, threshold=3, bits=64, padded=True, lost=None, authorise=lambda survivors: None):
+    def __init__(self, owners=5, threshold=3, bits=64, padded=True, lost=None, authorise=lambda survivors: None, executor=SERIAL):
         self.ring, self.lost = Ring(bits), lost or {}
         self.names = tuple(f"o{place}" for place in range(owners))
         self.pair = KeyPair.generate(os.urandom) if padded else None
@@ -35,7 +36,7 @@ class Run:
             )
             for name in self.names
         }  # fmt: skip
-        self.server = Server("server", "analyst", self.names, threshold, CONTEXT, self.ring, LENGTH)
+        self.server = Server("server", "analyst", self.names, threshold, CONTEXT, self.ring, LENGTH, executor=executor)
         self.waiting, self.collecting, self.answers, self.sent = {}, self.server.start().following, [], {}
         for name, party in self.parties.items():
             self._after(name, party.start())

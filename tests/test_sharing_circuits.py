@@ -9,8 +9,8 @@ import pytest
 import veilstat as vs
 from tests.sharing import integers
 from tests.test_sharing_execute import agree, on_shares
-from veilstat.architectures.sharing.analysis import ranges, supports
-from veilstat.architectures.sharing.division import OUT_OF_RANGE, UNDEFINED
+from veilstat.architectures.sharing.circuit.analysis import ranges, supports
+from veilstat.architectures.sharing.protocols.division import OUT_OF_RANGE, UNDEFINED
 from veilstat.errors import CapabilityError
 from veilstat.language.bounds import Interval
 from veilstat.language.circuit import Op, Output

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 
-from .circuit import Op
-from .cut import SEALING, Cut
-from .wording import express
+from .circuit import Circuit, Op
+from .cut import SEALING, Cut, Opening
+from .wording import Levels, express, is_cut_short
 
 
 class NoiseSite(StrEnum):
@@ -67,7 +66,7 @@ class Disclosure:
 
 
 def disclosures(
-    step: str, cut: Cut, levels: Mapping[str, tuple[str, ...]], recipients: tuple[str, ...], computing: tuple[str, ...], at_most: int
+    step: str, cut: Cut, levels: Levels, recipients: tuple[str, ...], computing: tuple[str, ...], at_most: int
 ) -> tuple[Disclosure, ...]:
     """One entry for every node of the cut; ``levels`` names the codes of categorical columns, ``computing`` are those
     who compute behind the wall and see how it goes.
@@ -76,11 +75,10 @@ def disclosures(
     for opening in cut.openings:
         stop = start + len(opening.elements)
         low, high = min(cut.lower[start:stop]), max(cut.upper[start:stop])
-        formula = _named(cut, opening.node, express(cut.circuit, opening.node, levels))
-        if opening.rooted:
-            formula = f"signed root of {formula}"
+        formula = describe(cut, opening, levels)
         count = stop - start
-        found.append(Disclosure(step, formula, count, (high - low).bit_length(), low, high, opening.resolution, recipients, at_most))
+        bits = (high - low).bit_length()
+        found.append(Disclosure(step, formula, count, bits, low, high, opening.resolution, recipients, at_most))
         start = stop
     everybody = (*recipients, *computing)
     if cut.solves:
@@ -92,14 +90,46 @@ def disclosures(
     return tuple(found)
 
 
-def _named(cut: Cut, place: int, formula: str) -> str:
-    """An answer goes by its name where servers compute it, or where how it is computed is too long to be read."""
-    node, names = cut.circuit.nodes[place], [name for name, output in cut.circuit.outputs.items() if output.node == place]
-    is_total = node.op not in SEALING and node.scale is not None
-    if not names or (is_total and "…" not in formula):
+def describe(cut: Cut, opening: Opening, levels: Levels) -> str:
+    """What an opening is: the formula of a total; an answer that is computed behind the wall goes by its name."""
+    names = [_NAMES.get(name, name) for name, output in cut.circuit.outputs.items() if _gives(cut.circuit, output.node, opening)]
+    formula = express(cut.circuit, opening.node, levels, opening.elements)
+    if not names:
         return formula
-    short = formula if len(formula) <= _LONGEST else formula[: _LONGEST - 1] + "…"
-    return f"{names[0]}: {short}"
+    if _is_total(cut.circuit, opening):
+        return f"{names[0]}: {formula[:_SHORT]}…" if is_cut_short(formula) else formula
+    return ("square root of " if opening.rooted else "") + ", ".join(names)
 
 
-_LONGEST = 36
+def behind(cut: Cut, levels: Levels) -> tuple[str, ...]:
+    """The totals that answers are computed from and that are opened to nobody."""
+    computed = tuple(opening.node for opening in cut.openings if not _is_total(cut.circuit, opening))
+    below = cut.circuit.needed(computed, stop=_totals(cut.circuit)) & _totals(cut.circuit)
+    opened = [describe(cut, opening, levels) for opening in cut.openings]
+    return tuple(dict.fromkeys(total for place in sorted(below) if (total := express(cut.circuit, place, levels)) not in opened))
+
+
+def _totals(circuit: Circuit) -> frozenset[int]:
+    return frozenset(place for place, node in enumerate(circuit.nodes) if node.op is Op.INNER)
+
+
+def _is_total(circuit: Circuit, opening: Opening) -> bool:
+    """Whether totals are opened as they are, or added up."""
+    totals = _totals(circuit)
+    above = circuit.needed((opening.node,), stop=totals) - totals
+    return circuit.nodes[opening.node].scale is not None and not any(circuit.nodes[place].op in SEALING for place in above)
+
+
+def _gives(circuit: Circuit, place: int, opening: Opening) -> bool:
+    """Whether an output is made of what is opened, in any order."""
+    node = circuit.nodes[place]
+    if place == opening.node:
+        return True
+    if node.op is Op.INDEX and node.args[0] == opening.node:
+        return not set(node.places.tolist()).isdisjoint(opening.elements)
+    return node.op in (Op.INDEX, Op.CONCATENATE) and any(_gives(circuit, arg, opening) for arg in node.args)
+
+
+_NAMES = {"done": "whether the iteration has ended by itself", "iterations": "the number of iterations"}
+"""What every iteration gives back beside its state."""
+_SHORT = 40

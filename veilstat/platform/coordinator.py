@@ -6,8 +6,9 @@ It is trusted with nothing but following the protocol: it holds no row, no key a
 from __future__ import annotations
 
 from veilstat.architectures.addition import Addition, SumHere
-from veilstat.architectures.homomorphic.row_answers import Kept
+from veilstat.architectures.homomorphic.rows.answers import Kept
 from veilstat.architectures.interface import EpochBinding, KeepsEpochs, StepBinding
+from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.errors import VeilstatError
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, quorum_lost, violation
@@ -24,7 +25,9 @@ from .planner import Planner
 
 
 class Coordinator(Party):
-    """The server's party; ``epoch_store`` keeps encrypted rows where the architecture has any, ``addition`` adds masked vectors."""
+    """The server's party; ``epoch_store`` keeps encrypted rows where the architecture has any, ``addition`` adds masked vectors,
+    ``executor`` takes their masks off.
+    """
 
     def __init__(
         self,
@@ -34,9 +37,10 @@ class Coordinator(Party):
         planner: Planner,
         epoch_store: EpochStore | None = None,
         addition: Addition = SumHere,
+        executor: Executor = SERIAL,
     ) -> None:
         super().__init__(identity, roster)
-        self.addition = addition
+        self.addition, self.executor = addition, executor
         self.epochs = epoch_store
         self.kept = None if epoch_store is None else epoch_store.kept()
         self.fault: Fault | None = None
@@ -161,6 +165,7 @@ class Coordinator(Party):
             request.key,
             self.kept,
             self.addition,
+            self.executor,
         )
         try:
             session = self.definition.architecture.server(binding)

@@ -132,7 +132,7 @@ class _Column:
         try:
             return plain_numbers(series).astype(np.float64)
         except OverflowError:
-            raise SchemaError("a number is too large", code="wrong_type") from None
+            raise SchemaError("a number is too large for a float", code="wrong_type") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +220,9 @@ class Binary(_Column):
     def _encode(self, series: pd.Series) -> Integers:
         numbers = plain_numbers(series)
         if any(value not in (0, 1) for value in np.unique(numbers)):
-            raise SchemaError("only 0, 1, False and True were expected", code="unknown_level")
+            raise SchemaError(
+                "only 0, 1, False and True were expected; correct the data, or declare the column Categorical", code="unknown_level"
+            )
         return numbers.astype(np.int64)
 
 

@@ -1,4 +1,4 @@
-"""Sums, means, variances and standard deviations from totals with noise.
+"""Counts, sums, means, variances and standard deviations from totals with noise.
 
 Counts, sums and sums of squares are one block of noise each, with equal parts of the promise: which of them matters most
 depends on where the data lie within their bounds, which is not known beforehand. Errors are by linearisation (the delta
@@ -18,7 +18,7 @@ from veilstat.language.trace import Trace, Value, stack
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, Clipped, clip_codes, clipped_reason
-from .columns import as_names, flags, number_or_series
+from .columns import as_names, as_they_are, flags, number_or_series
 from .private import (
     LEAST_RATIO,
     LEAST_SPREAD,
@@ -87,6 +87,39 @@ class NoisyMoments:
 
 
 @dataclass(frozen=True)
+class PrivateCount(PrivateForm):
+    """``Count`` with noise: an integer that may be negative."""
+
+    column: str | tuple[str, ...] | None
+    missing: str | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns, in order."""
+        return () if self.column is None else as_names(self.column)
+
+    def steps(self, schema: Schema) -> tuple[Step, ...]:
+        return (Step("count", self._contribution, as_they_are),)
+
+    def run(self, schema: Schema) -> Generator[Request, Opened, NoisyEstimate]:
+        opened = yield Request("count")
+        scalar = not isinstance(self.column, tuple)
+        n, n_missing = noisy_counts(opened, self.names, scalar) if self.names else (int(opened.number("n")), 0)
+        errors = [math.sqrt(variance) for variance in opened.noise["n"].reshape(-1)]
+        title = f"count of {', '.join(self.names)}" if self.names else "count of rows"
+        error = number_or_series(errors, self.names, scalar)
+        return NoisyEstimate(title=title, estimate=n, n=n, n_missing=n_missing, std_error=error, freedom=noise_freedom(error))
+
+    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
+        variances = noise["n"].reshape(-1)
+        names = [f"count of {name}" for name in self.names] or ["count of rows"]
+        return {name: NoiseError(math.sqrt(variance)) for name, variance in zip(names, variances, strict=True)}
+
+    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        return presence_totals(flags(rows, self.names, self.missing)) if self.names else {"n": rows.ones.total()}
+
+
+@dataclass(frozen=True)
 class _PrivateMoments(PrivateForm):
     column: str | tuple[str, ...]
     missing: str | None
@@ -110,15 +143,15 @@ class _PrivateMoments(PrivateForm):
         return [Centred.of(schema, name, self._codes(schema)) for name in self.names]
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        def contribution(trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            rows, present = Clipped(trace, self._codes(schema)), flags(trace, self.names, self.missing)
-            columns = list(zip(self._centred(schema), present, strict=True))
-            totals = {**presence_totals(present), "sum": stack(*((column.value(rows) * flag).total() for column, flag in columns))}
-            if self._squares:
-                totals["squares"] = stack(*((column.square(rows) * flag).total() for column, flag in columns))
-            return totals
+        return (Step("moments", self._contribution, as_they_are),)
 
-        return (Step("moments", contribution, lambda totals, public: totals),)
+    def _contribution(self, trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        rows, present = Clipped(trace, self._codes(trace.schema)), flags(trace, self.names, self.missing)
+        columns = list(zip(self._centred(trace.schema), present, strict=True))
+        totals = {**presence_totals(present), "sum": stack(*((column.value(rows) * flag).total() for column, flag in columns))}
+        if self._squares:
+            totals["squares"] = stack(*((column.square(rows) * flag).total() for column, flag in columns))
+        return totals
 
     def _moments(self, schema: Schema, opened: Opened) -> list[tuple[Centred, NoisyMoments]]:
         found = []

@@ -27,7 +27,7 @@ from veilstat.language.trace import Trace, Value, stack
 from veilstat.schema.encoding import exact
 from veilstat.schema.schema import Schema
 
-from .columns import check_option, in_units, require_rows
+from .columns import as_they_are, check_option, in_units, require_rows
 from .results import Result
 
 SEARCH, SELECTION, BISECTION = "search", "selection", "bisection"
@@ -58,7 +58,7 @@ class Quantile:
         except (TypeError, ValueError):
             checked = ()
         if not checked or len(checked) > 100 or not all(0 <= share <= 1 for share in checked):
-            raise SchemaError("q is a share between 0 and 1, or up to 100 of them", code="bad_option")
+            raise SchemaError("q must be a share between 0 and 1, or a list of up to 100 of them", code="bad_option")
         check_option("form", self.form, (SEARCH, SELECTION, BISECTION, None))
         object.__setattr__(self, "q", checked if shares is self.q else checked[0])
 
@@ -82,7 +82,7 @@ class Quantile:
         if self.form == SELECTION:
             if top > MOST_POINTS:
                 raise CapabilityError(
-                    f"{self.column!r} has {top + 1:,} possible values, selection takes at most {MOST_POINTS:,}; use form='bisection'",
+                    f"column {self.column!r} has {top + 1:,} possible values, and form='selection' takes at most {MOST_POINTS:,}; use form='bisection'",
                     code="too_many_points",
                 )
             return (Step("select", self._cumulative(top), self._selected),)
@@ -93,22 +93,22 @@ class Quantile:
             self._below,
             partial(self._halved, top),
             public={"wanted": WireType((size,), one, Fraction(0), _MOST_ROWS)},
-            state={"low": codes, "high": codes, **dict.fromkeys(self._points, point)},
+            state={"quantiles": codes, "high": codes, **dict.fromkeys(self._points, point)},
             at_most=self._rounds(schema),
-            final=("low",),
+            final=("quantiles",),
             must_hold=self.form == SEARCH,
         )
-        return (Step("count", self._present, lambda totals, public: totals), halve)
+        return (Step("count", self._present, as_they_are), halve)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         if self.form == SELECTION:
             opened = yield Request("select")
-            codes = [int(code) for code in opened["codes"]]
+            codes = [int(code) for code in opened["quantiles"]]
         else:
             opened = yield Request("count")
             require_rows(int(opened.number("n")), self._words)
             halved = yield Request("halve", {"wanted": self._wanted(int(opened.number("n")))}, self._start(schema))
-            codes = [int(code) for code in halved["low"]]
+            codes = [int(code) for code in halved["quantiles"]]
         n = int(opened.number("n"))
         require_rows(n, self._words)
         values = [float(in_units(schema, self.column, code)) for code in codes]
@@ -144,7 +144,7 @@ class Quantile:
     def _start(self, schema: Schema) -> Arrays:
         """All codes, and the point above the lower half of them."""
         size, top = len(self.shares), int(schema[self.column].top)
-        ends = {"low": np.zeros(size, dtype=object), "high": np.full(size, top, dtype=object)}
+        ends = {"quantiles": np.zeros(size, dtype=object), "high": np.full(size, top, dtype=object)}
         return {**ends, **dict.fromkeys(self._points, np.array([top // 2 + 1], dtype=object))}
 
     def _present(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
@@ -160,10 +160,10 @@ class Quantile:
         """The half of each interval that holds the quantile, and the point above the lower half of that."""
         points = stack(*(public[name] for name in self._points))
         short = totals["below"].less(public["wanted"])
-        low, high = short.select(points, public["low"]), short.select(public["high"], points - 1)
+        low, high = short.select(points, public["quantiles"]), short.select(public["high"], points - 1)
         above = ((low + high + 1) * Fraction(1, 2)).round(Fraction(1), Fraction(0), Fraction(top + 1))
         following = {name: above[place : place + 1] for place, name in enumerate(self._points)}
-        return {"low": low, "high": high, **following, "done": (high - low).sum().equal(0)}
+        return {"quantiles": low, "high": high, **following, "done": (high - low).sum().equal(0)}
 
     def _cumulative(self, top: int) -> Any:
         def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
@@ -178,4 +178,4 @@ class Quantile:
         codes = [
             (upto * (2 * share.denominator)).less(n * (2 * share.numerator) if share else 1).sum()[np.newaxis] for share in self.shares
         ]
-        return {"rows": totals["rows"], "n": n, "codes": Answer(stack(*codes), guarded=True)}
+        return {"rows": totals["rows"], "n": n, "quantiles": Answer(stack(*codes), guarded=True)}
