@@ -23,15 +23,16 @@ from typing import Any
 
 import numpy as np
 
-from veilstat.architectures.homomorphic import mouchet21 as paper
-from veilstat.architectures.homomorphic import mouchet22
-from veilstat.architectures.homomorphic.bfv import Scheme, scheme
-from veilstat.architectures.homomorphic.mouchet21_owner import Owner, switch_share
-from veilstat.architectures.homomorphic.mouchet21_server import Server
-from veilstat.architectures.homomorphic.mouchet22_owner import DealingOwner
-from veilstat.architectures.homomorphic.mouchet22_server import DealingServer
-from veilstat.architectures.homomorphic.parameters import Parameters, choose_parameters
+from veilstat.architectures.homomorphic.messages import read_ciphertexts
 from veilstat.architectures.homomorphic.ring import Residues, batching_primes, seal
+from veilstat.architectures.homomorphic.totals import mouchet21 as paper
+from veilstat.architectures.homomorphic.totals import mouchet22
+from veilstat.architectures.homomorphic.totals.bfv import Scheme, scheme
+from veilstat.architectures.homomorphic.totals.mouchet21_owner import Owner, switch_share
+from veilstat.architectures.homomorphic.totals.mouchet21_server import Server
+from veilstat.architectures.homomorphic.totals.mouchet22_owner import DealingOwner
+from veilstat.architectures.homomorphic.totals.mouchet22_server import DealingServer
+from veilstat.architectures.homomorphic.totals.parameters import Parameters, choose_parameters
 from veilstat.architectures.interface import RoundCost
 from veilstat.architectures.relay import RESULT
 from veilstat.protocol.identity import Identity, Roster
@@ -106,7 +107,7 @@ def run_session(count: int, size: int, bits: int, smudging: int, threshold: int 
 
     def opened() -> Any:
         raw = memoryview(result)[-its.parameters.vector_bytes :]
-        return its.decrypt_vector(paper.read_ciphertexts(ring, raw, len(raw), "server"), analyst, [0] * size)
+        return its.decrypt_vector(read_ciphertexts(ring, raw, len(raw), "server"), analyst, [0] * size)
 
     assert (clock.time("analyst", opened) == count * vector).all()
     return clock, its.parameters

@@ -23,14 +23,15 @@ import numpy as np
 import pandas as pd
 
 import veilstat as vs
-from veilstat.architectures.homomorphic.epoch import Terms
-from veilstat.architectures.homomorphic.epoch_owner import EncryptingOwner
-from veilstat.architectures.homomorphic.epoch_server import KeepingCloud
-from veilstat.architectures.homomorphic.quadratic import opened, supports_rows
 from veilstat.architectures.homomorphic.ring import seal
-from veilstat.architectures.homomorphic.row_owner import DecryptingOwner
-from veilstat.architectures.homomorphic.row_query import RowQuery
-from veilstat.architectures.homomorphic.row_server import AnsweringCloud, release
+from veilstat.architectures.homomorphic.rows.epoch import Terms
+from veilstat.architectures.homomorphic.rows.epoch_owner import EncryptingOwner
+from veilstat.architectures.homomorphic.rows.epoch_server import KeepingServer
+from veilstat.architectures.homomorphic.rows.quadratic import opened, supports_rows
+from veilstat.architectures.homomorphic.rows.query import RowQuery
+from veilstat.architectures.homomorphic.rows.query_analyst import release
+from veilstat.architectures.homomorphic.rows.query_owner import DecryptingOwner
+from veilstat.architectures.homomorphic.rows.query_server import AnsweringServer
 from veilstat.architectures.relay import RESULT
 from veilstat.arithmetic.agreement import KeyPair
 from veilstat.language.cut import Entry, cut
@@ -114,7 +115,7 @@ def run(owners: int, rows: int, columns: int, smudging: int) -> tuple[Clock, Any
         encoded = table.rows(tuple(column.name for column in schema))
         owner = EncryptingOwner(identities[name], "server", terms, encoded.columns, rows, rows, os.urandom, keep)
         starts[name] = clock.time("owner epoch_commit", owner.start)
-    epoch = Exchange(clock, KeepingCloud(terms, "parties", keep).start(), starts)
+    epoch = Exchange(clock, KeepingServer(terms, "parties", keep).start(), starts)
     for _ in range(3):
         epoch.step()
 
@@ -134,7 +135,7 @@ def run(owners: int, rows: int, columns: int, smudging: int) -> tuple[Clock, Any
         secret = architecture.scheme.ring.from_integers(epoch.finished[name].secret.astype(np.int64))
         party = DecryptingOwner(identities[name], query, evaluation, answers, secret, pair.public, os.urandom, lambda members: None)
         starts[name] = clock.time("owner commit_zero", party.start)
-    exchange = Exchange(clock, AnsweringCloud(query, evaluation, answers).start(), starts)
+    exchange = Exchange(clock, AnsweringServer(query, evaluation, answers).start(), starts)
     result = [exchange.step() for _ in range(3)][-1]
     body = memoryview(result)[4 + int.from_bytes(result[:4], "little") :]
     found = clock.time("analyst", lambda: release(query, architecture.scheme, pair, names, body)).values

@@ -29,14 +29,14 @@ import pandas as pd
 import veilstat as vs
 from benchmarks.three_servers import Measured, measure
 from veilstat.architectures.interface import no_noise
-from veilstat.architectures.sharing.araki16 import share
-from veilstat.architectures.sharing.conversion import negative
-from veilstat.architectures.sharing.prss import Party, Prss
-from veilstat.architectures.sharing.ring import NARROW
-from veilstat.architectures.sharing.rounds import SERVERS
+from veilstat.architectures.sharing.protocols.araki16 import share
+from veilstat.architectures.sharing.protocols.conversion import negative
+from veilstat.architectures.sharing.protocols.prss import Party, Prss
+from veilstat.architectures.sharing.protocols.ring import NARROW
+from veilstat.architectures.sharing.protocols.rounds import SERVERS
+from veilstat.architectures.sharing.protocols.sorting import sort
 from veilstat.architectures.sharing.schemes import Place
 from veilstat.architectures.sharing.sealed import SealedRows
-from veilstat.architectures.sharing.sorting import sort
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, UploadedRows, deal, expand, planes
 from veilstat.arithmetic.products import gram, inner, weighted_sums
 from veilstat.arithmetic.rings import Ring

@@ -5,11 +5,11 @@ import os
 import numpy as np
 import pytest
 
-from veilstat.architectures.homomorphic import mouchet21 as paper
-from veilstat.architectures.homomorphic.bfv import scheme
-from veilstat.architectures.homomorphic.mouchet21_owner import Owner
-from veilstat.architectures.homomorphic.mouchet21_server import Server
-from veilstat.architectures.homomorphic.parameters import choose_parameters
+from veilstat.architectures.homomorphic.messages import read_ciphertexts
+from veilstat.architectures.homomorphic.totals.bfv import scheme
+from veilstat.architectures.homomorphic.totals.mouchet21_owner import Owner
+from veilstat.architectures.homomorphic.totals.mouchet21_server import Server
+from veilstat.architectures.homomorphic.totals.parameters import choose_parameters
 from veilstat.architectures.relay import RESULT
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Identity, Roster
@@ -87,7 +87,7 @@ class Run:
 
     def total(self):
         size = self.scheme.parameters.vector_bytes
-        ciphertexts = paper.read_ciphertexts(self.scheme.ring, memoryview(self.result)[-size:], size, "server")
+        ciphertexts = read_ciphertexts(self.scheme.ring, memoryview(self.result)[-size:], size, "server")
         return self.scheme.decrypt_vector(ciphertexts, self.analyst, [self.low] * SIZE)
 
 

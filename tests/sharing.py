@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 
-from veilstat.architectures.sharing.araki16 import reconstruct, share
-from veilstat.architectures.sharing.prss import Party, Prss
-from veilstat.architectures.sharing.rounds import run_three
+from veilstat.architectures.sharing.protocols.araki16 import reconstruct, share
+from veilstat.architectures.sharing.protocols.prss import Party, Prss
+from veilstat.architectures.sharing.protocols.rounds import run_three
 
 
 def parties(random=os.urandom):

@@ -17,10 +17,10 @@ from tests.encrypted_rows import (
     with_record,
     without,
 )
-from veilstat.architectures.homomorphic.epoch import COMMIT, REVEAL, UPLOAD, Commitment
-from veilstat.architectures.homomorphic.mouchet21 import decode_parts, encode_parts
-from veilstat.architectures.homomorphic.row_owner import DecryptingOwner
-from veilstat.architectures.homomorphic.row_query import DECRYPT, REVEAL_ZERO
+from veilstat.architectures.homomorphic.messages import decode_parts, encode_parts
+from veilstat.architectures.homomorphic.rows.epoch import COMMIT, REVEAL, UPLOAD, Commitment
+from veilstat.architectures.homomorphic.rows.query import DECRYPT, REVEAL_ZERO
+from veilstat.architectures.homomorphic.rows.query_owner import DecryptingOwner
 from veilstat.arithmetic.agreement import unseal_with
 from veilstat.protocol.faults import Fault, ProtocolError
 

@@ -8,7 +8,7 @@ import pytest
 
 import veilstat as vs
 from tests.encrypted_rows import SCHEMA, Parties, begin_query, finished_query, make_epoch, released, tables
-from veilstat.architectures.homomorphic.row_answers import Kept
+from veilstat.architectures.homomorphic.rows.answers import Kept
 from veilstat.errors import VeilstatError
 from veilstat.platform.epoch_store import EpochStore
 from veilstat.platform.epochs import OPEN, epoch_root

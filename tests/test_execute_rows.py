@@ -9,10 +9,10 @@ import veilstat as vs
 from tests.rows import Pooled, uploaded
 from tests.sharing import opened, parties
 from tests.test_sharing_execute import clear
-from veilstat.architectures.sharing.analysis import ranges, supports
-from veilstat.architectures.sharing.execute_rows import execute_rows, supports_rows
-from veilstat.architectures.sharing.rounds import run_three
-from veilstat.architectures.sharing.traffic import Traffic, traffic_of_rows
+from veilstat.architectures.sharing.circuit.analysis import ranges, supports
+from veilstat.architectures.sharing.circuit.traffic import Traffic, traffic_of_rows
+from veilstat.architectures.sharing.protocols.rounds import run_three
+from veilstat.architectures.sharing.rows.execute import execute_rows, supports_rows
 from veilstat.language.bounds import objects
 from veilstat.language.cut import Entry, cut
 from veilstat.language.evaluate import evaluate

@@ -9,12 +9,13 @@ import pytest
 
 import veilstat as vs
 from tests.homomorphic import CONTEXT, SIZE, Run, flipped, noise, refused
-from veilstat.architectures.homomorphic import mouchet21 as paper
-from veilstat.architectures.homomorphic import parameters as table
 from veilstat.architectures.homomorphic import ring as rings
 from veilstat.architectures.homomorphic import sampling
-from veilstat.architectures.homomorphic.bfv import scheme
-from veilstat.architectures.homomorphic.parameters import Parameters, choose_parameters
+from veilstat.architectures.homomorphic.messages import decode_parts, encode_parts, read_ciphertexts, read_share
+from veilstat.architectures.homomorphic.totals import mouchet21 as paper
+from veilstat.architectures.homomorphic.totals import parameters as table
+from veilstat.architectures.homomorphic.totals.bfv import scheme
+from veilstat.architectures.homomorphic.totals.parameters import Parameters, choose_parameters
 from veilstat.protocol.faults import ProtocolError
 from veilstat.testing.tables import small_schema, small_tables
 
@@ -144,7 +145,7 @@ def test_every_share_of_a_decryption_is_smudged_and_what_the_analyst_meets_is_as
     for _ in range(2):
         run.step()
     secrets = {name: waiting.secret for name, waiting in run.waiting.items()}
-    fresh = {name: paper.read_share(run.scheme.ring, memoryview(run.sent[name, paper.REVEAL_KEY]), name) for name in run.names}
+    fresh = {name: read_share(run.scheme.ring, memoryview(run.sent[name, paper.REVEAL_KEY]), name) for name in run.names}
     run.step()
     its, ring = run.scheme, run.scheme.ring
     size, flooding = its.parameters.vector_bytes, its.parameters.flooding_bits
@@ -153,7 +154,7 @@ def test_every_share_of_a_decryption_is_smudged_and_what_the_analyst_meets_is_as
     for name, secret in secrets.items():
         key_error = noise(its, np.stack([fresh[name], common]), secret, nothing)
         assert 5 < key_error <= sampling.ERROR_BOUND
-        share = paper.read_ciphertexts(ring, memoryview(run.sent[name, paper.DECRYPT]), size, name)
+        share = read_ciphertexts(ring, memoryview(run.sent[name, paper.DECRYPT]), size, name)
         bare = ring.multiply(run.collecting.total[:, 1], secret)
         for part, product in zip(share, bare, strict=True):
             assert (
@@ -162,7 +163,7 @@ def test_every_share_of_a_decryption_is_smudged_and_what_the_analyst_meets_is_as
                 <= (1 << flooding) + its.parameters.fresh_noise(1)
             )
     run.step()
-    switched = paper.read_ciphertexts(ring, memoryview(run.result)[-size:], size, "server")
+    switched = read_ciphertexts(ring, memoryview(run.result)[-size:], size, "server")
     total = np.array([sum(run.vectors[name][place] for name in run.names) for place in range(SIZE)], dtype=object)
     for ciphertext, message in zip(switched, scaled(its, total), strict=True):
         assert 1 << flooding < noise(its, ciphertext, run.analyst, message) <= its.parameters.final_noise
@@ -232,7 +233,7 @@ def test_all_shares_but_one_decrypt_nothing():
         run.step()
     scheme_, ring = run.scheme, run.scheme.ring
     size = scheme_.parameters.vector_bytes
-    shares = {name: paper.read_ciphertexts(ring, memoryview(run.sent[name, paper.DECRYPT]), size, name) for name in run.names}
+    shares = {name: read_ciphertexts(ring, memoryview(run.sent[name, paper.DECRYPT]), size, name) for name in run.names}
     total = run.collecting.total
     for missing in run.names:
         partial = reduce(ring.add, (shares[name] for name in run.names if name != missing))
@@ -251,7 +252,7 @@ def test_the_clouds_view_holds_no_result():
         run.step()
     its, ring = run.scheme, run.scheme.ring
     size = its.parameters.vector_bytes
-    switched = paper.read_ciphertexts(ring, memoryview(run.result)[-size:], size, "server")
+    switched = read_ciphertexts(ring, memoryview(run.result)[-size:], size, "server")
     nobody = ring.from_integers(np.zeros(its.parameters.degree, dtype=object))
     for secret in (nobody, ring.from_integers(its.secret(os.urandom))):
         assert its.decrypt_vector(switched, secret, [run.low] * SIZE).tolist() != run.total().tolist()
@@ -264,8 +265,8 @@ def test_a_key_share_that_cancels_the_others_is_refused():
     run = Run()
     run.step()
     ring = run.scheme.ring
-    others = [paper.read_share(ring, memoryview(run.sent[name, paper.REVEAL_KEY]), name) for name in ("o0", "o1")]
-    own = paper.read_share(ring, memoryview(run.sent["o2", paper.REVEAL_KEY]), "o2")
+    others = [read_share(ring, memoryview(run.sent[name, paper.REVEAL_KEY]), name) for name in ("o0", "o1")]
+    own = read_share(ring, memoryview(run.sent["o2", paper.REVEAL_KEY]), "o2")
     rogue = ring.to_bytes(ring.add(own, ring.negate(reduce(ring.add, others))))
     refused(run, "o2", "had not committed", change=lambda sender, payload: rogue if sender == "o2" else payload)
 
@@ -275,8 +276,8 @@ def test_a_cloud_that_passes_on_another_key_share_is_named():
     run.step()
 
     def forge(recipient, payload):
-        parts = {name: bytes(raw) for name, raw in paper.decode_parts(memoryview(payload), run.scheme.ring.element_bytes, "server").items()}
-        return paper.encode_parts({**parts, "o1": parts["o2"]})
+        parts = {name: bytes(raw) for name, raw in decode_parts(memoryview(payload), run.scheme.ring.element_bytes, "server").items()}
+        return encode_parts({**parts, "o1": parts["o2"]})
 
     refused(run, "server", "not the one that it committed to", forge=forge)
 
@@ -329,8 +330,8 @@ def test_a_cloud_that_alters_what_it_passes_on_is_named(rounds, part, words):
 
 def forging(run, size, change):
     def forge(recipient, payload):
-        parts = {name: bytes(raw) for name, raw in paper.decode_parts(memoryview(payload), size, "server").items()}
-        return paper.encode_parts(change(recipient, parts))
+        parts = {name: bytes(raw) for name, raw in decode_parts(memoryview(payload), size, "server").items()}
+        return encode_parts(change(recipient, parts))
 
     return forge
 
@@ -379,8 +380,8 @@ def test_owners_that_were_shown_different_sets_do_not_decrypt():
     run.step()
 
     def fewer_for_o0(recipient, payload):
-        parts = {name: bytes(raw) for name, raw in paper.decode_parts(memoryview(payload), sizes(run)[1], "server").items()}
-        return paper.encode_parts({name: raw for name, raw in parts.items() if recipient != "o0" or name != "o2"})
+        parts = {name: bytes(raw) for name, raw in decode_parts(memoryview(payload), sizes(run)[1], "server").items()}
+        return encode_parts({name: raw for name, raw in parts.items() if recipient != "o0" or name != "o2"})
 
     run.step(forge=fewer_for_o0)
     refused(run, "o0", "did not sign")

@@ -10,9 +10,9 @@ import pytest
 from dp_accounting.pld import privacy_loss_distribution
 
 import veilstat as vs
-from veilstat.architectures.sharing.araki16 import share
-from veilstat.architectures.sharing.execute import Executed
-from veilstat.architectures.sharing.prss import Party, Prss
+from veilstat.architectures.sharing.circuit.execute import Executed
+from veilstat.architectures.sharing.protocols.araki16 import share
+from veilstat.architectures.sharing.protocols.prss import Party, Prss
 from veilstat.architectures.sharing.sealed import Sealed
 from veilstat.dp.calibration import tail_delta
 from veilstat.dp.mechanism import NoiseShare

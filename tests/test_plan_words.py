@@ -5,6 +5,7 @@ import pytest
 import veilstat as vs
 from veilstat.language.circuit import Output
 from veilstat.language.trace import Trace, stack
+from veilstat.language.wording import express
 from veilstat.testing.tables import small_schema, small_tables
 
 SCHEMA = small_schema()
@@ -14,7 +15,7 @@ def formula(write):
     trace = Trace(SCHEMA, 3)
     value = write(trace, trace.column("age"), trace.column("bp"))
     circuit = trace.finish({"x": Output(value.index)})
-    return circuit.express(circuit.outputs["x"].node, SCHEMA.level_names())
+    return express(circuit, circuit.outputs["x"].node, SCHEMA.level_names())
 
 
 @pytest.mark.parametrize(

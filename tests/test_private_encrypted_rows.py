@@ -10,7 +10,7 @@ import pytest
 import veilstat as vs
 from tests.encrypted_rows import NAMES, SCHEMA, Parties, begin_query, finished_query, make_epoch, released, tables
 from tests.test_noise_placement import accounted_delta
-from veilstat.architectures.homomorphic.row_owner import DecryptingOwner
+from veilstat.architectures.homomorphic.rows.query_owner import DecryptingOwner
 from veilstat.dp.calibration import tail_delta, zcdp_rho
 from veilstat.dp.mechanism import NoiseShare, calibrate
 from veilstat.dp.sensitivity import Block

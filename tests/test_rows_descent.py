@@ -10,8 +10,8 @@ import pytest
 import veilstat as vs
 from tests.rows import FIELD, Pooled, totals_of, uploaded
 from tests.sharing import integers
-from veilstat.architectures.sharing.araki16 import share
-from veilstat.architectures.sharing.piecewise import ERROR
+from veilstat.architectures.sharing.protocols.araki16 import share
+from veilstat.architectures.sharing.protocols.piecewise import ERROR
 from veilstat.language.circuit import Circuit, Op, Output
 from veilstat.language.evaluate import evaluate
 from veilstat.language.trace import Trace

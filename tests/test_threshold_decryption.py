@@ -9,10 +9,12 @@ import pytest
 
 import veilstat as vs
 from tests.homomorphic import CONTEXT, SIZE, Run, flipped, noise, refused
-from veilstat.architectures.homomorphic import mouchet21, mouchet22, sampling
 from veilstat.architectures.homomorphic import ring as rings
-from veilstat.architectures.homomorphic.mouchet22_owner import DealingOwner
-from veilstat.architectures.homomorphic.mouchet22_server import DealingServer
+from veilstat.architectures.homomorphic import sampling
+from veilstat.architectures.homomorphic.messages import decode_parts, encode_parts, read_ciphertexts
+from veilstat.architectures.homomorphic.totals import mouchet22
+from veilstat.architectures.homomorphic.totals.mouchet22_owner import DealingOwner
+from veilstat.architectures.homomorphic.totals.mouchet22_server import DealingServer
 from veilstat.protocol.faults import Fault, ProtocolError
 from veilstat.testing.tables import small_schema, small_tables
 
@@ -33,7 +35,7 @@ def sum_of(run, names):
 
 def shares_of(run, names):
     size = run.scheme.parameters.vector_bytes
-    return {name: mouchet21.read_ciphertexts(run.scheme.ring, memoryview(run.sent[name, "decrypt"]), size, name) for name in names}
+    return {name: read_ciphertexts(run.scheme.ring, memoryview(run.sent[name, "decrypt"]), size, name) for name in names}
 
 
 def width(run, values):
@@ -241,7 +243,7 @@ def test_a_wrong_share_of_the_key_gives_no_answer_and_no_culprit():
     waiting.holding[0, 0] ^= np.uint64(1)
     run.step().step().step()
     size = run.scheme.parameters.vector_bytes
-    ciphertexts = mouchet21.read_ciphertexts(run.scheme.ring, memoryview(run.result)[-size:], size, "server")
+    ciphertexts = read_ciphertexts(run.scheme.ring, memoryview(run.result)[-size:], size, "server")
     with pytest.raises(ValueError, match="do not decrypt"):
         run.scheme.decrypt_total(ciphertexts, run.analyst, [run.low] * SIZE)
 
@@ -270,7 +272,7 @@ def test_a_share_of_a_decryption_that_is_wrong_on_purpose_moves_the_result_undet
     def shifted(sender, payload):
         if sender != "o1":
             return payload
-        share = mouchet21.read_ciphertexts(ring, memoryview(payload), len(payload), sender)
+        share = read_ciphertexts(ring, memoryview(payload), len(payload), sender)
         share[0, 0] = ring.add(share[0, 0], ring.transform(shift))
         return ring.to_bytes(share)
 
@@ -324,7 +326,7 @@ def test_boxes_are_bound_to_session_dealer_and_holder():
 
 
 def named(names):
-    return mouchet21.encode_parts(dict.fromkeys(names, b""))
+    return encode_parts(dict.fromkeys(names, b""))
 
 
 @pytest.mark.parametrize("names", [FIVE[:2], FIVE[:4], ("o0", "o1", "zed"), ()])
@@ -345,9 +347,7 @@ def test_no_share_is_made_before_all_of_the_set_have_signed_it(change):
     run = dealing(AGREE)
 
     def forge(recipient, payload):
-        return mouchet21.encode_parts(
-            change({name: bytes(raw) for name, raw in mouchet21.decode_parts(memoryview(payload), 64, "server").items()})
-        )
+        return encode_parts(change({name: bytes(raw) for name, raw in decode_parts(memoryview(payload), 64, "server").items()}))
 
     refused(run, "server", "not all who are to decrypt", forge=forge)
     assert not any(round_name == "decrypt" for _, round_name in run.sent)
@@ -365,8 +365,8 @@ def test_owners_refuse_sets_without_them_or_below_the_threshold_or_with_stranger
         size = [mouchet22.COMMITMENT_BYTES, 2 * share + 16, run.scheme.parameters.vector_bytes + 64][rounds]
 
         def forge(recipient, payload, change=change, size=size):
-            parts = {name: bytes(raw) for name, raw in mouchet21.decode_parts(memoryview(payload), size, "server").items()}
-            return mouchet21.encode_parts(change(recipient, parts))
+            parts = {name: bytes(raw) for name, raw in decode_parts(memoryview(payload), size, "server").items()}
+            return encode_parts(change(recipient, parts))
 
         refused(run, "server", "owner 'o", forge=forge)
 

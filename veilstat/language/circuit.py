@@ -9,7 +9,7 @@ for every row of every owner; ``INNER`` sums over rows and owners and is where t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -30,7 +30,6 @@ class Op(StrEnum):
     COLUMN = "column"  # name: an owner's codes, 0 where missing
     PRESENT = "present"  # name: 1 where the column is present, else 0
     ONES = "ones"  # 1 in every row
-    LOCAL = "local"  # name: an array that an owner brings instead of rows; summed over owners
     PUBLIC = "public"  # name: an array that is broadcast when the step runs
     STATE = "state"  # name: what an ITERATE body receives from the round before
     CONSTANT = "constant"  # data: integers, known before anything runs
@@ -51,6 +50,9 @@ class Op(StrEnum):
     ROUND = "round"  # to the node's scale, half up; refused outside the node's bounds
     ITERATE = "iterate"  # body: repeat on the state until done or `times`, then hold it; inputs that it does not return stay
 
+
+ROW_INPUTS = frozenset({Op.COLUMN, Op.PRESENT, Op.ONES})
+"""Operations that give every row a value."""
 
 LINEAR = frozenset({Op.ADD, Op.SUBTRACT, Op.SUM, Op.INDEX, Op.CONCATENATE})
 """Operations that are linear in all their arguments together."""
@@ -111,6 +113,21 @@ class Node:
     def bits(self) -> int | None:
         """Bits of the integers in this node, sign included; None where it holds general rationals."""
         return None if self.bounds is None else self.bounds.magnitude_bits
+
+    @property
+    def is_one(self) -> bool:
+        """Whether this is the number 1, here or in every row."""
+        return self.op is Op.ONES or (self.op is Op.CONSTANT and self.shape == () and self.scale == 1 and self.data == (1,))
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether every element is 0 or 1."""
+        return self.scale == 1 and self.bounds is not None and self.bounds.low >= 0 and self.bounds.high <= 1
+
+    def bounds_at(self, scale: Fraction) -> Interval:
+        """Bounds of the integers on a finer lattice."""
+        assert self.bounds is not None and self.scale is not None
+        return self.bounds if scale == self.scale else self.bounds.scaled(int(self.scale / scale))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +201,6 @@ class Circuit:
     def contains(self, op: Op, roots: tuple[int, ...]) -> bool:
         """Whether anything that ``roots`` depend on is such an operation."""
         return any(self.nodes[place].op is op for place in self.needed(roots))
-
-    def express(self, place: int, levels: Mapping[str, tuple[str, ...]], chosen: Sequence[int] = ()) -> str:
-        """A node, or chosen elements of it, as a short formula, for people; ``levels`` names the codes of categorical columns."""
-        from .wording import express
-
-        return express(self, place, levels, chosen)
 
 
 def _canonical(node: Node, *, with_args: bool = True) -> bytes:

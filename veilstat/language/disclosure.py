@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from .circuit import Circuit, Op
 from .cut import SEALING, Cut, Opening
-from .wording import Levels, is_cut_short
+from .wording import Levels, express, is_cut_short
 
 
 class NoiseSite(StrEnum):
@@ -93,7 +93,7 @@ def disclosures(
 def describe(cut: Cut, opening: Opening, levels: Levels) -> str:
     """What an opening is: the formula of a total; an answer that is computed behind the wall goes by its name."""
     names = [_NAMES.get(name, name) for name, output in cut.circuit.outputs.items() if _gives(cut.circuit, output.node, opening)]
-    formula = cut.circuit.express(opening.node, levels, opening.elements)
+    formula = express(cut.circuit, opening.node, levels, opening.elements)
     if not names:
         return formula
     if _is_total(cut.circuit, opening):
@@ -106,11 +106,11 @@ def behind(cut: Cut, levels: Levels) -> tuple[str, ...]:
     computed = tuple(opening.node for opening in cut.openings if not _is_total(cut.circuit, opening))
     below = cut.circuit.needed(computed, stop=_totals(cut.circuit)) & _totals(cut.circuit)
     opened = [describe(cut, opening, levels) for opening in cut.openings]
-    return tuple(dict.fromkeys(total for place in sorted(below) if (total := cut.circuit.express(place, levels)) not in opened))
+    return tuple(dict.fromkeys(total for place in sorted(below) if (total := express(cut.circuit, place, levels)) not in opened))
 
 
 def _totals(circuit: Circuit) -> frozenset[int]:
-    return frozenset(place for place, node in enumerate(circuit.nodes) if node.op in (Op.INNER, Op.LOCAL))
+    return frozenset(place for place, node in enumerate(circuit.nodes) if node.op is Op.INNER)
 
 
 def _is_total(circuit: Circuit, opening: Opening) -> bool:

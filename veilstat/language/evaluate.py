@@ -78,7 +78,7 @@ def evaluate(
     Args:
         circuit: the circuit; ``wanted``: places of nodes in it.
         rows: the owner's encoded rows; totals are over these rows.
-        inputs: PUBLIC, STATE and LOCAL arrays by name, as integers on their scales (Fractions where they have none).
+        inputs: PUBLIC and STATE arrays by name, as integers on their scales (Fractions where they have none).
         known: values already there, by place: what was opened.
         solve: exact solver for SOLVE.
 
@@ -155,7 +155,7 @@ class _Evaluation:
         match node.op:
             case Op.CONSTANT:
                 return _fit(np.array(node.data, dtype=object).reshape(node.shape), node)
-            case Op.PUBLIC | Op.STATE | Op.LOCAL:
+            case Op.PUBLIC | Op.STATE:
                 return self.inputs[node.name]
             case Op.INDEX:
                 return self._take(node)

@@ -10,25 +10,24 @@ later queries; one that withdraws them ends it before its next step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
 
 from veilstat.architectures.interface import Custody, StepBinding, no_objection
 from veilstat.architectures.sharing.uploads import UploadedRows
 from veilstat.dp.ledger import Budget
 from veilstat.errors import VeilstatError
 from veilstat.language.disclosure import NoiseSite
-from veilstat.language.step import Statistic
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Send, Session
 
-from .approver import Approver, Planner
+from .approver import Approver
 from .definition import Definition
 from .gate import OpeningRecord, denied, isolated_owners
 from .ledgers import LedgersForOthers, OpenLedger, Promise, in_memory
 from .opening_file import OpeningFile
 from .plan import Plan, StepPlan
+from .planner import Planner
 from .policy import Policy
 from .upload_desk import UploadDesk
 from .upload_store import UploadStore
@@ -46,14 +45,13 @@ class ComputeServer(Approver):
         identity: Identity,
         roster: Roster,
         definition: Definition,
-        registry: Mapping[str, type[Statistic[Any]]],
         planner: Planner,
         random: Callable[[int], bytes],
         store: UploadStore | None = None,
         openings: OpeningFile | None = None,
         ledgers: OpenLedger = in_memory,
     ) -> None:
-        super().__init__(identity, roster, definition, registry, planner, random)
+        super().__init__(identity, roster, definition, planner, random)
         self.store, self.ledgers = store, LedgersForOthers(ledgers)
         self.desk = None if store is None else UploadDesk(identity, roster, definition, store, self._forget)
         self.pinned: dict[str, UploadedRows] = {}

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from veilstat.architectures.homomorphic.row_answers import Kept, Record
+from veilstat.architectures.homomorphic.rows.answers import Kept, Record
 from veilstat.errors import PolicyDenied, SchemaError, VeilstatError
 
 from .durable import sync_directory

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from veilstat.dp.mechanism import Gaussian, NoiseShare, calibrate, calibrate_openings
 from veilstat.dp.sensitivity import Block, owner_blocks, row_blocks
 from veilstat.errors import CapabilityError, SchemaError
+from veilstat.language.answers import answers
 from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut
 from veilstat.language.disclosure import NoiseSource, describe
-from veilstat.language.evaluate import NoRows, evaluate
 from veilstat.language.step import Form, HasExpectedErrors, HasPrivateForm, Statistic
 from veilstat.schema.schema import Schema
 
@@ -147,11 +147,9 @@ def answer_noise(cut: Cut, noise: NoiseShare | None, shares: int) -> dict[str, n
     """Variances of the noise in each answer: answers are opened numbers, moved about, each with so many shares of noise."""
     if noise is None:
         return {}
-    nodes = {name: cut.circuit.outputs[name].node for name in cut.answers}
-    places = cut.unflatten(np.arange(cut.size).astype(object))
-    moved = evaluate(cut.circuit, tuple(nodes.values()), rows=NoRows(), inputs={}, known=places)
+    moved = answers(cut, np.arange(cut.size).astype(object), {}, cut.answers)
     variances = np.array([share * shares for share in noise.variances], dtype=object)
-    return {name: variances[moved[node].reshape(-1).astype(np.int64)].reshape(moved[node].shape) for name, node in nodes.items()}
+    return {name: variances[places.reshape(-1).astype(np.int64)].reshape(places.shape) for name, places in moved.items()}
 
 
 def describe_privacy(
@@ -180,7 +178,7 @@ def describe_privacy(
 
 def _require_plain(circuit: Circuit, cut: Cut) -> None:
     """Answers are what is opened, moved about and no more, so that the noise in them is known."""
-    opened = frozenset(opening.node for opening in cut.openings)
+    opened = frozenset(cut.nodes)
     for place in circuit.needed(tuple(output.node for output in circuit.outputs.values()), stop=opened):
         node = circuit.nodes[place]
         if node.scale != 1 or (place not in opened and node.op not in (Op.INDEX, Op.CONCATENATE)):

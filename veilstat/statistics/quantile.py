@@ -178,4 +178,4 @@ class Quantile:
         codes = [
             (upto * (2 * share.denominator)).less(n * (2 * share.numerator) if share else 1).sum()[np.newaxis] for share in self.shares
         ]
-        return {"rows": totals["rows"], "n": n, "quantiles": Answer(n.trace.stack(codes), guarded=True)}
+        return {"rows": totals["rows"], "n": n, "quantiles": Answer(stack(*codes), guarded=True)}

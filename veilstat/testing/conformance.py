@@ -282,7 +282,7 @@ def _tolerance(result: Result) -> float:
     """0 where integers were opened; else 1e-8 relative, far above the resolution of any answer of the suite; 1e-6 where
     servers approximate a function on rows, to 2^-24 each.
     """
-    functions = any(node.op is Op.FUNCTION for step in result.plan.steps for node in step.circuit.nodes)
+    functions = any(node.op is Op.FUNCTION for step in result.plan.steps for node in step.cut.circuit.nodes)
     if functions and result.plan.definition.keeps_rows:
         return 1e-6
     return 1e-8 if any(entry.resolution is not None for entry in result.plan.disclosures) else 0.0

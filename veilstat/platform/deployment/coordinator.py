@@ -10,21 +10,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from veilstat.architectures.addition import Addition, SumHere
 from veilstat.errors import CapabilityError, SchemaError
-from veilstat.statistics.registry import registry
 from veilstat.transports.line import SocketLine
 
-from ..approver import Planner
 from ..coordinator import Coordinator
 from ..definition import SERVER
 from ..identity_file import read_identity
-from ..plan import make_plan
+from ..planner import make_planner
 from ..roster_file import read_roster
 from ..study_file import load_published
+from ..threads import executor_of
 from .compute_lines import ComputeLines
 from .coordinator_file import CoordinatorFile, load_coordinator_file
 from .gateway import Gateway
@@ -68,8 +67,7 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
             f"{config.roster.name} lists other parties than {config.study.name}; make the certificates anew", code="roster_differs"
         )
     identity = read_identity(config.identity, SERVER, roster.keys[SERVER])
-    planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
-    party = Coordinator(identity, roster, definition, registry(), planner, addition=_addition(config))
+    party = Coordinator(identity, roster, definition, make_planner(), addition=_addition(config), executor=executor_of(config.threads))
     board = Switchboard(party, Patience(config.progress, time.monotonic), _reporter(journal))
     sessions = Sessions(board, secrets.token_bytes, time.monotonic)
     gateway = Gateway(
