@@ -71,7 +71,9 @@ class Quantile:
         """The forms to try, in order: first the sealed one that takes fewer messages per row; a comparison costs a search twice as many."""
         if self.form is not None:
             return (self,)
-        sealed = (SEARCH, SELECTION) if 2 * self._rounds(schema) * len(self.probabilities) < schema[self.column].top else (SELECTION, SEARCH)
+        sealed = (
+            (SEARCH, SELECTION) if 2 * self._rounds(schema) * len(self.probabilities) < schema[self.column].top else (SELECTION, SEARCH)
+        )
         return tuple(replace(self, form=form) for form in (*sealed, BISECTION))
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
@@ -176,6 +178,7 @@ class Quantile:
         """For each probability, how many points have fewer rows at or below them than wanted."""
         n, upto = totals["n"], totals["upto"]
         codes = [
-            (upto * (2 * probability.denominator)).less(n * (2 * probability.numerator) if probability else 1).sum()[np.newaxis] for probability in self.probabilities
+            (upto * (2 * probability.denominator)).less(n * (2 * probability.numerator) if probability else 1).sum()[np.newaxis]
+            for probability in self.probabilities
         ]
         return {"rows": totals["rows"], "n": n, "quantiles": Answer(stack(*codes), guarded=True)}
