@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 import veilstat as vs
 from tests.deployments import OWNERS, TABLES
@@ -57,8 +58,7 @@ def of_keys(deployment):
     """Each private file's lines of Base64 and what they say, and the tokens."""
     private, found = deployment.folder / "private", {}
     for path in [private_path(private, name) for name in ("analyst", "server", *OWNERS)]:
-        key = vs_key(path)
-        found |= {f"{path.name} seed": key, f"{path.name} hex": key.hex().encode()}
+        found |= {f"{path.name} seed": seed(path), f"{path.name} hex": seed(path).hex().encode()}
     for path in private.glob("*.pem"):
         blocks = re.findall(rb"-----BEGIN[A-Z ]*PRIVATE KEY-----\n(.*?)\n-----END", path.read_bytes(), flags=re.DOTALL)
         found |= {f"{path.name} line {place}": line for block in blocks for place, line in enumerate(block.splitlines()) if len(line) > 40}
@@ -69,9 +69,7 @@ def of_keys(deployment):
     return found | {"alice's token": deployment.token.encode(), "bob's token": deployment.other_token.encode()}
 
 
-def vs_key(path):
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
+def seed(path):
     return load_pem_private_key(path.read_bytes(), None).private_bytes_raw()
 
 
@@ -194,6 +192,8 @@ def test_no_file_log_process_store_or_answer_holds_a_value_of_a_row_or_a_key(dep
     )
     tables = [(owner, (deployment.folder / f"{owner}.csv").read_bytes()) for owner in OWNERS]
     assert {owner for owner, _ in holding(rows, tables)} == set(OWNERS)
+    private = [(path.name, path.read_bytes()) for path in (deployment.folder / "private").iterdir()]
+    assert len(holding(keys, private)) > 10
     assert any(b"RAY_AUTH_TOKEN_PATH" in content for where, content in found if "environ of west-node" in where)
     assert len(keys) > 20
     assert json.loads(next(content for where, content in found if where == "GET /v1/status").split(b"\n")[-1])["query"] is None
