@@ -1,4 +1,7 @@
-"""Head, nodes and analyst on machines of their own, behind a firewall that opens what the table in docs/deployment.md lists: that is enough, and all of it is used. Ciphertexts are large enough for Ray's object managers."""
+"""Head, nodes and analyst on machines of their own, behind a firewall that opens what the table in docs/deployment.md lists: that is enough, and all of it is used.
+
+Homomorphic, since ciphertexts are large enough for Ray's object managers.
+"""
 
 import json
 import os
