@@ -25,6 +25,7 @@ from veilstat.platform.deployment.patience import Patience
 from veilstat.platform.deployment.refusals import MOST_A_DAY, Refusals
 from veilstat.platform.policy_file import load_policy
 from veilstat.platform.published import Published
+from veilstat.platform.server_file import load_server
 from veilstat.platform.session_file import SessionFile
 from veilstat.platform.study_file import load_definition, load_published
 from veilstat.protocol.faults import ProtocolError
@@ -208,6 +209,18 @@ def test_what_init_writes_is_read_by_every_command(tmp_path, architecture):
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in secret)
     with pytest.raises(vs.SchemaError, match="not empty"):
         write_files(folder, architecture, ("north", "south", "west"), Layout())
+
+
+def test_init_prepares_servers_for_rows_and_says_who_keeps_none(tmp_path):
+    write_files(tmp_path / "rows", "sharing", ("north", "south", "west"), Layout(), "rows")
+    assert load_definition(tmp_path / "rows/study.toml").keeps_rows
+    for server in ("compute1", "compute2", "compute3"):
+        uploads = load_server(tmp_path / f"rows/{server}.toml").uploads
+        assert uploads.stat().st_mode & 0o777 == 0o700
+    for architecture, entry in (("masking", "rows"), ("sharing", "row")):
+        with pytest.raises(vs.CapabilityError) as error:
+            write_files(tmp_path / "other", architecture, ("north", "south", "west"), Layout(), entry)
+        assert error.value.code == "unknown_option"
 
 
 def test_what_is_published_says_the_same_to_everybody_and_holds_no_path(tmp_path):
