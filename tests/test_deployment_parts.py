@@ -289,6 +289,26 @@ def test_the_doctor_says_how_to_mend_an_owner(tmp_path):
     assert "start the agent" in {finding.what: finding.advice for finding in inspect(folder / "north.toml")}["socket for relays"]
 
 
+def test_the_doctor_says_how_to_mend_a_server_and_an_owner_that_share_rows(tmp_path):
+    folder = Deployment(tmp_path, "sharing", 'entry = "rows"').folder
+
+    def advice(name):
+        return {finding.what: finding.advice for finding in inspect(folder / name)}
+
+    assert advice("compute1.toml") == {"compute1.pem": "", "rows of owners": ""}
+    (folder / "compute1-rows").chmod(0o750)
+    (folder / "compute1.openings").touch(0o644)
+    assert "chmod 700" in advice("compute1.toml")["rows of owners"]
+    assert "chmod 600" in advice("compute1.toml")["compute1.openings"]
+    (folder / "compute1-rows").rmdir()
+    assert "install -d -m 700" in advice("compute1.toml")["rows of owners"]
+    (folder / "policy.toml").write_text('approval = "all"\n')
+    edited = folder / "north.toml"
+    assert "policy" not in advice("north.toml")
+    edited.write_text('policy = "policy.toml"\n' + edited.read_text())
+    assert "`approval`" in advice("north.toml")["policy"]
+
+
 RAY = '[coordinator.ray]\nhead = "127.0.0.2:6390"\ntoken = "t"\ncertificates = "c"\ndirectory = "/tmp/r"\n'
 
 
