@@ -206,7 +206,7 @@ def test_around_an_iteration_its_totals_are_opened_and_its_results_follow():
         cut(circuit, Entry.ROWS, on_rows)
     chosen = cut_around(circuit, Entry.ROWS, on_rows)
     assert {circuit.nodes[opening.node].op for opening in chosen.openings} == {Op.INNER}
-    assert {"current", "done", "iterations"} <= set(chosen.answers)
+    assert {"coefficients", "done", "iterations"} <= set(chosen.answers)
     assert not chosen.iterates
     assert not chosen.is_sealed
 

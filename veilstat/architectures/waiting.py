@@ -53,4 +53,4 @@ class OwnerFromServer(OneMessage):
 
     def refuse(self, code: str, message: str) -> ProtocolError:
         """A violation by the server, which had the chance to refuse this itself."""
-        return violation(code, f"owner {self.owner.name!r}: {message}", self.owner.server)
+        return violation(code, f"data owner {self.owner.name!r}: {message}", self.owner.server)

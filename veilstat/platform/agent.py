@@ -8,13 +8,12 @@ from typing import ClassVar
 
 from veilstat.architectures.homomorphic.rows.answers import Kept
 from veilstat.architectures.homomorphic.rows.parameters import MOST_ANSWERS
-from veilstat.architectures.interface import Contribution, EpochBinding, KeepsEpochs, StepBinding
+from veilstat.architectures.interface import Contribution, EpochBinding, KeepsEpochs, NoiseSite, StepBinding
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
 from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.dp.ledger import Ledger
 from veilstat.errors import PolicyDenied, RangeError, SchemaError, VeilstatError
 from veilstat.language.cut import Cut
-from veilstat.language.disclosure import NoiseSite
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.architectures.interface import NoiseSource
 from veilstat.dp.mechanism import Gaussian, NoiseShare, calibrate, calibrate_openings
 from veilstat.dp.sensitivity import Block, owner_blocks, row_blocks
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.answers import answers
 from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut
-from veilstat.language.disclosure import NoiseSource
 from veilstat.language.step import Form, HasExpectedErrors, HasPrivateForm, Statistic
-from veilstat.language.wording import express
 from veilstat.schema.schema import Schema
+
+from .disclosure import describe
 
 _NORMAL_95 = 1.959964
 
@@ -87,7 +88,7 @@ def private_form(statistic: Statistic[Any], schema: Schema) -> Form[Any]:
     """
     if not isinstance(statistic, HasPrivateForm):
         raise CapabilityError(
-            f"{statistic.name} has no form yet whose errors account for noise; privacy= is not for quantiles and logistic regression",
+            f"{statistic.name} has no private form yet, one whose errors account for noise; ask without privacy=, or for another statistic",
             code="no_private_form",
         )
     return statistic.private(schema)
@@ -166,7 +167,7 @@ def describe_privacy(
     margins: dict[str, float] = {}
     variances: dict[str, npt.NDArray[np.object_]] = {}
     for cut, noise in zip(cuts, noises, strict=True):
-        names = [express(cut.circuit, opening.node, schema.level_names()) for opening in cut.openings]
+        names = [describe(cut, opening, schema.level_names()) for opening in cut.openings]
         margins |= {name: _NORMAL_95 * math.sqrt(share * source.count) for name, share in zip(names, noise.shares, strict=True)}
         variances |= answer_noise(cut, noise, source.count)
     errors = form.expected(schema, variances) if isinstance(form, HasExpectedErrors) else {}
@@ -184,5 +185,6 @@ def _require_plain(circuit: Circuit, cut: Cut) -> None:
         node = circuit.nodes[place]
         if node.scale != 1 or (place not in opened and node.op not in (Op.INDEX, Op.CONCATENATE)):
             raise CapabilityError(
-                "noise is calibrated for totals that are opened as they are; leave out min_cell= and its like", code="no_private_form"
+                "noise is calibrated for totals that are opened as they are, and this query computes with them first; ask for the totals",
+                code="no_private_form",
             )

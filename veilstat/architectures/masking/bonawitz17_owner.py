@@ -138,10 +138,10 @@ class AwaitShares(_FromServer):
         sealed, digests = bytes(record[: paper.SEALED_BYTES]), bytes(record[paper.SEALED_BYTES :])
         raw = unseal(self.channels[dealer], channel_nonce(dealer, owner.name), sealed, owner.context)
         if raw is None:
-            raise violation("bad_share", f"owner {owner.name!r} could not open the share that {dealer!r} sealed for it", dealer)
+            raise violation("bad_share", f"data owner {owner.name!r} could not open the share that {dealer!r} sealed for it", dealer)
         halves = (raw[: shamir.SHARE_BYTES], raw[shamir.SHARE_BYTES :])
         if paper.share_digests(halves, owner.context, dealer, owner.name) != digests:
-            raise violation("bad_share", f"owner {owner.name!r} got a share from {dealer!r} that does not match its digest", dealer)
+            raise violation("bad_share", f"data owner {owner.name!r} got a share from {dealer!r} that does not match its digest", dealer)
         return raw
 
 

@@ -59,11 +59,13 @@ class Sealed:
         return 1 + self.cut.size * self.field.element_bytes
 
     def passage(self) -> tuple[str, ...]:
-        between = traffic(_ranges(self.cut))
-        return (
-            f"{self.inward.size:,} totals of each owner travel as shares modulo the prime 2^{self.field.exponent} - 1, in which no number on the way can wrap",
-            f"each server sends at most {between.rounds:,} messages to the next, {between.payload:,} bytes",
+        between, count = traffic(_ranges(self.cut)), self.inward.size
+        totals = "1 total" if count == 1 else f"{count:,} totals"
+        travel = (
+            f"each owner sends {totals}, as shares modulo the prime 2^{self.field.exponent} - 1, in which no number on the way can wrap"
         )
+        computed = f"each server sends at most {between.rounds:,} messages to the next, {between.payload:,} bytes"
+        return (travel, computed) if between.rounds else (travel,)
 
     def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays, noise: Noise) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))

@@ -134,7 +134,10 @@ class _Evaluation(RowValues[Polynomial]):
                 return objects_of((Polynomial.lifted(a) * b for a in left for b in right), node.shape)
             case Op.EQUAL:
                 return self._equal(node)
-        raise CapabilityError(f"{node.op.value!r} is not computed on encrypted rows; use entry='totals'", code="not_on_encrypted_rows")
+        raise CapabilityError(
+            f"this query needs {node.op.value!r} of rows, which is not computed on encrypted rows; use entry='totals'",
+            code="not_on_encrypted_rows",
+        )
 
     def _codes(self, name: str) -> Polynomial:
         return Polynomial({Term((plane,)): max(plane.level, 1) for plane in planes_of(self.schema[name])})

@@ -90,7 +90,10 @@ class _Analysis:
         for place in sorted(self.circuit.needed(roots, stop)):
             node = nodes[place]
             if node.rows or node.op not in _PROTECTED | LEAVES | {Op.CONSTANT, Op.PUBLIC}:
-                raise CapabilityError(f"three servers cannot compute {node.op.value!r} on shares of totals", code="not_on_shares")
+                raise CapabilityError(
+                    f"this query needs {node.op.value!r} of totals, which three servers do not compute on shares; use open='moments'",
+                    code="not_on_shares",
+                )
             self.depths[place] = max((self.depths[arg] for arg in node.args if arg in self.depths), default=0) + (node.op is Op.SOLVE)
             form = self._rational(place, node) if node.scale is None else self._scaled(place, node)
             self.forms[place] = form

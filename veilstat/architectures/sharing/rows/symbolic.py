@@ -155,7 +155,9 @@ class _Symbolic(RowValues[Polynomial]):
                 return self._compared(node)
             case Op.FUNCTION if node.name in UNITS:
                 return self._function(node, node.name)
-        raise CapabilityError(f"{node.op} is not computed on shared rows", code="not_on_rows")
+        raise CapabilityError(
+            f"this query needs {node.op.value!r} of rows, which is not computed on shared rows; use entry='totals'", code="not_on_rows"
+        )
 
     def product(self, node: Node) -> Polynomials:
         shared = [arg for arg in node.args if arg in self.shared]
