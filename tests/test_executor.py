@@ -6,11 +6,13 @@ import threading
 import numpy as np
 import pytest
 
+import veilstat as vs
 from tests.test_masking import Run
 from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.arithmetic.keystream import SEED_BYTES, SHARED_BYTES, add_keystreams, expand
 from veilstat.arithmetic.rings import Ring
 from veilstat.platform.threads import cores, executor_of
+from veilstat.testing.tables import small_schema, small_tables
 
 ADDED, SUBTRACTED = ([os.urandom(SEED_BYTES) for _ in range(count)] for count in (4, 7))
 
@@ -101,3 +103,12 @@ def test_a_server_with_threads_opens_the_same_sum_over_the_survivors(bits, monke
     assert survivors == ("o0", "o2", "o3", "o4", "o6")
     assert released.values.tolist() == run.expected(survivors)
     assert counted.pieces == [4], "fifteen masks"
+
+
+def test_a_coordinator_hands_its_executor_to_every_step(monkeypatch):
+    monkeypatch.setattr("veilstat.arithmetic.keystream.SHARED_BYTES", 1)
+    study, counted = vs.simulate(small_tables(), small_schema()), Counted(2)
+    study._backend.coordinator.executor = counted.executor
+    expected = study.mean("bp").estimate
+    assert study.mean("bp").estimate == expected
+    assert len(counted.pieces) == 2
