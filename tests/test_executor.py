@@ -66,12 +66,13 @@ def test_any_number_of_workers_gives_the_bits_of_one(bits, workers):
 
 
 @pytest.mark.parametrize(
-    ("seeds", "elements", "pieces"), [(11, 5 + SHARED_BYTES // 8, 3), (5, 5 + SHARED_BYTES // 8, 1), (11, 5, None), (0, 5, None)]
+    ("seeds", "elements", "pieces"),
+    [(11, 5 + SHARED_BYTES // 8, [3]), (5, 5 + SHARED_BYTES // 8, []), (11, 5, []), (0, 5 + SHARED_BYTES // 8, [])],
 )
 def test_only_many_masks_of_long_vectors_are_shared_out(seeds, elements, pieces):
     ring, counted = Ring(64), Counted(8)
     add_keystreams(ring, ring.zeros(elements), [bytes(SEED_BYTES)] * seeds, [], counted.executor)
-    assert counted.pieces == ([] if pieces is None else [pieces])
+    assert counted.pieces == pieces
 
 
 def test_an_error_in_a_thread_is_raised_and_no_thread_is_left():
@@ -107,8 +108,9 @@ def test_a_server_with_threads_opens_the_same_sum_over_the_survivors(bits, monke
 
 def test_a_coordinator_hands_its_executor_to_every_step(monkeypatch):
     monkeypatch.setattr("veilstat.arithmetic.keystream.SHARED_BYTES", 1)
+    monkeypatch.setattr("veilstat.arithmetic.keystream.FEWEST_SEEDS", 1)
     study, counted = vs.simulate(small_tables(), small_schema()), Counted(2)
     study._backend.coordinator.executor = counted.executor
     expected = study.mean("bp").estimate
     assert study.mean("bp").estimate == expected
-    assert len(counted.pieces) == 2
+    assert counted.pieces == [2, 2]

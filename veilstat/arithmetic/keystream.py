@@ -27,7 +27,7 @@ _MOST_BYTES = 1 << 36
 _ZEROS = bytes(SHARED_CHUNK_BYTES)
 SHARED_BYTES = 1 << 20
 """Shorter vectors are not worth a thread."""
-_FEWEST_SEEDS = 3
+FEWEST_SEEDS = 3
 """Each worker but one adds a vector besides, so it should expand some more."""
 
 Mode: TypeAlias = "Callable[[bytes], modes.Mode]"
@@ -102,9 +102,9 @@ def add_keystreams(ring: Ring, total: Elements, added: Sequence[bytes], subtract
         ValueError: a seed or the vector has a length that no keystream serves.
     """
     signed = [(seed, Keystream.add) for seed in added] + [(seed, Keystream.subtract) for seed in subtracted]
-    if total.nbytes < SHARED_BYTES:
-        executor = SERIAL
-    workers = max(1, min(executor.workers, len(signed) // _FEWEST_SEEDS))
+    workers = min(executor.workers, len(signed) // FEWEST_SEEDS)
+    if workers < 2 or total.nbytes < SHARED_BYTES:
+        executor, workers = SERIAL, 1
     sums = [total, *(ring.zeros(len(total)) for _ in range(workers - 1))]
     mode, chunk_bytes = fastest_mode(), CHUNK_BYTES if workers == 1 else SHARED_CHUNK_BYTES
 
