@@ -45,14 +45,13 @@ class RoundCost:
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
-    """What one opening costs: payloads per round for each owner, and what goes to and from the analyst.
+    """What one opening costs: payloads per round for each owner, and what the analyst announces to each.
 
     ``passage`` says how numbers travel where that needs more words than a ring's width.
     """
 
     owners: Mapping[str, tuple[RoundCost, ...]]
     analyst_sends: int
-    analyst_receives: int
     passage: Callable[[], tuple[str, ...]] = tuple
 
     @property
@@ -281,7 +280,7 @@ class Architecture(Protocol):
         ...
 
     @abstractmethod
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         """Payload sizes of one opening without faults, from the cut alone."""
         ...
 

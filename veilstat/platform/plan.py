@@ -243,7 +243,7 @@ def _chosen(step: Step, definition: Definition) -> tuple[Cut, bool]:
 
 def _plan_step(step: Step, chosen: Cut, held: bool, definition: Definition, trust: Trust) -> StepPlan:
     at_most = 1 if held else step.at_most
-    cost = definition.architecture.cost(chosen, definition.owners, ANALYST)
+    cost = definition.architecture.cost(chosen, definition.owners)
     levels = definition.schema.level_names()
     opened = disclosures(step.label, chosen, levels, trust.recipients, trust.computing, at_most)
     return StepPlan(step, chosen, held, at_most, cost, opened)

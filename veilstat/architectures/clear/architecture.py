@@ -19,7 +19,7 @@ from veilstat.architectures.interface import (
     StepCost,
     Trust,
 )
-from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total_size
+from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.rings import Elements, Ring, ring_bits
 from veilstat.errors import CapabilityError
@@ -52,9 +52,9 @@ class Clear(Architecture):
     def describe(self) -> Mapping[str, str | int]:
         return {"name": self.name}
 
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         vector = cut.size * _ring(cut).element_bytes
-        return StepCost({owner: (RoundCost(CONTRIBUTION, vector, 0),) for owner in owners}, 0, total_size(owners, vector))
+        return StepCost({owner: (RoundCost(CONTRIBUTION, vector, 0),) for owner in owners}, 0)
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
         ring = _ring(binding.cut)

@@ -15,7 +15,7 @@ from veilstat.architectures.interface import (
     StepCost,
     Trust,
 )
-from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
+from veilstat.architectures.relay import RESULT, AwaitTotal
 from veilstat.architectures.threshold import curious_threshold, default_colluding, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.errors import CapabilityError
@@ -127,7 +127,7 @@ class Homomorphic(Architecture):
             "threat": self.threat,
         }
 
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         parameters = self._parameters(cut, owners)
         share, vector = parameters.share_bytes, parameters.vector_bytes
         if self.threshold is None:
@@ -135,7 +135,7 @@ class Homomorphic(Architecture):
         else:
             decrypting = sorted(owners)[: self.threshold]
             by_owner = {owner: mouchet22.round_costs(owner, owners, decrypting, share, vector) for owner in owners}
-        return StepCost(by_owner, paper.SEED_BYTES + share, total_size(owners, vector), passage=lambda: parameters.words)
+        return StepCost(by_owner, paper.SEED_BYTES + share, lambda: parameters.words)
 
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         return announce(self._scheme(cut, owners), random)

@@ -92,7 +92,7 @@ class Masking(Architecture):
             "recipient": self.recipient,
         }
 
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         vector = cut.size * _ring(cut).element_bytes
         count = len(owners)
         by_owner = {}
@@ -104,7 +104,7 @@ class Masking(Architecture):
                 RoundCost(paper.MASKED_INPUT, vector, paper.records_size(others)),
                 RoundCost(paper.UNMASKING, count * SHARE_BYTES, names_bytes(owners)),
             )
-        return StepCost(by_owner, PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0, paper.result_size(owners, vector))
+        return StepCost(by_owner, PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0)
 
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         if self.recipient == "server":

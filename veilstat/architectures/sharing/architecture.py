@@ -29,7 +29,7 @@ from veilstat.protocol.session import Session, Turn
 from .analyst import AwaitParts
 from .circuit.analysis import supports
 from .compute import ComputeServer
-from .messages import ROUNDS, SHARE, part_size, share_size
+from .messages import ROUNDS, SHARE, share_size
 from .owner import deal_out
 from .rows.execute import supports_rows
 from .schemes import Added, Scheme
@@ -137,17 +137,16 @@ class Sharing(Architecture):
             "min_owners": self.min_owners or 0,
         }
 
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         servers = self.compute_servers(owners)
         scheme = self._scheme(cut, len(servers))
-        analyst_receives = len(servers) * part_size(owners, scheme.result_bytes)
         if self.entry is Entry.ROWS:
-            return StepCost(dict.fromkeys(owners, ()), PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
+            return StepCost(dict.fromkeys(owners, ()), PUBLIC_KEY_BYTES, scheme.passage)
         length = scheme.inward.size
         sent = tuple(
             RoundCost(SHARE, share_size(scheme.dealing.payload_bytes(place, length)), 0, server) for place, server in enumerate(servers)
         )
-        return StepCost(dict.fromkeys(owners, sent), PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
+        return StepCost(dict.fromkeys(owners, sent), PUBLIC_KEY_BYTES, scheme.passage)
 
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         pair = KeyPair.generate(random)

@@ -19,7 +19,7 @@ from veilstat.architectures.interface import (
     StepCost,
     Trust,
 )
-from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
+from veilstat.architectures.relay import RESULT, AwaitTotal
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Entry, Facts
@@ -39,7 +39,7 @@ from .epoch_server import KeepingServer
 from .layout import choose_layout
 from .parameters import RowParameters
 from .quadratic import opened, supports_rows
-from .query import COMMIT_ZERO, COMMITMENT_BYTES, DECRYPT, REVEAL_ZERO, RowQuery, answers_bytes, share_bytes
+from .query import COMMIT_ZERO, COMMITMENT_BYTES, DECRYPT, REVEAL_ZERO, RowQuery, share_bytes
 from .query import ROUNDS as QUERY_ROUNDS
 from .query_analyst import release, result_bytes
 from .query_owner import DecryptingOwner
@@ -82,22 +82,21 @@ class EncryptedRows(Architecture):
     def describe(self) -> Mapping[str, str | int]:
         return self.described
 
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         """Payload sizes; CapabilityError where one product of ciphertexts does not reach what is opened."""
         count, parameters = len(opened(cut, self.schema, self.parameters)), self.parameters
         if count > parameters.degree:
             raise CapabilityError(
                 f"a step opens {count:,} numbers, at most {parameters.degree:,} are possible; ask for fewer", code="too_many_openings"
             )
-        answers, share = answers_bytes(parameters, count), share_bytes(parameters, count)
+        share = share_bytes(parameters, count)
         zeros = DIGEST_BYTES + parts_size(owners, parameters.ciphertext_bytes)
         rounds = (
             RoundCost(COMMIT_ZERO, COMMITMENT_BYTES, 0),
             RoundCost(REVEAL_ZERO, parameters.ciphertext_bytes, parts_size(owners, COMMITMENT_BYTES)),
             RoundCost(DECRYPT, share, zeros),
         )
-        receives = total_size(owners, answers + parts_size(owners, share))
-        return StepCost(dict.fromkeys(owners, rounds), PUBLIC_KEY_BYTES, receives, lambda: (parameters.passage,))
+        return StepCost(dict.fromkeys(owners, rounds), PUBLIC_KEY_BYTES, lambda: (parameters.passage,))
 
     def multiples(self, cut: Cut) -> tuple[int, ...]:
         """What the weights of each opened number have in common."""
