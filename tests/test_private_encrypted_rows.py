@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
-from tests.encrypted_rows import NAMES, SCHEMA, Parties, begin_query, finished_query, make_epoch, released, tables
+from tests.encrypted_rows import NAMES, SCHEMA, begin_query, finished_query, released, tables
 from tests.test_noise_placement import accounted_delta
 from veilstat.architectures.homomorphic.rows.query_owner import DecryptingOwner
 from veilstat.architectures.interface import NoiseSite
@@ -30,16 +30,6 @@ def study(**options):
 @pytest.fixture(scope="module")
 def shared():
     return study()
-
-
-@pytest.fixture(scope="module")
-def parties():
-    return Parties()
-
-
-@pytest.fixture(scope="module")
-def epoch(parties):
-    return make_epoch(parties)
 
 
 @pytest.fixture

@@ -269,6 +269,22 @@ class Architecture(Protocol):
         """What leaves an owner, protected: totals over its rows, or the rows."""
         return Entry.TOTALS
 
+    @property
+    @abstractmethod
+    def rounds(self) -> tuple[str, ...]:
+        """Names of the rounds in which owners speak, in order."""
+        ...
+
+    @property
+    @abstractmethod
+    def input_round(self) -> str:
+        """The round in which an owner sends its protected contribution."""
+        ...
+
+    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of the compute servers; () where none is needed."""
+        return ()
+
     @abstractmethod
     def supports(self, facts: Facts) -> bool:
         """Whether this operation can be computed while its private arguments stay protected."""
@@ -288,22 +304,6 @@ class Architecture(Protocol):
     def describe(self) -> Mapping[str, str | int]:
         """The configuration, canonically, for the plan's digest."""
         ...
-
-    @property
-    @abstractmethod
-    def rounds(self) -> tuple[str, ...]:
-        """Names of the rounds in which owners speak, in order."""
-        ...
-
-    @property
-    @abstractmethod
-    def input_round(self) -> str:
-        """The round in which an owner sends its protected contribution."""
-        ...
-
-    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
-        """Names of the compute servers; () where none is needed."""
-        return ()
 
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         """A fresh (secret, key) of the analyst for one step; empty where none is needed."""
