@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from veilstat.architectures.interface import OpensMultiples, RoundCost, StepCost, Trust
+from veilstat.architectures.interface import NoiseSite, NoiseSource, OpensMultiples, RoundCost, StepCost, Trust
 from veilstat.arithmetic.rings import ring_bits
 from veilstat.dp.mechanism import Gaussian, NoiseShare
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.cut import Cut, Entry, cut, cut_around
-from veilstat.language.disclosure import Disclosure, NoiseSite, NoiseSource, disclosures
 from veilstat.language.step import Form, HasForms, Statistic, Step, WireType
 from veilstat.protocol.envelope import frame_bytes
 
 from . import messages
 from .definition import ANALYST, PARTIES, SERVER, Definition
+from .disclosure import Disclosure, disclosures
 from .noise_source import noise_source
 from .private_plan import Privacy, calibrate_noise, describe_privacy, private_form
 from .query import describe_query, encode_query

@@ -6,14 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from veilstat.architectures.interface import Architecture, Contribution, Random, StepBinding, StepCost, Trust
+from veilstat.architectures.interface import (
+    Architecture,
+    Contribution,
+    NoiseSite,
+    NoiseSource,
+    Random,
+    StepBinding,
+    StepCost,
+    Trust,
+)
 from veilstat.architectures.threshold import curious_threshold, default_colluding, formula, may_drop_out, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.arithmetic.rings import Ring, ring_bits
 from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Facts
-from veilstat.language.disclosure import NoiseSite, NoiseSource
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Session, Turn
 

@@ -6,14 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from veilstat.architectures.interface import Architecture, Contribution, Custody, Random, StepBinding, StepCost, Trust
+from veilstat.architectures.interface import (
+    Architecture,
+    Contribution,
+    Custody,
+    NoiseSite,
+    NoiseSource,
+    Random,
+    StepBinding,
+    StepCost,
+    Trust,
+)
 from veilstat.architectures.threshold import curious_threshold, default_colluding, formula, may_drop_out, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.errors import CapabilityError
 from veilstat.language.circuit import Op
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.disclosure import NoiseSite, NoiseSource
 from veilstat.protocol.session import Session, Turn
 
 from .analyst import AwaitParts
