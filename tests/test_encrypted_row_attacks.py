@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import veilstat as vs
+from tests.altered import flipped, only
 from tests.encrypted_rows import (
     NAMES,
-    Parties,
     begin_epoch,
     begin_query,
     finished_query,
@@ -25,26 +25,6 @@ from veilstat.arithmetic.agreement import unseal_with
 from veilstat.protocol.faults import Fault, ProtocolError
 
 QUERY = vs.Mean("x")
-
-
-@pytest.fixture(scope="module")
-def parties():
-    return Parties()
-
-
-@pytest.fixture(scope="module")
-def epoch(parties):
-    return make_epoch(parties)
-
-
-def flipped(payload, place=-1):
-    changed = bytearray(payload)
-    changed[place] ^= 1
-    return bytes(changed)
-
-
-def only(name, changed):
-    return lambda sender, payload: changed(payload) if sender == name else payload
 
 
 def refused(run, code, culprit, **step):

@@ -53,6 +53,13 @@ def test_a_formula_is_read_as_it_is_computed(write, text):
     assert formula(write) == text
 
 
+@pytest.mark.parametrize("name", ["1", "number of rows", "missing", "each level of age", "clipped(age)", "Σ age"])
+def test_a_column_cannot_be_taken_for_something_else(name):
+    trace = Trace(vs.Schema(vs.Integer(name, lower=0, upper=9)), 3)
+    circuit = trace.finish({"x": Output(trace.column(name).total().index)})
+    assert express(circuit, circuit.outputs["x"].node, {}) == (f"Σ {name}" if name.isidentifier() else f"Σ {name!r}")
+
+
 def test_what_several_steps_have_in_common_is_said_once():
     study = vs.simulate(small_tables(), SCHEMA, vs.Sharing(entry="rows"))
     text = " ".join(str(study.plan(vs.LogisticRegression("smoker ~ age", method="gradient_descent"))).split())

@@ -8,12 +8,11 @@ from typing import ClassVar
 
 from veilstat.architectures.homomorphic.rows.answers import Kept
 from veilstat.architectures.homomorphic.rows.parameters import MOST_ANSWERS
-from veilstat.architectures.interface import Contribution, EpochBinding, KeepsEpochs, StepBinding
+from veilstat.architectures.interface import Contribution, EpochBinding, KeepsEpochs, NoiseSite, StepBinding
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
 from veilstat.dp.ledger import Ledger
 from veilstat.errors import PolicyDenied, RangeError, SchemaError, VeilstatError
 from veilstat.language.cut import Cut
-from veilstat.language.disclosure import NoiseSite
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster
@@ -93,6 +92,8 @@ class Agent(Approver):
         self.survivors: tuple[str, ...] | None = None
         self.fault: Fault | None = None
         self.held: dict[str, Held] = {}
+        self.offered: Header | None = None
+        """What everybody may know of the last upload that was begun."""
         self.silent: set[str] = set()
         """Compute servers that have not answered what this owner asked them."""
 
@@ -119,9 +120,10 @@ class Agent(Approver):
             identifier=self.random(16).hex(),
             terms=self.policy.to_json(),
         )
+        self.offered = header
         root, planes = upload_root(header, self.roster), deal(header, schema, rows.columns, len(rows), self.random)
         servers = self._tell_servers(OFFER, root, header.to_bytes())
-        first = Turn((), SendPlanes(self.identity, self.roster, root, planes, self.random))
+        first = Turn((), SendPlanes(self.roster, 0, self.identity, root, planes, self.random))
         its = session(self.identity, self.roster, root, servers, first)
         self.begin(its.binding.step, its)
 
@@ -176,6 +178,10 @@ class Agent(Approver):
     def on_query(self, envelope: Envelope) -> None:
         if envelope.round == epochs.OPEN and envelope.sender == SERVER and self.epochs is not None:
             self._join_epoch(envelope, self.epochs)
+            return
+        if self.definition.keeps_rows and self.roster.roles[envelope.sender] == "analyst":
+            # Servers answer for this owner; what was meant for them must not end an upload.
+            self._note_stranger(envelope)
             return
         if envelope.round not in (HELD, WITHDRAWN) or envelope.root != self.root or self.roster.roles[envelope.sender] != "compute":
             super().on_query(envelope)

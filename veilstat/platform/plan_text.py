@@ -8,9 +8,9 @@ from fractions import Fraction
 from itertools import chain
 
 from veilstat.dp.sensitivity import ADD_REMOVE
-from veilstat.language.disclosure import Disclosure, behind
 from veilstat.statistics.table import Table
 
+from .disclosure import Disclosure, behind
 from .noise_source import placement_words
 from .plan import Plan, StepPlan
 from .private_plan import Privacy
