@@ -20,6 +20,7 @@ from veilstat.architectures.interface import (
 )
 from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
+from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.protocol.context import digest
@@ -100,7 +101,7 @@ class EncryptedRows(Architecture):
         query, kept = self._bound(binding), _require(binding.kept)
         if kept.secret is None:
             raise _no_epoch()
-        evaluation = self.evaluation(kept)
+        evaluation = self.evaluation(kept, binding.executor)
         party = DecryptingOwner(
             identity=binding.identity,
             query=query,
@@ -115,7 +116,7 @@ class EncryptedRows(Architecture):
         return binding.session(_ROUNDS, party.start())
 
     def server(self, binding: StepBinding) -> Session:
-        query, evaluation = self._bound(binding), self.evaluation(_require(binding.kept))
+        query, evaluation = self._bound(binding), self.evaluation(_require(binding.kept), binding.executor)
         party = AnsweringServer(query, evaluation, tuple(query.answers(evaluation)))
         return binding.session(_ROUNDS, party.start())
 
@@ -151,10 +152,10 @@ class EncryptedRows(Architecture):
             "of ciphertexts, and receives and keeps those of all owners"
         )
 
-    def evaluation(self, kept: Kept) -> Evaluation:
-        """Products over what was uploaded."""
+    def evaluation(self, kept: Kept, executor: Executor = SERIAL) -> Evaluation:
+        """Products over what was uploaded, shared out by an executor."""
         layout = choose_layout(self.schema, frozenset(kept.record.incomplete), max(kept.record.rows.values()), self.parameters.degree)
-        return Evaluation(self.scheme, layout, kept.record)
+        return Evaluation(self.scheme, layout, kept.record, executor)
 
     def _terms(self, binding: EpochBinding) -> Terms:
         return Terms(binding.root, self.owners, binding.roster, self.schema, self.parameters, self.scheme)
