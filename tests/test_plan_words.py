@@ -79,6 +79,7 @@ def test_an_answer_that_is_too_long_to_be_read_goes_by_its_name():
     [
         (vs.Mean("bp"), ["number of rows", "number of rows with bp", "mean", "variance"]),
         (vs.Std("bp"), ["number of rows", "number of rows with bp", "square root of variance"]),
+        (vs.Correlation(["age", "bp"]), ["number of rows", "number of rows with age and bp", "correlations, with their signs"]),
         (vs.Covariance(["age", "bp"]), ["number of rows", "number of rows with age and bp", "covariance"]),
         (vs.Quantile("age", 0.5), ["number of rows", "number of rows with age", "quantiles"]),
     ],
