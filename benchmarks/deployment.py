@@ -2,11 +2,12 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.deployment                 # agents by their sockets
     OMP_NUM_THREADS=1 python -m benchmarks.deployment --ray           # agents behind relays on Ray nodes
-    OMP_NUM_THREADS=1 python -m benchmarks.deployment --adding 100    # so many masked vectors, added here and in Ray's tasks
+    OMP_NUM_THREADS=1 python -m benchmarks.deployment --adding 1000   # so many masked vectors of 64 bits, added here and in Ray's tasks
 
 Seconds are the analyst's, divided by the rounds that took place; bytes are the busiest owner's, measured at the coordinator.
-``--adding`` shows, for vectors of 1e6 elements, the coordinator's CPU time and that of all workers for a vector, the bytes
-that each worker was sent, and wall time beside adding here.
+``--adding`` shows, for vectors of 1e6 elements (a tenth as many where elements are wider), the coordinator's CPU time for a
+vector without and with tasks, the workers' CPU seconds, how much of what owners send by plan was sent on to workers, and wall
+time beside adding here.
 """
 
 import argparse
@@ -73,13 +74,13 @@ def add(its: SumHere | SumInTasks, vectors: list[bytes], count: int) -> tuple[An
     return total, time.process_time() - cpu, time.perf_counter() - wall
 
 
-def workers_cpu() -> float:
-    """CPU seconds of the workers that Ray has started for this process."""
+def workers_cpu() -> dict[int, float]:
+    """CPU seconds of each worker that Ray has started for this process, by its number."""
     workers = [its for its in psutil.Process().children(recursive=True) if "ray::" in " ".join(its.cmdline())]
-    return sum(sum(its.cpu_times()[:2]) for its in workers)
+    return {its.pid: sum(its.cpu_times()[:2]) for its in workers}
 
 
-def measure_adding(count: int, length: int = 10**6) -> None:
+def measure_adding(most: int, length: int = 10**6) -> None:
     for workers in (1, 2):
         folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
         options: dict[str, Any] = {
@@ -93,17 +94,19 @@ def measure_adding(count: int, length: int = 10**6) -> None:
             task: Any = ray.remote(sum_of)
             ray.get([task.remote(64, np.zeros(8, np.uint8)) for _ in range(workers)])
             for bits in (64, 128, 192, 256):
-                ring = Ring(bits)
+                ring, count = Ring(bits), most if bits == 64 else -(-most // 10)
                 vectors = [os.urandom(length * ring.element_bytes) for _ in range(4)]
                 expected, cpu, wall = add(SumHere(ring, length), vectors, count)
                 before, Counting.sent = workers_cpu(), 0
-                total, its_cpu, its_wall = add(SumInTasks(Counting(workers), ring, length), vectors, count)
+                total, its_cpu, its_wall = add(SumInTasks(Counting(workers), ring, length, lambda added, lost: None), vectors, count)
                 assert np.array_equal(total, expected)
-                theirs = workers_cpu() - before
+                theirs = [seconds - before.get(worker, 0) for worker, seconds in workers_cpu().items()]
+                planned = count * length * ring.element_bytes
                 print(
-                    f"{count} vectors of {bits} bits, {workers} workers: coordinator {1e3 * cpu / count:5.1f} ms a vector here, "
-                    f"{1e3 * its_cpu / count:5.1f} ms with tasks; workers {1e3 * theirs / count:5.1f} ms; "
-                    f"{Counting.sent / workers / 1e6:,.0f} MB to each; wall {its_wall / wall:.2f} of adding here"
+                    f"| {bits} | {count:,} | {workers} | {1e3 * cpu / count:.1f} ms | {1e3 * its_cpu / count:.1f} ms "
+                    f"| {' + '.join(f'{seconds:.1f}' for seconds in sorted(theirs) if seconds > 0.05)} s "
+                    f"| {Counting.sent / 1e6:,.0f} of {planned / 1e6:,.0f} MB | {its_wall / wall:.2f} |",
+                    flush=True,
                 )
         finally:
             ray.shutdown()

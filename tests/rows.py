@@ -4,9 +4,8 @@ import os
 
 import numpy as np
 
-from tests.sharing import opened, parties
+from tests.sharing import opened, parties, run_three
 from veilstat.architectures.sharing.protocols.field import Field
-from veilstat.architectures.sharing.protocols.rounds import run_three
 from veilstat.architectures.sharing.rows.totals import row_totals
 from veilstat.architectures.sharing.uploads import Header, UploadedRows, deal, expand, planes
 from veilstat.language.circuit import Op

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from tests.sharing import compute, integers, opened, parties, run
+from tests.sharing import compute, integers, opened, parties, run, run_three
 from veilstat.architectures.sharing.protocols.araki16 import (
     Shares,
     component,
@@ -23,7 +23,7 @@ from veilstat.architectures.sharing.protocols.araki16 import (
 )
 from veilstat.architectures.sharing.protocols.field import EXPONENTS, Field
 from veilstat.architectures.sharing.protocols.prss import random_integers
-from veilstat.architectures.sharing.protocols.rounds import exchange, gather, run_three
+from veilstat.architectures.sharing.protocols.rounds import exchange, gather
 from veilstat.errors import CapabilityError
 from veilstat.protocol.faults import ProtocolError
 

@@ -86,7 +86,7 @@ def test_pieces_run_at_the_same_time_in_as_many_threads():
 
 def test_one_thread_is_this_one():
     assert executor_of(1) is SERIAL
-    assert 1 <= cores() <= 8
+    assert 1 <= cores() <= min(8, os.cpu_count())
     for none in (0, -1):
         with pytest.raises(ValueError, match="at least one"):
             executor_of(none)

@@ -11,10 +11,10 @@ import veilstat as vs
 from tests.encrypted_rows import NAMES, SCHEMA, begin_query, finished_query, released, tables
 from tests.test_noise_placement import accounted_delta
 from veilstat.architectures.homomorphic.rows.query_owner import DecryptingOwner
+from veilstat.architectures.interface import NoiseSite
 from veilstat.dp.calibration import tail_delta, zcdp_rho
 from veilstat.dp.mechanism import NoiseShare, calibrate
 from veilstat.dp.sensitivity import Block
-from veilstat.language.disclosure import NoiseSite
 from veilstat.platform.definition import Definition
 from veilstat.platform.epoch_store import EpochStore
 from veilstat.platform.plan import make_plan

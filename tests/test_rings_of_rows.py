@@ -5,12 +5,11 @@ import random
 import numpy as np
 import pytest
 
-from tests.sharing import compute, integers, opened, parties, run
+from tests.sharing import compute, integers, opened, parties, run, run_three
 from veilstat.architectures.sharing.protocols.araki16 import Shares, matmul, multiply, reconstruct
 from veilstat.architectures.sharing.protocols.conversion import divided, negative, signs
 from veilstat.architectures.sharing.protocols.field import Field
 from veilstat.architectures.sharing.protocols.ring import NARROW, WIDE, RingDomain, narrowed
-from veilstat.architectures.sharing.protocols.rounds import run_three
 
 FIELD = Field(127)
 

@@ -11,9 +11,8 @@ import pytest
 
 import veilstat as vs
 from tests.rows import uploaded
-from tests.sharing import parties
+from tests.sharing import parties, run_three
 from veilstat.architectures.sharing.circuit.analysis import ranges
-from veilstat.architectures.sharing.protocols.rounds import run_three
 from veilstat.architectures.sharing.rows.execute import execute_rows
 from veilstat.language.cut import Entry, cut
 from veilstat.testing.tables import small_schema, small_tables

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from tests.sharing import compute, integers, opened, parties, run
+from tests.sharing import compute, integers, opened, parties, run, run_three
 from veilstat.architectures.sharing.protocols.araki16 import Shares, constant, reconstruct
 from veilstat.architectures.sharing.protocols.field import Field
 from veilstat.architectures.sharing.protocols.floor import (
@@ -20,7 +20,6 @@ from veilstat.architectures.sharing.protocols.floor import (
     select,
 )
 from veilstat.architectures.sharing.protocols.prss import random_integers
-from veilstat.architectures.sharing.protocols.rounds import run_three
 from veilstat.architectures.sharing.protocols.words import (
     WORDS,
     add,

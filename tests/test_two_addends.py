@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.sharing import parties, run
+from tests.sharing import parties, run, run_three
 from tests.test_sharing_views import joined, two_samples
 from veilstat.architectures.sharing.protocols import intervals
 from veilstat.architectures.sharing.protocols.adder import bits_held, carries, sliced, unsliced
@@ -17,7 +17,6 @@ from veilstat.architectures.sharing.protocols.field import Field
 from veilstat.architectures.sharing.protocols.intervals import COUNT, DIGITS, FINEST, interval, length, start, tabulated
 from veilstat.architectures.sharing.protocols.piecewise import LOGISTIC, piecewise
 from veilstat.architectures.sharing.protocols.ring import NARROW, WIDE
-from veilstat.architectures.sharing.protocols.rounds import run_three
 from veilstat.architectures.sharing.protocols.turns import deal, held, parted, shared, to_arithmetic, whole
 from veilstat.architectures.sharing.protocols.words import OCTETS
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -17,7 +18,6 @@ import numpy.typing as npt
 from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.disclosure import NoiseSource
 from veilstat.language.evaluate import Rows
 from veilstat.language.step import Arrays
 from veilstat.protocol.identity import Identity, Roster
@@ -59,6 +59,37 @@ class StepCost:
     def rounds(self) -> int:
         """Rounds in which owners speak."""
         return len({entry.name for entry in next(iter(self.owners.values()))})
+
+
+class NoiseSite(StrEnum):
+    """Where noise enters, after clipping and the linear prefix: before anything is opened, but for the recipient's."""
+
+    NONE = "none"
+    OWNERS = "owners"
+    SERVERS = "servers"
+    RECIPIENT = "recipient"
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseSource:
+    """Who adds noise to what is opened, each on its own.
+
+    Args:
+        site: where they stand. count: how many they are at most.
+        honest: how many of them add theirs for sure and tell nobody, whoever else pools what he knows.
+    """
+
+    site: NoiseSite
+    count: int
+    honest: int
+
+    def __post_init__(self) -> None:
+        if self.site is NoiseSite.NONE or not 1 <= self.honest <= self.count:
+            raise ValueError("noise comes from somebody, of whom at least one is honest")
+
+    def adding(self, contributors: int) -> int:
+        """How many shares of noise are in a release over so many owners."""
+        return contributors if self.site is NoiseSite.OWNERS else self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,26 +270,6 @@ class Architecture(Protocol):
         """What leaves an owner, protected: totals over its rows, or the rows."""
         return Entry.TOTALS
 
-    @abstractmethod
-    def supports(self, facts: Facts) -> bool:
-        """Whether this operation can be computed while its private arguments stay protected."""
-        ...
-
-    @abstractmethod
-    def trust(self, owners: tuple[str, ...]) -> Trust:
-        """The threshold and trust of this configuration; CapabilityError where it cannot hold."""
-        ...
-
-    @abstractmethod
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
-        """Payload sizes of one opening without faults, from the cut alone."""
-        ...
-
-    @abstractmethod
-    def describe(self) -> Mapping[str, str | int]:
-        """The configuration, canonically, for the plan's digest."""
-        ...
-
     @property
     @abstractmethod
     def rounds(self) -> tuple[str, ...]:
@@ -274,6 +285,26 @@ class Architecture(Protocol):
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         """Names of the compute servers; () where none is needed."""
         return ()
+
+    @abstractmethod
+    def supports(self, facts: Facts) -> bool:
+        """Whether this operation can be computed while its private arguments stay protected."""
+        ...
+
+    @abstractmethod
+    def trust(self, owners: tuple[str, ...]) -> Trust:
+        """The threshold and trust of this configuration; CapabilityError where it cannot hold."""
+        ...
+
+    @abstractmethod
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
+        """Payload sizes of one opening without faults, from the cut alone."""
+        ...
+
+    @abstractmethod
+    def describe(self) -> Mapping[str, str | int]:
+        """The configuration, canonically, for the plan's digest."""
+        ...
 
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         """A fresh (secret, key) of the analyst for one step; empty where none is needed."""

@@ -8,7 +8,8 @@ import numpy as np
 
 from .bounds import Objects, objects
 from .cut import Cut
-from .evaluate import Array, NoRows, Solver, evaluate, no_solver
+from .evaluate import NoRows, Solver, evaluate, no_solver
+from .operations import Array
 
 
 def answers(cut: Cut, opened: Objects, inputs: Mapping[str, Array], names: Iterable[str], solve: Solver = no_solver) -> dict[str, Objects]:

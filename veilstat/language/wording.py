@@ -49,7 +49,9 @@ def express(circuit: Circuit, place: int, levels: Levels, chosen: Sequence[int] 
         levels: names of the codes of categorical columns. chosen: flat places of the elements that are meant; all where empty.
     """
     known: dict[int, _Phrase] = {}
-    phrase = _phrase(circuit, place, levels, known)
+    for below in sorted(circuit.needed((place,))):
+        known[below] = _shortened(_composed(circuit, below, levels, [known[arg] for arg in circuit.nodes[below].args], known))
+    phrase = known[place]
     if chosen and circuit.nodes[place].op is Op.INNER:
         phrase = _part_of_total(circuit, place, chosen, known)
     text = phrase.text if len(phrase.text) <= _LONGEST else phrase.text[: _LONGEST - 1] + _CUT
@@ -65,11 +67,8 @@ def is_cut_short(formula: str) -> bool:
     return f"{_CUT}," in f"{formula},"
 
 
-def _phrase(circuit: Circuit, place: int, levels: Levels, known: dict[int, _Phrase]) -> _Phrase:
-    if place not in known:
-        phrase = _composed(circuit, place, levels, [_phrase(circuit, arg, levels, known) for arg in circuit.nodes[place].args], known)
-        known[place] = replace(phrase, text=phrase.text[:_LONGEST_PART], elements=tuple(part[:_LONGEST_PART] for part in phrase.elements))
-    return known[place]
+def _shortened(phrase: _Phrase) -> _Phrase:
+    return replace(phrase, text=phrase.text[:_LONGEST_PART], elements=tuple(part[:_LONGEST_PART] for part in phrase.elements))
 
 
 def _composed(circuit: Circuit, place: int, levels: Levels, args: list[_Phrase], known: dict[int, _Phrase]) -> _Phrase:

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from veilstat.architectures.homomorphic.rows.answers import Kept
 from veilstat.architectures.homomorphic.rows.parameters import MOST_ANSWERS
-from veilstat.architectures.interface import Contribution, EpochBinding, KeepsEpochs, StepBinding
+from veilstat.architectures.interface import Contribution, EpochBinding, KeepsEpochs, NoiseSite, StepBinding
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
+from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.dp.ledger import Ledger
 from veilstat.errors import PolicyDenied, RangeError, SchemaError, VeilstatError
 from veilstat.language.cut import Cut
-from veilstat.language.disclosure import NoiseSite
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster
@@ -58,6 +58,7 @@ class Custom:
         table_version: names the table's content; another content is another owner to the record of openings.
         consent: asked about every plan that the policy permits, and raises PolicyDenied to refuse.
         conceal: what others are told of an error that depends on rows.
+        executor: does what can be shared out of a step.
     """
 
     answered: Sessions | None = None
@@ -65,6 +66,7 @@ class Custom:
     table_version: str = ""
     consent: Callable[[Plan], None] = lambda plan: None
     conceal: Callable[[VeilstatError], VeilstatError] = lambda error: error
+    executor: Executor = SERIAL
 
 
 class Agent(Approver):
@@ -218,7 +220,8 @@ class Agent(Approver):
             )
         try:
             contribution = self._contribution(step, binding.step, digest)
-            return self.definition.architecture.owner(replace(binding, kept=self.kept), contribution, self.random)
+            binding = replace(binding, kept=self.kept, executor=self.custom.executor)
+            return self.definition.architecture.owner(binding, contribution, self.random)
         except (SchemaError, RangeError) as error:
             raise self.custom.conceal(error) from None
 

@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from veilstat.architectures.interface import Custody, StepBinding, no_objection
+from veilstat.architectures.interface import Custody, NoiseSite, StepBinding, no_objection
 from veilstat.architectures.sharing.uploads import UploadedRows
 from veilstat.dp.ledger import Budget
 from veilstat.errors import VeilstatError
-from veilstat.language.disclosure import NoiseSite
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Identity, Roster

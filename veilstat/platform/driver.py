@@ -9,11 +9,10 @@ from typing import Any
 import numpy.typing as npt
 
 from veilstat import errors
-from veilstat.architectures.interface import Released
+from veilstat.architectures.interface import NoiseSite, Released
 from veilstat.errors import PolicyDenied, QuorumLost, VeilstatError
 from veilstat.language.answers import answers
 from veilstat.language.circuit import Op
-from veilstat.language.disclosure import NoiseSite
 from veilstat.language.evaluate import SingularMatrix, Solver
 from veilstat.language.step import Arrays, Opened, Request
 from veilstat.protocol.faults import Fault, ProtocolError

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-from veilstat.architectures.interface import Architecture
+from veilstat.architectures.interface import Architecture, NoiseSite, NoiseSource
 from veilstat.dp.mechanism import AFTER_OPENING, LOCAL, Gaussian
 from veilstat.errors import CapabilityError
-from veilstat.language.disclosure import NoiseSite, NoiseSource
 
 
 def noise_source(promise: Gaussian, architecture: Architecture, owners: tuple[str, ...]) -> NoiseSource:

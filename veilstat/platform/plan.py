@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from veilstat.architectures.interface import OpensMultiples, RoundCost, StepCost, Trust
+from veilstat.architectures.interface import NoiseSite, NoiseSource, OpensMultiples, RoundCost, StepCost, Trust
 from veilstat.arithmetic.rings import ring_bits
 from veilstat.dp.mechanism import Gaussian, NoiseShare
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.cut import Cut, Entry, cut, cut_around
-from veilstat.language.disclosure import Disclosure, NoiseSite, NoiseSource, disclosures
 from veilstat.language.step import Form, HasForms, Statistic, Step, WireType
 from veilstat.protocol.envelope import frame_bytes
 
 from . import messages
 from .definition import ANALYST, PARTIES, SERVER, Definition
+from .disclosure import Disclosure, disclosures
 from .noise_source import noise_source
 from .private_plan import Privacy, calibrate_noise, describe_privacy, private_form
 from .query import describe_query, encode_query
@@ -243,7 +243,7 @@ def _chosen(step: Step, definition: Definition) -> tuple[Cut, bool]:
 
 def _plan_step(step: Step, chosen: Cut, held: bool, definition: Definition, trust: Trust) -> StepPlan:
     at_most = 1 if held else step.at_most
-    cost = definition.architecture.cost(chosen, definition.owners, ANALYST)
+    cost = definition.architecture.cost(chosen, definition.owners)
     levels = definition.schema.level_names()
     opened = disclosures(step.label, chosen, levels, trust.recipients, trust.computing, at_most)
     return StepPlan(step, chosen, held, at_most, cost, opened)

@@ -8,9 +8,9 @@ from fractions import Fraction
 from itertools import chain
 
 from veilstat.dp.sensitivity import ADD_REMOVE
-from veilstat.language.disclosure import Disclosure, behind
 from veilstat.statistics.table import Table
 
+from .disclosure import Disclosure, behind
 from .noise_source import placement_words
 from .plan import Plan, StepPlan
 from .private_plan import Privacy
@@ -87,11 +87,11 @@ def _whole_numbers(plan: Plan) -> list[str]:
     """What the table's columns are summed as."""
     schema = plan.definition.schema
     columns = [schema[name] for name in plan.statistic.columns(schema)]
-    counted = [
-        f"{column.name} in steps of {_plain(column.lattice_step)} from {_plain(column.origin)}"
-        for column in columns
-        if column.is_numeric and (column.origin != 0 or column.lattice_step != 1)
-    ]
+    lattices: dict[tuple[Fraction, Fraction], list[str]] = {}
+    for column in columns:
+        if column.is_numeric and (column.origin != 0 or column.lattice_step != 1):
+            lattices.setdefault((column.lattice_step, column.origin), []).append(column.name)
+    counted = [f"{' and '.join(names)} in steps of {_plain(step)} from {_plain(origin)}" for (step, origin), names in lattices.items()]
     lines = [f"columns are summed as whole numbers: {', '.join(counted)}"] if counted else []
     if any("rescaled" in entry.formula for entry in plan.disclosures):
         lines.append("rescaled: columns are multiplied and shifted by public numbers first")

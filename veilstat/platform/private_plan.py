@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.architectures.interface import NoiseSource
 from veilstat.dp.mechanism import Gaussian, NoiseShare, calibrate, calibrate_openings
 from veilstat.dp.sensitivity import Block, owner_blocks, row_blocks
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.answers import answers
 from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut
-from veilstat.language.disclosure import NoiseSource, describe
 from veilstat.language.step import Form, HasExpectedErrors, HasPrivateForm, Statistic
 from veilstat.schema.schema import Schema
+
+from .disclosure import describe
 
 _NORMAL_95 = 1.959964
 

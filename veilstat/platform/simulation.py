@@ -32,7 +32,7 @@ from veilstat.statistics.results import Cost, Receipt, Result
 from veilstat.statistics.solve import solve
 from veilstat.transports.memory import Fault, Hosted, Machine, MemoryNetwork, Reorder
 
-from .agent import Agent
+from .agent import Agent, Custom
 from .analyst import Analyst
 from .compute_hosts import ComputeHosts, LocalServers
 from .coordinator import Coordinator
@@ -45,6 +45,7 @@ from .plan import Plan
 from .planner import make_planner
 from .policy import Policy
 from .table import Table
+from .threads import cores, executor_of
 
 ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = architectures()
 
@@ -92,15 +93,16 @@ class Simulation:
         planner = make_planner(*added)
         self.definition, self.hosts = definition, hosts
         epochs, self.random = self._epoch_stores(definition, roster), random
+        executor = executor_of(cores())
         self.analyst = Analyst(identities[ANALYST], roster, definition, random)
         self.agents = {
             name: Agent(
                 identities[name], roster, definition, Table(name, tables[name], definition.schema), policies.get(name, Policy()),
-                planner, random, ledgers(name, policies.get(name, Policy()).budget), epoch_store=epochs.get(name),
+                planner, random, ledgers(name, policies.get(name, Policy()).budget), Custom(executor=executor), epochs.get(name),
             )
             for name in definition.owners
         }  # fmt: skip
-        self.coordinator = Coordinator(identities[SERVER], roster, definition, planner, epochs.get(SERVER))
+        self.coordinator = Coordinator(identities[SERVER], roster, definition, planner, epochs.get(SERVER), executor=executor)
         local: dict[str, Hosted] = {SERVER: self.coordinator, **self.agents, ANALYST: self.analyst}
         machines: dict[str, Machine] = {**local, **hosts.machines(local, planner)}
         kept = (SERVER, *hosts.observable, ANALYST)

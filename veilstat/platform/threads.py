@@ -16,8 +16,9 @@ MOST = 8
 
 
 def cores() -> int:
-    """How many of the machine's cores this process may use, at most ``MOST``."""
-    return min(len(os.sched_getaffinity(0)), MOST)
+    """How many of the machine's cores this process may use, as far as the system says, at most ``MOST``."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, MOST)
 
 
 def executor_of(threads: int) -> Executor:

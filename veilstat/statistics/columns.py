@@ -30,6 +30,22 @@ def as_names(columns: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+class OfColumns:
+    """What is asked of one column, of several, or of rows alone."""
+
+    column: str | tuple[str, ...] | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns, in order."""
+        return () if self.column is None else as_names(self.column)
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether the answer is one number, and no Series by column."""
+        return not isinstance(self.column, tuple)
+
+
 def check_missing(missing: str | None) -> None:
     """Accept None (each column by itself) and 'listwise'."""
     check_option("missing", missing, (None, LISTWISE))

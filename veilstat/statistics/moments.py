@@ -17,13 +17,26 @@ from veilstat.language.trace import Trace, Value, stack
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, as_clip, refuse_clip
-from .columns import LISTWISE, SEALED, as_names, as_they_are, check_missing, counts, flags, in_units, number_or_series, require_rows, root
+from .columns import (
+    LISTWISE,
+    SEALED,
+    OfColumns,
+    as_names,
+    as_they_are,
+    check_missing,
+    counts,
+    flags,
+    in_units,
+    number_or_series,
+    require_rows,
+    root,
+)
 from .private_moments import PrivateCount, PrivateMean, PrivateStd, PrivateSum, PrivateVariance
 from .results import EstimateWithError, Result
 
 
 @dataclass(frozen=True)
-class Count:
+class Count(OfColumns):
     """How many rows there are, or how many have a value in each of some columns.
 
     Args:
@@ -41,16 +54,15 @@ class Count:
         check_missing(self.missing)
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
-        return tuple(schema[name].name for name in self._names)
+        return tuple(schema[name].name for name in self.names)
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
         return (Step("count", self._contribution, as_they_are),)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("count")
-        scalar = self.column is None or isinstance(self.column, str)
-        n, n_missing = counts(opened, self._names, scalar)
-        title = f"count of {', '.join(self._names)}" if self._names else "count of rows"
+        n, n_missing = counts(opened, self.names, self.is_scalar)
+        title = f"count of {', '.join(self.names)}" if self.names else "count of rows"
         return Result(title=title, estimate=n, n=n, n_missing=n_missing)
 
     def inferences(self, schema: Schema) -> tuple[str, ...]:
@@ -60,16 +72,12 @@ class Count:
         return PrivateCount(self.column, self.missing)
 
     def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-        present = flags(rows, self._names, self.missing) or [rows.ones]
+        present = flags(rows, self.names, self.missing) or [rows.ones]
         return {"rows": rows.ones.total(), "n": stack(*(flag.total() for flag in present))}
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return () if self.column is None else as_names(self.column)
 
 
 @dataclass(frozen=True)
-class _OfColumns:
+class _Moments(OfColumns):
     """Statistics of one or several numeric columns, each over its own rows unless ``missing='listwise'``.
 
     ``clip``, with privacy only: {column: (lower, upper)} to which values are moved; (lower, upper) for one column.
@@ -86,15 +94,6 @@ class _OfColumns:
         object.__setattr__(self, "column", self.column if isinstance(self.column, str) else names)
         object.__setattr__(self, "clip", as_clip(self.clip, names))
         check_missing(self.missing)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The columns, in order."""
-        return as_names(self.column)
-
-    @property
-    def _scalar(self) -> bool:
-        return isinstance(self.column, str)
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
         return tuple(schema.numeric(name).name for name in self.names)
@@ -120,7 +119,7 @@ class _OfColumns:
 
 
 @dataclass(frozen=True)
-class Sum(_OfColumns):
+class Sum(_Moments):
     """The total of a numeric column, or of several."""
 
     name: ClassVar[str] = "sum"
@@ -131,11 +130,11 @@ class Sum(_OfColumns):
 
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("sums")
-        n, n_missing = counts(opened, self.names, self._scalar)
+        n, n_missing = counts(opened, self.names, self.is_scalar)
         sums = []
         for name, count, codes in zip(self.names, opened["n"], opened["sum"], strict=True):
             sums.append(schema[name].origin * count + schema[name].lattice_step * codes)
-        estimate = number_or_series(sums, self.names, self._scalar)
+        estimate = number_or_series(sums, self.names, self.is_scalar)
         return Result(title=f"sum of {', '.join(self.names)}", estimate=estimate, n=n, n_missing=n_missing)
 
     def private(self, schema: Schema) -> Form[Any]:
@@ -157,7 +156,7 @@ def _spread(totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[st
 
 
 @dataclass(frozen=True)
-class Mean(_OfColumns):
+class Mean(_Moments):
     """The mean of a numeric column, or of several, with standard errors and Student's t intervals."""
 
     name: ClassVar[str] = "mean"
@@ -169,19 +168,19 @@ class Mean(_OfColumns):
         opened = yield Request("moments")
         for name, count in zip(self.names, opened["n"], strict=True):
             require_rows(count, f"mean of {name!r}")
-        n, n_missing = counts(opened, self.names, self._scalar)
+        n, n_missing = counts(opened, self.names, self.is_scalar)
         means = [in_units(schema, name, code) for name, code in zip(self.names, opened["mean"], strict=True)]
         errors = [
             float(schema[name].lattice_step) * root(variance / count)
             for name, variance, count in zip(self.names, opened["variance"], opened["n"], strict=True)
         ]
-        error = number_or_series(errors, self.names, self._scalar)
+        error = number_or_series(errors, self.names, self.is_scalar)
         return EstimateWithError(
             title=f"mean of {', '.join(self.names)}",
-            estimate=number_or_series(means, self.names, self._scalar),
+            estimate=number_or_series(means, self.names, self.is_scalar),
             n=n,
             n_missing=n_missing,
-            std_error=None if self._scalar and np.isnan(error) else error,
+            std_error=None if self.is_scalar and np.isnan(error) else error,
             freedom=n - 1,
         )
 
@@ -190,7 +189,7 @@ class Mean(_OfColumns):
 
 
 @dataclass(frozen=True)
-class Variance(_OfColumns):
+class Variance(_Moments):
     """The variance of a numeric column, or of several (ddof = 1)."""
 
     name: ClassVar[str] = "variance"
@@ -208,14 +207,14 @@ class Variance(_OfColumns):
     def _result(self, schema: Schema, opened: Opened, word: str, scale: Any) -> Result:
         for name, count in zip(self.names, opened["n"], strict=True):
             require_rows(count, f"{word} of {name!r}")
-        n, n_missing = counts(opened, self.names, self._scalar)
+        n, n_missing = counts(opened, self.names, self.is_scalar)
         values = [
             scale(v * schema[name].lattice_step ** 2) if v == v else float("nan")
             for name, v in zip(self.names, opened["variance"], strict=True)
         ]
         return Result(
             title=f"{word} of {', '.join(self.names)}",
-            estimate=number_or_series(values, self.names, self._scalar),
+            estimate=number_or_series(values, self.names, self.is_scalar),
             n=n,
             n_missing=n_missing,
         )

@@ -66,12 +66,12 @@ class ToyArithmetic(Architecture):
             1, len(owners), ("nothing is protected: the server sees every row; for tests of veilstat itself only",), ("analyst", "server")
         )
 
-    def describe(self) -> Mapping[str, str | int]:
-        return {"name": self.name, "max_rows": self.max_rows}
-
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         upload = self.max_rows * (1 + 9 * len(cut.columns()))
         return StepCost({owner: (RoundCost(UPLOAD, upload, 0),) for owner in owners}, 0, total_size(owners, 1 + _WIDTH * cut.size))
+
+    def describe(self) -> Mapping[str, str | int]:
+        return {"name": self.name, "max_rows": self.max_rows}
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
         message = Message(UPLOAD, binding.server, self._pack(binding.cut.columns(), contribution))

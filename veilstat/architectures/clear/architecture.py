@@ -49,12 +49,12 @@ class Clear(Architecture):
         words = ("nothing is protected: the server sees the totals of every owner; use it with simulated data only",)
         return Trust(1, len(owners), words, ("analyst", "server"))
 
-    def describe(self) -> Mapping[str, str | int]:
-        return {"name": self.name}
-
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         vector = cut.size * _ring(cut).element_bytes
         return StepCost({owner: (RoundCost(CONTRIBUTION, vector, 0),) for owner in owners}, 0, total_size(owners, vector))
+
+    def describe(self) -> Mapping[str, str | int]:
+        return {"name": self.name}
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
         ring = _ring(binding.cut)

@@ -93,18 +93,6 @@ class Homomorphic(Architecture):
         """Ciphertexts of totals are added, and nothing else; those of rows are multiplied once."""
         return supports_rows(facts) if self.entry is Entry.ROWS else facts.is_linear
 
-    def fitted(self, schema: Schema, owners: tuple[str, ...]) -> Architecture:
-        """The architecture in a study: encrypted rows have parameters that follow from its schema.
-
-        Raises:
-            CapabilityError: the study's totals are too wide for any parameters at 128-bit security.
-        """
-        if self.entry is Entry.TOTALS:
-            return self
-        largest = max(column.top for column in schema)
-        parameters = choose_row_parameters(largest, len(owners) * schema.max_rows, len(owners), self.smudging_bits)
-        return EncryptedRows(self.describe(), self.trust(owners), schema, owners, parameters)
-
     def trust(self, owners: tuple[str, ...]) -> Trust:
         """The computed threshold; CapabilityError where it cannot be reached."""
         count = len(owners)
@@ -116,6 +104,16 @@ class Homomorphic(Architecture):
             return trust_in_some(self.threshold, threshold, count, colluding, self.min_owners)
         return trust_in_all(threshold, count, colluding, self.min_owners)
 
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
+        parameters = self._parameters(cut, owners)
+        share, vector = parameters.share_bytes, parameters.vector_bytes
+        if self.threshold is None:
+            by_owner = dict.fromkeys(owners, paper.round_costs(owners, share, vector))
+        else:
+            decrypting = sorted(owners)[: self.threshold]
+            by_owner = {owner: mouchet22.round_costs(owner, owners, decrypting, share, vector) for owner in owners}
+        return StepCost(by_owner, paper.SEED_BYTES + share, total_size(owners, vector), passage=lambda: parameters.words)
+
     def describe(self) -> Mapping[str, str | int]:
         return {
             "name": self.name,
@@ -126,16 +124,6 @@ class Homomorphic(Architecture):
             "threshold": self.threshold or 0,
             "threat": self.threat,
         }
-
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
-        parameters = self._parameters(cut, owners)
-        share, vector = parameters.share_bytes, parameters.vector_bytes
-        if self.threshold is None:
-            by_owner = dict.fromkeys(owners, paper.round_costs(owners, share, vector))
-        else:
-            decrypting = sorted(owners)[: self.threshold]
-            by_owner = {owner: mouchet22.round_costs(owner, owners, decrypting, share, vector) for owner in owners}
-        return StepCost(by_owner, paper.SEED_BYTES + share, total_size(owners, vector), passage=lambda: parameters.words)
 
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         return announce(self._scheme(cut, owners), random)
@@ -175,6 +163,18 @@ class Homomorphic(Architecture):
         opening = partial(release, its, secret, binding.cut.lower, self.trust(binding.owners).threshold, server)
         waiting = AwaitTotal(server, binding.participants, its.parameters.vector_bytes, opening)
         return binding.session((*self.rounds, RESULT), Turn((), waiting))
+
+    def fitted(self, schema: Schema, owners: tuple[str, ...]) -> Architecture:
+        """The architecture in a study: encrypted rows have parameters that follow from its schema.
+
+        Raises:
+            CapabilityError: the study's totals are too wide for any parameters at 128-bit security.
+        """
+        if self.entry is Entry.TOTALS:
+            return self
+        largest = max(column.top for column in schema)
+        parameters = choose_row_parameters(largest, len(owners) * schema.max_rows, len(owners), self.smudging_bits)
+        return EncryptedRows(self.describe(), self.trust(owners), schema, owners, parameters)
 
     def _parameters(self, cut: Cut, owners: tuple[str, ...]) -> Parameters:
         if self.entry is Entry.ROWS:

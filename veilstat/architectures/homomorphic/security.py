@@ -26,6 +26,16 @@ class Secure:
             )
 
     @property
+    def needed_bits(self) -> int:
+        """Bits of a modulus under which everything decrypts, whatever was drawn."""
+        raise NotImplementedError
+
+    @property
+    def fits(self) -> bool:
+        """Whether the modulus, a product of primes that are the largest below 2^48, has more."""
+        return self.needed_bits < PRIME_BITS * self.primes
+
+    @property
     def share_bytes(self) -> int:
         """Of one polynomial, such as an owner's share of the public key."""
         return element_bytes(self.degree, self.primes)

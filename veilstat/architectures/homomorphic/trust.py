@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from veilstat.architectures.interface import Trust
+from veilstat.architectures.interface import NoiseSite, NoiseSource, Trust
 from veilstat.architectures.threshold import formula, may_drop_out
 from veilstat.errors import CapabilityError
-from veilstat.language.disclosure import NoiseSite, NoiseSource
 
 from .rows.query import COMMIT_ZERO
 from .totals.mouchet21 import INPUT

@@ -6,18 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from veilstat.architectures.interface import Architecture, Contribution, Random, RoundCost, StepBinding, StepCost, Trust
+from veilstat.architectures.interface import (
+    Architecture,
+    Contribution,
+    NoiseSite,
+    NoiseSource,
+    Random,
+    StepBinding,
+    StepCost,
+    Trust,
+)
 from veilstat.architectures.threshold import curious_threshold, default_colluding, formula, may_drop_out, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.arithmetic.rings import Ring, ring_bits
-from veilstat.arithmetic.shamir import SHARE_BYTES
 from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Facts
-from veilstat.language.disclosure import NoiseSite, NoiseSource
-from veilstat.protocol.envelope import names_bytes
 from veilstat.protocol.faults import violation
-from veilstat.protocol.session import Session
+from veilstat.protocol.session import Session, Turn
 
 from . import bonawitz17 as paper
 from .bonawitz17_analyst import AwaitResult
@@ -74,6 +80,11 @@ class Masking(Architecture):
         recipients = ("analyst",) if self.recipient == "analyst" else ("analyst", "server")
         return Trust(threshold, colluding, words, recipients, noise=NoiseSource(NoiseSite.OWNERS, count, threshold - colluding))
 
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
+        vector = cut.size * _ring(cut).element_bytes
+        by_owner = {owner: paper.round_costs(owner, owners, vector) for owner in owners}
+        return StepCost(by_owner, PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0, paper.result_size(owners, vector))
+
     def describe(self) -> Mapping[str, str | int]:
         return {
             "name": self.name,
@@ -82,20 +93,6 @@ class Masking(Architecture):
             "min_owners": self.min_owners or 0,
             "recipient": self.recipient,
         }
-
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
-        vector = cut.size * _ring(cut).element_bytes
-        count = len(owners)
-        by_owner = {}
-        for owner in owners:
-            others = [peer for peer in owners if peer != owner]
-            by_owner[owner] = (
-                RoundCost(paper.ADVERTISE_KEYS, paper.KEYS_BYTES, 0),
-                RoundCost(paper.SHARE_KEYS, paper.shares_size(count), paper.keys_size(owners)),
-                RoundCost(paper.MASKED_INPUT, vector, paper.records_size(others)),
-                RoundCost(paper.UNMASKING, count * SHARE_BYTES, names_bytes(owners)),
-            )
-        return StepCost(by_owner, PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0, paper.result_size(owners, vector))
 
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         if self.recipient == "server":
@@ -137,7 +134,7 @@ class Masking(Architecture):
         return binding.session(_ROUNDS, party.start())
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
-        party = AwaitResult(
+        waiting = AwaitResult(
             server=binding.server,
             participants=binding.participants,
             threshold=self.trust(binding.owners).threshold,
@@ -145,7 +142,7 @@ class Masking(Architecture):
             lower=binding.cut.lower,
             pair=KeyPair.from_secret(secret) if secret else None,
         )
-        return binding.session(_ROUNDS, party.start())
+        return binding.session(_ROUNDS, Turn((), waiting))
 
 
 def _ring(cut: Cut) -> Ring:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from veilstat.architectures.interface import RoundCost
 from veilstat.arithmetic import agreement, shamir
 from veilstat.arithmetic.keystream import SEED_BYTES
 from veilstat.protocol.codec import LENGTH_BYTES, decode, split_head, with_head
@@ -166,3 +167,14 @@ def result_size(survivors: Sequence[str], vector: int) -> int:
     """Bytes of ``encode_result`` with a vector of ``vector`` bytes."""
     keys = names_bytes(survivors) + len(survivors) * binary_bytes(agreement.PUBLIC_KEY_BYTES)
     return LENGTH_BYTES + array_bytes(2) + keys + binary_bytes(DIGEST_BYTES) + vector
+
+
+def round_costs(owner: str, owners: Sequence[str], vector: int) -> tuple[RoundCost, ...]:
+    """What an owner sends and receives, for a vector of so many bytes, where nobody is lost."""
+    others = [peer for peer in owners if peer != owner]
+    return (
+        RoundCost(ADVERTISE_KEYS, KEYS_BYTES, 0),
+        RoundCost(SHARE_KEYS, shares_size(len(owners)), keys_size(owners)),
+        RoundCost(MASKED_INPUT, vector, records_size(others)),
+        RoundCost(UNMASKING, len(owners) * shamir.SHARE_BYTES, names_bytes(owners)),
+    )

@@ -28,10 +28,6 @@ class AwaitResult(FromServer):
     pair: KeyPair | None
     name: ClassVar[str] = paper.RESULT
 
-    def start(self) -> Turn:
-        """Nothing is sent: the request carried the analyst's key."""
-        return Turn((), self)
-
     @property
     def largest(self) -> int:
         return paper.result_size(self.participants, len(self.lower) * self.ring.element_bytes)

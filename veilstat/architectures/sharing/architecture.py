@@ -6,21 +6,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from veilstat.architectures.interface import Architecture, Contribution, Custody, Random, RoundCost, StepBinding, StepCost, Trust
+from veilstat.architectures.interface import (
+    Architecture,
+    Contribution,
+    Custody,
+    NoiseSite,
+    NoiseSource,
+    Random,
+    StepBinding,
+    StepCost,
+    Trust,
+)
 from veilstat.architectures.threshold import curious_threshold, default_colluding, formula, may_drop_out, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.errors import CapabilityError
 from veilstat.language.circuit import Op
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.disclosure import NoiseSite, NoiseSource
 from veilstat.protocol.session import Session, Turn
 
 from .analyst import AwaitParts
 from .circuit.analysis import supports
 from .compute import ComputeServer
-from .messages import ROUNDS, SHARE, part_size, share_size
-from .owner import deal_out
+from .messages import ROUNDS, SHARE, part_size, round_costs
+from .owner import Owner
 from .rows.execute import supports_rows
 from .schemes import Added, Scheme
 from .sealed import Sealed, SealedRows
@@ -79,6 +88,11 @@ class Sharing(Architecture):
     def rounds(self) -> tuple[str, ...]:
         return () if self.entry is Entry.ROWS else (SHARE,)
 
+    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
+        if self.servers == OWNERS:
+            return tuple(f"{owner}.compute" for owner in sorted(owners))
+        return tuple(f"compute{place + 1:02d}" if int(self.servers) > 9 else f"compute{place + 1}" for place in range(int(self.servers)))
+
     def supports(self, facts: Facts) -> bool:
         """Servers that add protect what is linear; three that multiply protect arithmetic on rows, and on totals."""
         if self.entry is Entry.ROWS and (facts.rows or facts.op is Op.INNER):
@@ -86,11 +100,6 @@ class Sharing(Architecture):
         if self.open == ESTIMATE:
             return supports(facts)
         return facts.is_linear
-
-    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
-        if self.servers == OWNERS:
-            return tuple(f"{owner}.compute" for owner in sorted(owners))
-        return tuple(f"compute{place + 1:02d}" if int(self.servers) > 9 else f"compute{place + 1}" for place in range(int(self.servers)))
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
         """The threshold of owners; CapabilityError where it cannot be reached."""
@@ -116,6 +125,16 @@ class Sharing(Architecture):
             noise = NoiseSource(NoiseSite.OWNERS, count, threshold - colluding)
         return Trust(threshold, colluding, words, ("analyst",), ("servers",) if self._multiplies else (), noise=noise)
 
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
+        servers = self.compute_servers(owners)
+        scheme = self._scheme(cut, len(servers))
+        analyst_receives = len(servers) * part_size(owners, scheme.result_bytes)
+        if self.entry is Entry.ROWS:
+            return StepCost(dict.fromkeys(owners, ()), PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
+        payloads = [scheme.dealing.payload_bytes(place, scheme.inward.size) for place in range(len(servers))]
+        by_owner = dict.fromkeys(owners, round_costs(servers, payloads))
+        return StepCost(by_owner, PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
+
     def describe(self) -> Mapping[str, str | int]:
         return {
             "name": self.name,
@@ -127,26 +146,24 @@ class Sharing(Architecture):
             "min_owners": self.min_owners or 0,
         }
 
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
-        servers = self.compute_servers(owners)
-        scheme = self._scheme(cut, len(servers))
-        analyst_receives = len(servers) * part_size(owners, scheme.result_bytes)
-        if self.entry is Entry.ROWS:
-            return StepCost(dict.fromkeys(owners, ()), PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
-        length = scheme.inward.size
-        sent = tuple(
-            RoundCost(SHARE, share_size(scheme.dealing.payload_bytes(place, length)), 0, server) for place, server in enumerate(servers)
-        )
-        return StepCost(dict.fromkeys(owners, sent), PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
-
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         pair = KeyPair.generate(random)
         return pair.secret, pair.public
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
         scheme = self._scheme(binding.cut, len(binding.servers))
-        totals = owner_totals(binding, contribution, scheme.inward)
-        return binding.session(ROUNDS, deal_out(binding, scheme.dealing, totals, contribution, random))
+        party = Owner(
+            name=binding.identity.name,
+            roster=binding.roster,
+            servers=binding.servers,
+            participants=binding.participants,
+            context=binding.step,
+            dealing=scheme.dealing,
+            vector=owner_totals(binding, contribution, scheme.inward),
+            fewest=contribution.fewest,
+            random=random,
+        )
+        return binding.session(ROUNDS, party.start())
 
     def server(self, binding: StepBinding) -> Session:
         return binding.session(ROUNDS, Turn((), None, binding.participants))
@@ -158,8 +175,8 @@ class Sharing(Architecture):
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
         scheme = self._scheme(binding.cut, len(binding.servers))
-        threshold = self.trust(binding.owners).threshold
-        return binding.session(ROUNDS, Turn((), AwaitParts(binding, KeyPair.from_secret(secret), threshold, scheme)))
+        waiting = AwaitParts(binding, KeyPair.from_secret(secret), self.trust(binding.owners).threshold, scheme)
+        return binding.session(ROUNDS, Turn((), waiting))
 
     def _scheme(self, cut: Cut, servers: int) -> Scheme:
         if self.entry is Entry.ROWS:

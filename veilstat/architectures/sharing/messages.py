@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from veilstat.architectures.interface import RoundCost
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, SEALED_BYTES
 from veilstat.protocol.context import DIGEST_BYTES
 from veilstat.protocol.envelope import array_bytes, binary_bytes, names_bytes
@@ -79,3 +80,8 @@ def tally_size(owners: Sequence[str]) -> int:
 def part_size(owners: Sequence[str], payload: int) -> int:
     """Bytes of a Part over all owners, at most."""
     return array_bytes(2) + names_bytes(owners) + binary_bytes(SEALED_BYTES + payload)
+
+
+def round_costs(servers: Sequence[str], payloads: Sequence[int]) -> tuple[RoundCost, ...]:
+    """What each owner sends to every server, for payloads of so many bytes."""
+    return tuple(RoundCost(SHARE, share_size(payload), 0, server) for server, payload in zip(servers, payloads, strict=True))

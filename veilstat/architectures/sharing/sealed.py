@@ -61,7 +61,9 @@ class Sealed:
     def passage(self) -> tuple[str, ...]:
         between, count = traffic(_ranges(self.cut)), self.inward.size
         totals = "1 total" if count == 1 else f"{count:,} totals"
-        travel = f"{totals} of each owner as shares modulo the prime 2^{self.field.exponent} - 1, in which no number on the way can wrap"
+        travel = (
+            f"each owner sends {totals}, as shares modulo the prime 2^{self.field.exponent} - 1, in which no number on the way can wrap"
+        )
         computed = f"each server sends at most {between.rounds:,} messages to the next, {between.payload:,} bytes"
         return (travel, computed) if between.rounds else (travel,)
 

@@ -67,7 +67,9 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
             f"{config.roster.name} lists other parties than {config.study.name}; make the certificates anew", code="roster_differs"
         )
     identity = read_identity(config.identity, SERVER, roster.keys[SERVER])
-    party = Coordinator(identity, roster, definition, make_planner(), addition=_addition(config), executor=executor_of(config.threads))
+    party = Coordinator(
+        identity, roster, definition, make_planner(), addition=_addition(config, journal), executor=executor_of(config.threads)
+    )
     board = Switchboard(party, Patience(config.progress, time.monotonic), _reporter(journal))
     sessions = Sessions(board, secrets.token_bytes, time.monotonic)
     gateway = Gateway(
@@ -85,7 +87,8 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         lines = _sockets(config, definition.owners)
         tasks = []
-        if far := [owner for owner in definition.owners if owner not in lines]:
+        far = [owner for owner in definition.owners if owner not in lines]
+        if far or _workers(config):
             cluster = _cluster(config, far, stack)
             lines |= cluster.connects
             tasks.append(group.create_task(cluster.watch()))
@@ -105,9 +108,15 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
     journal.write("ended")
 
 
-def _addition(config: CoordinatorFile) -> Addition:
+def _workers(config: CoordinatorFile) -> int:
+    return 0 if config.ray is None else config.ray.workers
+
+
+def _addition(config: CoordinatorFile, journal: Journal) -> Addition:
     """In Ray's tasks where its head has workers for them."""
-    return addition_in(RayTasks(config.ray.workers)) if config.ray is not None and config.ray.workers else SumHere
+    if not _workers(config):
+        return SumHere
+    return addition_in(RayTasks(_workers(config)), lambda added, lost: journal.write("added_in_tasks", vectors=added, lost=lost))
 
 
 def _reporter(journal: Journal) -> Callable[[str, str, str], None]:

@@ -30,6 +30,7 @@ from ..roster_file import read_roster
 from ..session_file import SessionFile
 from ..streamed_table import StreamedTable
 from ..study_file import load_definition
+from ..threads import cores, executor_of
 from .approvals import Approvals
 from .approvals_socket import answer_person
 from .journal import Journal, Sparing
@@ -86,6 +87,7 @@ def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal:
         table.content.version,
         _consent(approvals, refusals),
         refusals.conceal,
+        executor_of(cores()),
     )
     ledger = open_ledger(config.state / "ledger", policy.budget)
     return Agent(identity, roster, definition, table, policy, make_planner(), secrets.token_bytes, ledger, custom)

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.arithmetic.executor import SERIAL, Executor
+
 from ..ring import Residues
 from .bgv import Bgv, Product
 from .layout import Layout
 from .quadratic import Opened
-
-THREADS = 2
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,24 +60,25 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Products over one epoch's uploads."""
+    """Products over one epoch's uploads, shared out by ``executor``."""
 
     scheme: Bgv
     layout: Layout
     record: Record
+    executor: Executor = SERIAL
 
     def totals(self, answers: Sequence[Answer]) -> dict[tuple[int, int], Residues]:
         """For every pair of groups that answers need, the relinearised sum of products over all owners and blocks.
 
-        Owners are shared among threads: the ring's loops run without the interpreter's lock. Each holds one sum a pair.
+        Owners are shared among workers: the ring's compiled loops run without the interpreter's lock. Each holds one sum a pair.
         """
         pairs = sorted({pair for answer in answers for pair, _, _ in answer.parts})
         owners, primes = sorted(self.record.uploads), len(self.scheme.ring.transforms)
         key = self.scheme.ring.from_bytes(self.record.relinearisation).reshape(2, primes, primes, -1)
-        with ThreadPoolExecutor(THREADS) as pool:
-            parts = list(pool.map(lambda first: self._sums(owners[first::THREADS], pairs), range(min(THREADS, len(owners)))))
-            sums = [self.scheme.total(part[pair] for part in parts) for pair in pairs]
-            return dict(zip(pairs, pool.map(lambda total: self.scheme.relinearise(total, key), sums), strict=True))
+        workers = min(self.executor.workers, len(owners))
+        parts = list(self.executor.map(lambda first: self._sums(owners[first::workers], pairs), range(workers)))
+        sums = [self.scheme.total(part[pair] for part in parts) for pair in pairs]
+        return dict(zip(pairs, self.executor.map(lambda total: self.scheme.relinearise(total, key), sums), strict=True))
 
     def digest(self, totals: Mapping[tuple[int, int], Residues]) -> bytes:
         """Of ciphertexts, in order."""

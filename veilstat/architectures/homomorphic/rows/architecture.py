@@ -14,16 +14,16 @@ from veilstat.architectures.interface import (
     Contribution,
     EpochBinding,
     Random,
-    RoundCost,
     StepBinding,
     StepCost,
     Trust,
 )
 from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
+from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.protocol.context import DIGEST_BYTES, digest
+from veilstat.protocol.context import digest
 from veilstat.protocol.session import Binding, Session, Turn
 from veilstat.schema.columns import Codes
 from veilstat.schema.schema import Schema
@@ -39,7 +39,7 @@ from .epoch_server import KeepingServer
 from .layout import choose_layout
 from .parameters import RowParameters
 from .quadratic import opened, supports_rows
-from .query import COMMIT_ZERO, COMMITMENT_BYTES, DECRYPT, REVEAL_ZERO, RowQuery, answers_bytes, share_bytes
+from .query import DECRYPT, RowQuery, answers_bytes, round_costs, share_bytes
 from .query import ROUNDS as QUERY_ROUNDS
 from .query_analyst import release, result_bytes
 from .query_owner import DecryptingOwner
@@ -79,29 +79,19 @@ class EncryptedRows(Architecture):
     def trust(self, owners: tuple[str, ...]) -> Trust:
         return replace(self.trusted, words=(*self.trusted.words, *self.parameters.words, self._epoch_words))
 
-    def describe(self) -> Mapping[str, str | int]:
-        return self.described
-
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         """Payload sizes; CapabilityError where one product of ciphertexts does not reach what is opened."""
         count, parameters = len(opened(cut, self.schema, self.parameters)), self.parameters
         if count > parameters.degree:
             raise CapabilityError(
                 f"a step opens {count:,} numbers, at most {parameters.degree:,} are possible; ask for fewer", code="too_many_openings"
             )
-        answers, share = answers_bytes(parameters, count), share_bytes(parameters, count)
-        zeros = DIGEST_BYTES + parts_size(owners, parameters.ciphertext_bytes)
-        rounds = (
-            RoundCost(COMMIT_ZERO, COMMITMENT_BYTES, 0),
-            RoundCost(REVEAL_ZERO, parameters.ciphertext_bytes, parts_size(owners, COMMITMENT_BYTES)),
-            RoundCost(DECRYPT, share, zeros),
-        )
-        receives = total_size(owners, answers + parts_size(owners, share))
-        return StepCost(dict.fromkeys(owners, rounds), PUBLIC_KEY_BYTES, receives, lambda: (parameters.passage,))
+        receives = total_size(owners, answers_bytes(parameters, count) + parts_size(owners, share_bytes(parameters, count)))
+        by_owner = dict.fromkeys(owners, round_costs(parameters, owners, count))
+        return StepCost(by_owner, PUBLIC_KEY_BYTES, receives, lambda: (parameters.passage,))
 
-    def multiples(self, cut: Cut) -> tuple[int, ...]:
-        """What the weights of each opened number have in common."""
-        return tuple(number.content for number in opened(cut, self.schema, self.parameters))
+    def describe(self) -> Mapping[str, str | int]:
+        return self.described
 
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         pair = KeyPair.generate(random)
@@ -111,16 +101,22 @@ class EncryptedRows(Architecture):
         query, kept = self._bound(binding), _require(binding.kept)
         if kept.secret is None:
             raise _no_epoch()
-        evaluation = self.evaluation(kept)
-        secret = self.scheme.ring.from_integers(kept.secret.astype(np.int64))
-        answers = tuple(query.answers(evaluation))
+        evaluation = self.evaluation(kept, binding.executor)
         party = DecryptingOwner(
-            binding.identity, query, evaluation, answers, secret, binding.key, random, contribution.authorise, contribution.noise
+            identity=binding.identity,
+            query=query,
+            evaluation=evaluation,
+            answers=tuple(query.answers(evaluation)),
+            secret=self.scheme.ring.from_integers(kept.secret.astype(np.int64)),
+            recipient=binding.key,
+            random=random,
+            authorise=contribution.authorise,
+            noise=contribution.noise,
         )
         return binding.session(_ROUNDS, party.start())
 
     def server(self, binding: StepBinding) -> Session:
-        query, evaluation = self._bound(binding), self.evaluation(_require(binding.kept))
+        query, evaluation = self._bound(binding), self.evaluation(_require(binding.kept), binding.executor)
         party = AnsweringServer(query, evaluation, tuple(query.answers(evaluation)))
         return binding.session(_ROUNDS, party.start())
 
@@ -128,6 +124,10 @@ class EncryptedRows(Architecture):
         query = self._bound(binding)
         opening = partial(release, query, self.scheme, KeyPair.from_secret(secret))
         return binding.session(_ROUNDS, Turn((), AwaitTotal(binding.server, binding.participants, result_bytes(query), opening)))
+
+    def multiples(self, cut: Cut) -> tuple[int, ...]:
+        """What the weights of each opened number have in common."""
+        return tuple(number.content for number in opened(cut, self.schema, self.parameters))
 
     def epoch_owner(self, binding: EpochBinding, columns: Mapping[str, Codes], count: int, rows: int, random: Random) -> Session:
         """An owner's side of an epoch: ``count`` rows, of which ``rows`` are declared. It ends with what the owner keeps."""
@@ -152,10 +152,10 @@ class EncryptedRows(Architecture):
             "of ciphertexts, and receives and keeps those of all owners"
         )
 
-    def evaluation(self, kept: Kept) -> Evaluation:
-        """Products over what was uploaded."""
+    def evaluation(self, kept: Kept, executor: Executor = SERIAL) -> Evaluation:
+        """Products over what was uploaded, shared out by an executor."""
         layout = choose_layout(self.schema, frozenset(kept.record.incomplete), max(kept.record.rows.values()), self.parameters.degree)
-        return Evaluation(self.scheme, layout, kept.record)
+        return Evaluation(self.scheme, layout, kept.record, executor)
 
     def _terms(self, binding: EpochBinding) -> Terms:
         return Terms(binding.root, self.owners, binding.roster, self.schema, self.parameters, self.scheme)

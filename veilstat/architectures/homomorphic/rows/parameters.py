@@ -108,10 +108,6 @@ class RowParameters(Secure):
         return self.final_phase.bit_length() + 1
 
     @property
-    def fits(self) -> bool:
-        return self.needed_bits < PRIME_BITS * self.primes
-
-    @property
     def words(self) -> tuple[str, ...]:
         """For plans: what protects the numbers, and what room the noise has."""
         return (

@@ -21,11 +21,13 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from veilstat.architectures.interface import RoundCost
 from veilstat.arithmetic.agreement import SEALED_BYTES
 from veilstat.protocol.context import DIGEST_BYTES, digest
 from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES, Roster
 
+from ..messages import parts_size
 from .answers import Answer, Evaluation
 from .parameters import RowParameters
 from .quadratic import Opened
@@ -120,3 +122,12 @@ def answers_bytes(parameters: RowParameters, count: int) -> int:
 def share_bytes(parameters: RowParameters, count: int) -> int:
     """Of an owner's sealed and signed shares of ``count`` answers."""
     return SEALED_BYTES + DIGEST_BYTES + answers_bytes(parameters, count) + SIGNATURE_BYTES
+
+
+def round_costs(parameters: RowParameters, owners: Sequence[str], count: int) -> tuple[RoundCost, ...]:
+    """What each owner sends and receives for ``count`` answers."""
+    return (
+        RoundCost(COMMIT_ZERO, COMMITMENT_BYTES, 0),
+        RoundCost(REVEAL_ZERO, parameters.ciphertext_bytes, parts_size(owners, COMMITMENT_BYTES)),
+        RoundCost(DECRYPT, share_bytes(parameters, count), DIGEST_BYTES + parts_size(owners, parameters.ciphertext_bytes)),
+    )

@@ -86,11 +86,6 @@ class Parameters(Secure):
         return self.final_noise.bit_length() + 1 + self.plaintext_bits
 
     @property
-    def fits(self) -> bool:
-        """Whether Q is large enough: a product of primes of 48 bits that are the largest below 2^48."""
-        return self.needed_bits < PRIME_BITS * self.primes
-
-    @property
     def words(self) -> tuple[str, ...]:
         """For plans: what protects the numbers, and what room the noise has."""
         return (

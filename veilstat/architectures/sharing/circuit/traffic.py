@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,9 +10,6 @@ from veilstat.language.circuit import Circuit, Op
 
 from ..protocols.araki16 import random_shares
 from ..protocols.prss import KEY_BYTES, Party, Prss
-from ..protocols.rounds import Protocol
-from ..rows.execute import execute_rows
-from ..uploads import UploadedRows
 from .analysis import LEAVES
 from .execute import execute
 from .ranges import Ranges
@@ -37,19 +32,7 @@ def traffic(known: Ranges) -> Traffic:
     party = Party(0, Prss(bytes(KEY_BYTES), bytes([1] * KEY_BYTES)))
     nodes = known.circuit.nodes
     leaves = {place: random_shares(party, known.field, nodes[place].shape) for place in known.forms if nodes[place].op in LEAVES}
-    protocol = execute(known, leaves, _zeros(known.circuit), party)
-    return _at_most(known, protocol)
-
-
-def traffic_of_rows(known: Ranges, uploads: Sequence[UploadedRows]) -> Traffic:
-    """The traffic of ``execute_rows`` likewise; only headers and planes of the uploads matter, not their words."""
-    party = Party(0, Prss(bytes(KEY_BYTES), bytes([1] * KEY_BYTES)))
-    empty = [replace(upload, words=np.broadcast_to(np.zeros((), dtype=upload.words.dtype), upload.words.shape)) for upload in uploads]
-    return _at_most(known, execute_rows(known, empty, _zeros(known.circuit), party))
-
-
-def _at_most(known: Ranges, protocol: Protocol[Any]) -> Traffic:
-    lengths: list[int] = []
+    protocol, lengths = execute(known, leaves, _zeros(known.circuit), party), []
     try:
         payload = next(protocol)
         while True:

@@ -6,8 +6,7 @@ A protocol is a generator. It knows no socket: whoever drives it carries its byt
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from veilstat.protocol.faults import violation
 
@@ -70,40 +69,3 @@ class _Lane:
             self.result = stop.value
             return False
         return True
-
-
-@dataclass(frozen=True, slots=True)
-class Run(Generic[T]):
-    """What three servers ended with, how many rounds they took, and what each received in each round."""
-
-    results: tuple[T, ...]
-    received: tuple[tuple[bytes, ...], ...] = field(repr=False)
-
-    @property
-    def rounds(self) -> int:
-        """Messages that each server sent."""
-        return len(self.received[0])
-
-    @property
-    def bytes_per_server(self) -> int:
-        """Payload that each server sent."""
-        return sum(len(payload) for payload in self.received[0])
-
-
-def run_three(protocols: Iterable[Protocol[T]]) -> Run[T]:
-    """Run the protocols of servers 0, 1 and 2 in one process.
-
-    Raises:
-        RuntimeError: they did not all end in the same round.
-    """
-    lanes = [_Lane(protocol) for protocol in protocols]
-    received: list[list[bytes]] = [[] for _ in lanes]
-    going = [lane.advance(None) for lane in lanes]
-    while all(going):
-        payloads = [lane.payload for lane in lanes]
-        for index in range(len(lanes)):
-            received[index].append(payloads[index - 1])
-        going = [lane.advance(received[index][-1]) for index, lane in enumerate(lanes)]
-    if any(going):
-        raise RuntimeError("a server ended before the others")
-    return Run(tuple(lane.result for lane in lanes), tuple(tuple(payloads) for payloads in received))

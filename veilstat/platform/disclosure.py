@@ -3,43 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from fractions import Fraction
 
-from .circuit import Circuit, Op
-from .cut import SEALING, Cut, Opening
-from .wording import Levels, express, is_cut_short
-
-
-class NoiseSite(StrEnum):
-    """Where noise enters, after clipping and the linear prefix: before anything is opened, but for the recipient's."""
-
-    NONE = "none"
-    OWNERS = "owners"
-    SERVERS = "servers"
-    RECIPIENT = "recipient"
-
-
-@dataclass(frozen=True, slots=True)
-class NoiseSource:
-    """Who adds noise to what is opened, each on its own.
-
-    Args:
-        site: where they stand. count: how many they are at most.
-        honest: how many of them add theirs for sure and tell nobody, whoever else pools what he knows.
-    """
-
-    site: NoiseSite
-    count: int
-    honest: int
-
-    def __post_init__(self) -> None:
-        if self.site is NoiseSite.NONE or not 1 <= self.honest <= self.count:
-            raise ValueError("noise comes from somebody, of whom at least one is honest")
-
-    def adding(self, contributors: int) -> int:
-        """How many shares of noise are in a release over so many owners."""
-        return contributors if self.site is NoiseSite.OWNERS else self.count
+from veilstat.language.circuit import Circuit, Op
+from veilstat.language.cut import SEALING, Cut, Opening
+from veilstat.language.wording import Levels, express, is_cut_short
 
 
 @dataclass(frozen=True, slots=True)
