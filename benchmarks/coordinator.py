@@ -1,12 +1,14 @@
 """Where the coordinator's CPU time goes when long masked vectors arrive and some owners are lost, beside what it cannot do without.
 
-    PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/coordinator.py                # 20 owners, 5 lost, 1e6 entries of 64 bits
-    PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/coordinator.py --threads 2    # masks taken off by so many threads
+    OMP_NUM_THREADS=1 python -m benchmarks.coordinator                # 20 owners, 5 lost, 1e6 entries of 64 bits
+    OMP_NUM_THREADS=1 python -m benchmarks.coordinator --threads 2    # masks taken off by so many threads
 
 Vectors travel as in a deployment: signed frames of 1 MiB over a Unix socket from another process, then the party's checks,
 the session, the sum, the masks. Milliseconds of this process's CPU time, for one vector until masks are taken off; the
 least of several runs. Floors: the same bytes through ``recv_into``, SHA-256, one addition, the keystreams of one thread.
 """
+
+from __future__ import annotations
 
 import argparse
 import asyncio
@@ -17,13 +19,19 @@ import shutil
 import socket
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
+from benchmarks.measuring import row
 from veilstat.architectures.masking import bonawitz17 as paper
 from veilstat.architectures.masking.bonawitz17_owner import Owner
 from veilstat.architectures.masking.bonawitz17_server import Server
+from veilstat.arithmetic.executor import Executor
 from veilstat.arithmetic.keystream import Keystream, fastest_mode
 from veilstat.arithmetic.rings import Ring
 from veilstat.platform.threads import executor_of
@@ -31,25 +39,28 @@ from veilstat.protocol.envelope import Envelope, seal
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.member import Member
 from veilstat.protocol.session import Binding, Send, Session
-from veilstat.transports.stream import dial, listen
+from veilstat.transports.stream import Stream, dial, listen
 
 ROOT, STEP = bytes(32), bytes([1]) * 32
 RUNS = 3
 
+T = TypeVar("T")
 
-class Clock:
-    """The least seconds by name."""
 
-    def __init__(self):
-        self.cpu, self.wall = {}, {}
+class Leasts:
+    """The least seconds by name, of this process and of everybody's clock."""
 
-    def time(self, name, call):
+    def __init__(self) -> None:
+        self.cpu: dict[str, float] = {}
+        self.wall: dict[str, float] = {}
+
+    def time(self, name: str, call: Callable[[], T]) -> T:
         cpu, wall = time.process_time(), time.perf_counter()
         result = call()
         self.note(name, time.process_time() - cpu, time.perf_counter() - wall)
         return result
 
-    def note(self, name, cpu, wall):
+    def note(self, name: str, cpu: float, wall: float) -> None:
         self.cpu[name] = min(self.cpu.get(name, cpu), cpu)
         self.wall[name] = min(self.wall.get(name, wall), wall)
 
@@ -57,7 +68,7 @@ class Clock:
 class Owners:
     """Owners of one session, which the server's frames are passed to."""
 
-    def __init__(self, count, length, ring):
+    def __init__(self, count: int, length: int, ring: Ring) -> None:
         self.names = tuple(f"owner{place:02}" for place in range(count))
         everybody = [Identity.from_seed(name, hashlib.sha256(name.encode()).digest()) for name in (*self.names, "server")]
         self.identities = {its.name: its for its in everybody}
@@ -65,9 +76,9 @@ class Owners:
         self.roster = Roster({its.name: its.public for its in everybody}, roles)
         self.ring, self.length = ring, length
         self.vector = np.random.default_rng(1).integers(0, 2**20, length).astype(np.uint64)
-        self.rounds = {}
+        self.rounds: dict[str, Any] = {}
 
-    def start(self):
+    def start(self) -> Iterator[bytes]:
         threshold = len(self.names) // 2 + 1
         its = ring_vector(self.ring, self.vector)
         for name in self.names:
@@ -76,29 +87,29 @@ class Owners:
             self.rounds[name] = turn.following
             yield from self._frames(name, turn)
 
-    def answer(self, name, payload):
+    def answer(self, name: str, payload: memoryview) -> list[bytes]:
         self.rounds[name].take("server", payload)
         turn = self.rounds[name].close()
         self.rounds[name] = turn.following
         return list(self._frames(name, turn))
 
-    def _frames(self, name, turn):
+    def _frames(self, name: str, turn: Any) -> Iterator[bytes]:
         for message in turn.send:
             yield from seal(self.identities[name], ROOT, STEP, message.round, "server", message.payload)
 
 
-def ring_vector(ring, vector):
+def ring_vector(ring: Ring, vector: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
     total = ring.zeros(len(vector))
     (total if ring.limbs == 1 else total[:, 0])[:] = vector
     return total
 
 
-async def through_a_socket(frames, clock):
+async def through_a_socket(frames: list[bytes], clock: Leasts) -> list[bytes]:
     """The same frames, from another process, on a connection that has carried as many before."""
     folder = tempfile.mkdtemp(prefix="vs-")
-    arrived = asyncio.get_running_loop().create_future()
+    arrived: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
 
-    async def read(stream):
+    async def read(stream: Stream) -> None:
         received = [await stream.receive() for _ in frames]
         cpu, wall = time.process_time(), time.perf_counter()
         received = [await stream.receive() for _ in frames]
@@ -107,7 +118,7 @@ async def through_a_socket(frames, clock):
         await stream.flush()
         arrived.set_result(received)
 
-    tasks = []
+    tasks: list[asyncio.Task[None]] = []
     server = await listen(Path(folder) / "socket", lambda stream: tasks.append(asyncio.create_task(read(stream))))
     sender = multiprocessing.get_context("fork").Process(target=send_all, args=(f"{folder}/socket", frames))
     sender.start()
@@ -119,8 +130,8 @@ async def through_a_socket(frames, clock):
     return received
 
 
-def send_all(path, frames):
-    async def send():
+def send_all(path: str, frames: list[bytes]) -> None:
+    async def send() -> None:
         stream = await dial(path)
         for frame in (*frames, *frames):
             stream.send(frame)
@@ -130,76 +141,86 @@ def send_all(path, frames):
     asyncio.run(send())
 
 
-def run(clock, count, lost, length, bits, executor):
+def taken(member: Member, frames: Iterable[bytes]) -> list[Envelope]:
+    """Envelopes whose senders' signatures hold."""
+    envelopes = [Envelope.decode(frame) for frame in frames]
+    for envelope in envelopes:
+        envelope.verify(member)
+    return envelopes
+
+
+def receive_all(session: Session, envelopes: Iterable[Envelope]) -> None:
+    """What the coordinator's party does with checked envelopes."""
+    for envelope in envelopes:
+        session.receive(envelope)
+
+
+def run(clock: Leasts, count: int, lost: int, length: int, bits: int, executor: Executor) -> None:
+    """A whole session; the total is checked."""
     ring = Ring(bits)
     owners = Owners(count, length, ring)
     server = Server("server", "analyst", owners.names, count // 2 + 1, STEP, ring, length, executor=executor)
     binding = Binding(owners.identities["server"], owners.roster, ROOT, STEP, (*paper.ROUNDS, paper.RESULT), ())
     session = Session(binding, server.start())
     member = Member(owners.identities["server"], owners.roster)
-
-    def take(frames):
-        envelopes = [Envelope.decode(frame) for frame in frames]
-        for envelope in envelopes:
-            envelope.verify(member)
-        return envelopes
-
-    for envelope in take(owners.start()):
-        session.receive(envelope)
-    silent = set(owners.names[:lost])
+    receive_all(session, taken(member, owners.start()))
     for _ in range(3):
         asked = [event for event in session.events() if isinstance(event, Send)]
-        masked = session.waiting_for == paper.MASKED_INPUT
-        answers = []
-        for event in asked:
-            if not (masked and event.recipient in silent):
-                answers.append(owners.answer(event.recipient, Envelope.decode(event.frame).payload))
+        masked, unmasking = session.waiting_for == paper.MASKED_INPUT, session.waiting_for == paper.UNMASKING
+        silent = set(owners.names[:lost] if masked else ())
+        speaking = [event for event in asked if event.recipient not in silent]
+        answers = [owners.answer(event.recipient, Envelope.decode(event.frame).payload) for event in speaking]
         for place, frames in enumerate(answers):
             if masked:
                 frames = asyncio.run(through_a_socket(frames, clock)) if place < RUNS else frames
-                envelopes = clock.time("verify", lambda: take(frames))  # noqa: B023
-                clock.time("assemble and add", lambda: [session.receive(envelope) for envelope in envelopes])  # noqa: B023
-            elif session.waiting_for == paper.UNMASKING and place == len(answers) - 1:
-                (envelope,) = take(frames)
-                clock.time("take off all masks, seal the total", lambda: session.receive(envelope))  # noqa: B023
+                envelopes = clock.time("verify", partial(taken, member, frames))
+                clock.time("assemble and add", partial(receive_all, session, envelopes))
+            elif unmasking and place == len(answers) - 1:
+                envelopes = taken(member, frames)
+                clock.time("take off all masks, seal the total", partial(receive_all, session, envelopes))
             else:
-                for envelope in take(frames):
-                    session.receive(envelope)
-        if masked and silent:
+                receive_all(session, taken(member, frames))
+        if silent:
             session.expire(paper.MASKED_INPUT)
     payload = b"".join(bytes(Envelope.decode(event.frame).payload) for event in session.events() if isinstance(event, Send))
     _, _, raw = paper.decode_result(memoryview(payload), "server")
     assert bytes(raw) == bytes(ring.to_bytes(ring_vector(ring, owners.vector * np.uint64(count - lost))))
 
 
-def measure_floors(clock, count, lost, length, bits):
+def measure_floors(clock: Leasts, count: int, lost: int, length: int, bits: int) -> int:
+    """How many masks are taken off; what cannot be done without is timed."""
     ring = Ring(bits)
     total, raw = ring.zeros(length), os.urandom(length * ring.element_bytes)
     stream, other = Keystream(ring, fastest_mode()), ring.from_bytes(raw)
+
+    def expand() -> None:
+        for _ in range(10):
+            stream.add(total, bytes(28))
+
     for _ in range(3 * RUNS):
         clock.time("sha", lambda: hashlib.sha256(raw).digest())
         clock.time("sum", lambda: ring.add(total, other))
-        clock.time("streams", lambda: [stream.add(total, bytes(28)) for _ in range(10)])
+        clock.time("streams", expand)
         theirs, ours = socket.socketpair()
         if os.fork() == 0:
             theirs.sendall(raw)
             os._exit(0)
         buffer = memoryview(bytearray(len(raw)))
-        clock.time("bytes", lambda: receive_into(ours, buffer))  # noqa: B023
+        clock.time("bytes", partial(receive_into, ours, buffer))
         os.wait()
         theirs.close()
         ours.close()
     return (count - lost) * (1 + lost)
 
 
-def receive_into(line, buffer):
+def receive_into(line: socket.socket, buffer: memoryview) -> None:
     got = 0
     while got < len(buffer):
         got += line.recv_into(buffer[got:])
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--owners", type=int, default=20)
     parser.add_argument("--lost", type=int, default=5)
     parser.add_argument("--length", type=int, default=10**6)
@@ -207,14 +228,14 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     shape = (options.owners, options.lost, options.length, options.bits)
-    clock, floor = Clock(), Clock()
+    clock, floor = Leasts(), Leasts()
     for _ in range(RUNS):
         run(clock, *shape, executor_of(options.threads))
     masks = measure_floors(floor, *shape)
     floors = {"receive": floor.cpu["bytes"], "verify": floor.cpu["sha"], "assemble and add": floor.cpu["sum"]}
     for name in clock.cpu:
         least = floors.get(name, masks / 10 * floor.cpu["streams"])
-        print(f"| {name} | {1e3 * clock.cpu[name]:.1f} | {1e3 * least:.1f} | {clock.cpu[name] / least:.1f} |")
+        print(row(name, f"{1e3 * clock.cpu[name]:.1f}", f"{1e3 * least:.1f}", f"{clock.cpu[name] / least:.1f}"))
     print(f"{masks} masks; wall of the last line: {1e3 * clock.wall[name]:.1f} ms")
 
 
