@@ -10,25 +10,26 @@ later queries; one that withdraws them ends it before its next step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
-from veilstat.architectures.interface import Custody, StepBinding, no_objection
+from veilstat.architectures.interface import Custody, NoiseSite, StepBinding, no_objection
 from veilstat.architectures.sharing.uploads import UploadedRows
 from veilstat.dp.ledger import Budget
-from veilstat.errors import VeilstatError
-from veilstat.language.disclosure import NoiseSite
-from veilstat.language.step import Statistic
+from veilstat.errors import PolicyDenied, VeilstatError
+from veilstat.protocol.envelope import Envelope
+from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Send, Session
 
-from .approver import Approver, Planner
+from .approver import Approver
 from .definition import Definition
 from .gate import OpeningRecord, denied, isolated_owners
 from .ledgers import LedgersForOthers, OpenLedger, Promise, in_memory
 from .opening_file import OpeningFile
 from .plan import Plan, StepPlan
+from .planner import Planner
 from .policy import Policy
 from .upload_desk import UploadDesk
 from .upload_store import UploadStore
@@ -46,16 +47,19 @@ class ComputeServer(Approver):
         identity: Identity,
         roster: Roster,
         definition: Definition,
-        registry: Mapping[str, type[Statistic[Any]]],
         planner: Planner,
         random: Callable[[int], bytes],
         store: UploadStore | None = None,
         openings: OpeningFile | None = None,
         ledgers: OpenLedger = in_memory,
     ) -> None:
-        super().__init__(identity, roster, definition, registry, planner, random)
+        super().__init__(identity, roster, definition, planner, random)
         self.store, self.ledgers = store, LedgersForOthers(ledgers)
-        self.desk = None if store is None else UploadDesk(identity, roster, definition, store, self._forget)
+        self.desks = (
+            {}
+            if store is None
+            else {owner: UploadDesk(identity, roster, definition, store, partial(self._forget, owner)) for owner in definition.owners}
+        )
         self.pinned: dict[str, UploadedRows] = {}
         """The uploads that the query runs on, by owner."""
         fewest = definition.architecture.trust(definition.owners).colluding + 2
@@ -66,36 +70,42 @@ class ComputeServer(Approver):
         return f"compute server {self.name!r}"
 
     def receive(self, frame: bytes, carrier: str = "") -> None:
-        if self.desk is not None and self.desk.serves(frame):
-            self.desk.receive(frame, carrier)
-        else:
+        desk = self._desk(frame)
+        if desk is None:
             super().receive(frame, carrier)
+        else:
+            desk.receive(frame, carrier)
 
     @property
     def waiting(self) -> bool:
-        return super().waiting or (self.desk is not None and self.desk.waiting)
+        return super().waiting or any(desk.waiting for desk in self.desks.values())
 
     @property
     def awaited(self) -> frozenset[str]:
-        return super().awaited | (frozenset() if self.desk is None else self.desk.awaited)
+        """Whom the query waits for. An upload that stands still must not make others impatient with it, so owners count between queries only."""
+        return super().awaited or frozenset().union(*(desk.awaited for desk in self.desks.values()))
 
     def expire(self) -> None:
-        if self.desk is not None:
-            self.desk.expire()
+        for desk in self.desks.values():
+            desk.expire()
         super().expire()
 
     def events(self) -> Iterator[Send]:
         yield from super().events()
-        if self.desk is not None:
-            yield from self.desk.events()
+        for desk in self.desks.values():
+            yield from desk.events()
 
     def consider(self, plan: Plan) -> None:
         """Whatever the plan lists may be opened, as far as owners who may be offline permit it."""
         columns = plan.statistic.columns(self.definition.schema)
         self.pinned = self._current_uploads()
-        for owner in self.pinned:
+        for owner, rows in self.pinned.items():
             try:
-                _policy(self.pinned[owner]).check(plan.statistic.name, columns, plan.openings, private=not plan.opens_exactly)
+                if _policy(rows).digest != self.definition.policies.get(owner):
+                    raise PolicyDenied(
+                        "its rows came with another policy than the study publishes now; they must be shared again", code="policy_differs"
+                    )
+                _policy(rows).check(plan.statistic.name, columns, plan.openings, private=not plan.opens_exactly)
             except VeilstatError as error:
                 raise error.at(f"data owner {owner!r}") from None
         if plan.privacy is not None and not plan.opens_exactly:
@@ -133,6 +143,13 @@ class ComputeServer(Approver):
 
     def on_finished(self, result: object) -> None:
         """The shares of the result are on their way to the analyst."""
+
+    def _desk(self, frame: bytes) -> UploadDesk | None:
+        """That of the owner whom a frame names as its sender: owners who upload their rows have no other business here."""
+        try:
+            return self.desks.get(Envelope.decode(frame).sender)
+        except ProtocolError:
+            return None
 
     def _budgets(self, owners: Iterable[str]) -> dict[str, Promise]:
         return {owner: _policy(self.pinned[owner]).budget for owner in owners}

@@ -1,4 +1,4 @@
-"""Where owners bring their rows to a compute server, replace them and take them back, whatever query runs meanwhile."""
+"""Where an owner brings its rows to a compute server, replaces them and takes them back, whatever query or upload runs meanwhile."""
 
 from __future__ import annotations
 
@@ -10,55 +10,56 @@ from veilstat.errors import ProtocolViolation, VeilstatError
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster
-from veilstat.protocol.session import ABORT, Send, encode_fault
+from veilstat.protocol.session import Send
 
 from . import messages, upload
 from .definition import Definition
 from .party import Party
 from .policy import Policy
-from .upload_store import UploadStore
+from .upload_store import Incoming, UploadStore
 
 
 class UploadDesk(Party):
-    """A compute server's other half: it serves owners, one upload at a time.
+    """What a compute server is to one owner. A new upload takes the place of one that the owner began and left.
 
     Args:
-        store: where rows are kept. withdrawn: told whose rows are gone.
+        store: where rows are kept. withdrawn: called once they are gone.
     """
 
     beginnings: ClassVar[frozenset[str]] = frozenset((upload.ASK, upload.OFFER, upload.WITHDRAW))
 
     def __init__(
-        self, identity: Identity, roster: Roster, definition: Definition, store: UploadStore, withdrawn: Callable[[str], None]
+        self, identity: Identity, roster: Roster, definition: Definition, store: UploadStore, withdrawn: Callable[[], None]
     ) -> None:
         super().__init__(identity, roster)
         self.definition, self.store, self.withdrawn = definition, store, withdrawn
-
-    def serves(self, frame: bytes) -> bool:
-        """Whether a frame names an owner as its sender: owners that uploaded their rows have no other business here."""
-        try:
-            return self.roster.roles.get(Envelope.decode(frame).sender) == "owner"
-        except ProtocolError:
-            return False
+        self.incoming: Incoming | None = None
 
     def others(self) -> tuple[str, ...]:
         return ()
 
     def on_finished(self, result: object) -> None:
-        """An owner's rows are on disk."""
+        """The owner's rows are on disk."""
+        self.incoming = None
+
+    def on_failed(self, fault: Fault) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        """What was begun comes to nothing."""
+        if self.incoming is not None:
+            self.incoming.discard()
+            self.incoming = None
 
     def on_query(self, envelope: Envelope) -> None:
-        """An owner asks what is held of it, offers its rows, or withdraws them."""
+        """The owner asks what is held of it, offers its rows, or withdraws them."""
         if envelope.round == upload.ASK:
             self._say_held(envelope)
             return
-        if self.waiting and envelope.root == self.root:
+        if envelope.round == upload.OFFER and envelope.root == self.root:
             self._note_replay(envelope)
             return
-        if self.waiting:
-            words = f"compute server {self.name!r} takes another owner's rows; try again later"
-            self._refuse(envelope, Fault("QuorumLost", "server_busy", words, (self.name,)))
-            return
+        self._leave()
         self.root, self.session = envelope.root, None
         try:
             match envelope.round:
@@ -90,22 +91,20 @@ class UploadDesk(Party):
             raise violation("bad_root", f"{owner!r} bound an upload to another root", owner)
         if Policy.from_json(header.terms).digest != self.definition.policies.get(owner):
             raise violation("policy_differs", f"{owner!r} offered rows under another policy than it published", owner)
-        self.store.check(owner, header)
+        self.incoming = self.store.begin(owner, header)
         count = len(planes(self.definition.schema, header.complete))
-        collect = upload.CollectPlanes(
-            self.identity, owner, envelope.root, count, 2 * header.plane_bytes, lambda found: self.store.receive(owner, header, found)
-        )
+        collect = upload.CollectPlanes(self.identity, owner, envelope.root, count, 2 * header.plane_bytes, self.incoming)
         its = upload.session(self.identity, self.roster, envelope.root, (owner,), collect.start())
         self.begin(its.binding.step, its)
 
     def _withdraw(self, envelope: Envelope) -> None:
         owner = envelope.sender
         self.store.withdraw(owner, upload.withdrawn_version(envelope.payload, owner, envelope.root, self.roster))
-        self.withdrawn(owner)
+        self.withdrawn()
         self._tell(envelope, upload.WITHDRAWN, b"")
 
     def _refuse(self, envelope: Envelope, fault: Fault) -> None:
-        self._tell(envelope, ABORT, encode_fault(fault))
+        self._outbox += [Send(envelope.sender, frame) for frame in self.refusal(envelope.sender, envelope.root, fault)]
 
     def _tell(self, envelope: Envelope, round_name: str, payload: bytes) -> None:
         for frame in seal(self.member, envelope.root, NO_STEP, round_name, envelope.sender, payload):
