@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
-from tests.encrypted_rows import SCHEMA, Parties, begin_query, finished_query, make_epoch, released, tables
-from veilstat.architectures.homomorphic.row_answers import Kept
+from tests.encrypted_rows import SCHEMA, begin_query, finished_query, released, tables
+from veilstat.architectures.homomorphic.rows.answers import Kept
 from veilstat.errors import VeilstatError
 from veilstat.platform.epoch_store import EpochStore
 from veilstat.platform.epochs import OPEN, epoch_root
@@ -16,16 +16,6 @@ from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.testing import Dropout, Lie, Tamper
 
 STUDY = bytes(32)
-
-
-@pytest.fixture(scope="module")
-def parties():
-    return Parties()
-
-
-@pytest.fixture(scope="module")
-def epoch(parties):
-    return make_epoch(parties)
 
 
 @pytest.fixture

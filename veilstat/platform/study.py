@@ -73,8 +73,9 @@ class Study:
 
         Args:
             privacy: the differential privacy to promise; noise is added before anything is opened.
-            progress: called after every opening with the step, how many so far, and at most how many; by default a
-                progress bar in notebooks and terminals for queries of many openings.
+            progress: called after every opening with the step, how many so far, and at most how many; one that has a method
+                ``waits`` is given a deployment's status about once a second besides. By default a progress bar in notebooks
+                and terminals, for queries of many openings and for waits.
 
         Raises:
             VeilstatError: what went wrong and what to do; nothing was opened beyond what the plan lists.
@@ -106,7 +107,9 @@ class Study:
         """Which parties are connected, and the running query's round, who is missing, and bytes by party (deployments only)."""
         status = getattr(self._backend, "status", None)
         if status is None:
-            raise CapabilityError("in an embedded study everybody is here; a deployment has a status", code="not_deployed")
+            raise CapabilityError(
+                "only a deployment has a status; in an embedded study all parties run in this process", code="not_deployed"
+            )
         found: Mapping[str, Any] = status()
         return found
 
@@ -119,7 +122,9 @@ class Study:
         """Something that only a study in one process has."""
         found = getattr(self._backend, name, None)
         if found is None:
-            raise CapabilityError(f"only an embedded study has {name!r}", code="not_embedded")
+            raise CapabilityError(
+                f"only an embedded study has {name!r}; in a deployment the parties keep it to themselves", code="not_embedded"
+            )
         return found
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
