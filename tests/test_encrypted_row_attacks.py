@@ -17,7 +17,8 @@ from tests.encrypted_rows import (
     with_record,
     without,
 )
-from veilstat.architectures.homomorphic.epoch import COMMIT, REVEAL, UPLOAD, Commitment
+from veilstat.architectures.homomorphic import epoch as epoch_rounds
+from veilstat.architectures.homomorphic.epoch import COMMIT, REVEAL, Commitment
 from veilstat.architectures.homomorphic.mouchet21 import decode_parts, encode_parts
 from veilstat.architectures.homomorphic.row_owner import DecryptingOwner
 from veilstat.architectures.homomorphic.row_query import DECRYPT, REVEAL_ZERO
@@ -25,6 +26,8 @@ from veilstat.arithmetic.agreement import unseal_with
 from veilstat.protocol.faults import Fault, ProtocolError
 
 QUERY = vs.Mean("x")
+UPLOAD = f"{epoch_rounds.UPLOAD}/0"
+"""The whole is one piece."""
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,13 @@
 """An epoch: owners make a key that nobody holds whole and encrypt their rows under it, once, for many queries.
 
 Mouchet, Troncoso-Pastoriza, Bossuat, Hubaux (PETS'21), EncKeyGen and RelinKeyGen. Rounds, of which the cloud forwards
-everybody's messages to everybody in the next:
+everybody's messages to everybody in the next, long ones in pieces (``pieces.py``):
 
 1. epoch_commit: each owner commits to its shares, and declares its rows (rounded up) and its columns with missing values;
 2. epoch_reveal: a share of the public key, and of round 1 of the relinearisation key;
 3. epoch_upload: the share of round 2, and the ciphertexts of all rows, signed together with all commitments;
-4. epoch_keep: nothing is sent; everybody keeps the same record.
+4. epoch_keep: each owner keeps what all signed, and names it;
+5. epoch_done: all owners keep the same, and now the cloud does; nothing is sent.
 
 All owners take part; the loss of one ends it. Common polynomials are expanded from the epoch's root.
 """
@@ -14,7 +15,7 @@ All owners take part; the loss of one ends it. Common polynomials are expanded f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import TypeVar
@@ -30,16 +31,16 @@ from veilstat.schema.schema import Schema
 
 from .bgv import Bgv
 from .ring import CyclotomicRing, Residues
-from .row_answers import Record
+from .row_answers import Kept, Record
 from .row_layout import Layout, choose_layout
 from .row_parameters import RowParameters
 
-COMMIT, REVEAL, UPLOAD, KEEP = "epoch_commit", "epoch_reveal", "epoch_upload", "epoch_keep"
-ROUNDS = (COMMIT, REVEAL, UPLOAD, KEEP)
+COMMIT, REVEAL, UPLOAD, KEEP, DONE = "epoch_commit", "epoch_reveal", "epoch_upload", "epoch_keep", "epoch_done"
+ROUNDS = (COMMIT, REVEAL, UPLOAD, KEEP, DONE)
 LARGEST_COMMITMENT = 1 << 16
 
-Keep = Callable[[Record], Record]
-"""Puts a record where it lasts and returns it from there; raises VeilstatError."""
+Keep = Callable[[Kept], Kept]
+"""Puts what a party keeps where it lasts and returns it from there; raises VeilstatError."""
 
 _T = TypeVar("_T")
 
@@ -129,6 +130,11 @@ class Agreed:
         ciphertexts = self.layout.blocks(self.commitments[owner].rows) * self.layout.groups
         return self.terms.relinearisation_bytes + ciphertexts * self.terms.parameters.ciphertext_bytes + SIGNATURE_BYTES
 
+    @property
+    def uploads_bytes(self) -> int:
+        """Of all owners' messages in round 3."""
+        return sum(map(self.upload_bytes, self.commitments))
+
     def upload_statement(self, upload: bytes | memoryview) -> bytes:
         """What an owner signs with its ciphertexts: them, and whose shares make the key that they are encrypted under."""
         return digest("veilstat/epoch/upload/1", self.digest, hashlib.sha256(upload).digest())
@@ -189,9 +195,18 @@ def encode(message: object) -> bytes:
     return msgspec.msgpack.encode(message)
 
 
-def kept(keep: Keep, record: Record) -> Record:
-    """The record where it lasts; what goes wrong there ends the session."""
+def split(raw: memoryview, sizes: Iterable[tuple[str, int]]) -> dict[str, memoryview]:
+    """What owners sent, from all of it one behind the other."""
+    parts, start = {}, 0
+    for name, size in sizes:
+        parts[name] = raw[start : start + size]
+        start += size
+    return parts
+
+
+def stored(keep: Keep, kept: Kept) -> Kept:
+    """What a party keeps, where it lasts; what goes wrong there ends the session."""
     try:
-        return keep(record)
+        return keep(kept)
     except VeilstatError as error:
         raise ProtocolError(Fault(type(error).__name__, error.code, error.message, error.culprits)) from None

@@ -20,8 +20,23 @@ from veilstat.protocol.session import Message, Turn
 from veilstat.schema.columns import Codes
 
 from .all_rounds import FromCloud
-from .epoch import COMMIT, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, decode, encode, kept
-from .mouchet21 import decode_parts, parts_size
+from .epoch import (
+    COMMIT,
+    DONE,
+    KEEP,
+    LARGEST_COMMITMENT,
+    REVEAL,
+    UPLOAD,
+    Agreed,
+    Commitment,
+    Keep,
+    Terms,
+    decode,
+    encode,
+    split,
+    stored,
+)
+from .pieces import PieceFromCloud
 from .ring import Residues
 from .row_answers import Kept
 from .sampling import ternary
@@ -104,22 +119,21 @@ class AwaitCommitments(_FromCloud):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitShares(_FromCloud):
+class AwaitShares(_FromCloud, PieceFromCloud):
     """Everybody has revealed: make the share of round 2, and encrypt under the sum."""
 
     secret: npt.NDArray[np.int8] = field(repr=False)
     ephemeral: Residues = field(repr=False)
     agreed: Agreed
-    name: ClassVar[str] = UPLOAD
+    round_name: ClassVar[str] = UPLOAD
 
     @property
-    def largest(self) -> int:
-        return parts_size(self.owner.terms.owners, self.owner.terms.reveal_bytes)
+    def length(self) -> int:
+        return self.owner.terms.reveal_bytes * len(self.company)
 
-    def close(self) -> Turn:
+    def follow(self, whole: memoryview) -> Turn:
         owner, terms, agreed = self.owner, self.owner.terms, self.agreed
-        shares = decode_parts(self.inbox[0], terms.reveal_bytes, owner.server)
-        self.check_company(shares)
+        shares = split(whole, ((name, terms.reveal_bytes) for name in self.company))
         revealed = reduce(terms.scheme.ring.add, (agreed.shares(name, raw) for name, raw in shares.items()))
         first = revealed[1:].reshape(2, terms.parameters.primes, terms.parameters.primes, -1)
         secret = terms.scheme.ring.from_integers(self.secret.astype(np.int64))
@@ -127,25 +141,37 @@ class AwaitShares(_FromCloud):
         key = np.stack([revealed[0], terms.common[0]])
         upload = b"".join((terms.scheme.ring.to_bytes(second), *owner.ciphertexts(agreed, key)))
         signature = owner.identity.sign(agreed.upload_statement(upload))
-        return Turn((Message(UPLOAD, owner.server, upload + signature),), AwaitUploads(owner, self.secret, agreed, revealed))
+        return Turn((Message(self.name, owner.server, upload + signature),), AwaitUploads(owner, self.secret, agreed, revealed))
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitUploads(_FromCloud):
+class AwaitUploads(_FromCloud, PieceFromCloud):
     """Keep what everybody signed: whatever is decrypted later is computed from this, and from nothing else."""
 
     secret: npt.NDArray[np.int8] = field(repr=False)
     agreed: Agreed
     revealed: Residues = field(repr=False)
-    name: ClassVar[str] = KEEP
+    round_name: ClassVar[str] = KEEP
 
     @property
-    def largest(self) -> int:
-        return sum(LARGEST_COMMITMENT + self.agreed.upload_bytes(name) for name in self.owner.terms.owners)
+    def length(self) -> int:
+        return self.agreed.uploads_bytes
 
-    def close(self) -> Turn:
-        uploads = decode(self.inbox[0], dict[str, memoryview], self.owner.server)
-        self.check_company(uploads)
+    def follow(self, whole: memoryview) -> Turn:
+        uploads = split(whole, ((name, self.agreed.upload_bytes(name)) for name in self.company))
         statements = {name: self.agreed.check_upload(name, raw) for name, raw in uploads.items()}
         record = self.agreed.record(self.revealed, uploads, statements)
-        return Turn((), None, Kept(kept(self.owner.keep, record), self.secret))
+        kept = stored(self.owner.keep, Kept(record, self.secret))
+        return Turn((Message(self.name, self.owner.server, record.identity),), AwaitEnd(self.owner, kept))
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitEnd(_FromCloud):
+    """Everybody keeps the same."""
+
+    kept: Kept = field(repr=False)
+    name: ClassVar[str] = DONE
+    largest: ClassVar[int] = 0
+
+    def close(self) -> Turn:
+        return Turn((), None, self.kept)

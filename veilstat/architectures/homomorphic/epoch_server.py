@@ -1,6 +1,7 @@
 """The cloud's rounds of an epoch: collect, check and forward what owners send, and keep the ciphertexts.
 
-It holds no key. Whoever sends what the protocol forbids is named here, before any owner sees it.
+It holds no key. Whoever sends what the protocol forbids is named here, before any owner sees it. What it keeps takes
+the place of a former epoch once all owners keep it.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import ClassVar
 
+from veilstat.protocol.context import DIGEST_BYTES
+from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Message, Turn
 
 from .all_rounds import FromAll, check_size
-from .epoch import COMMIT, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, decode, encode, kept
-from .mouchet21 import encode_parts
+from .epoch import COMMIT, DONE, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, decode, encode, stored
+from .pieces import PieceToAll
 from .ring import Residues
-from .row_answers import Kept
+from .row_answers import Kept, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,14 @@ class _FromAll(FromAll):
     def company(self) -> tuple[str, ...]:
         return self.cloud.terms.owners
 
-    def tell(self, round_name: str, payload: bytes) -> tuple[Message, ...]:
-        """The same to all owners."""
-        return (Message(round_name, self.cloud.everyone, payload),)
+    @property
+    def everyone(self) -> str:
+        return self.cloud.everyone
+
+    @property
+    def in_order(self) -> tuple[memoryview, ...]:
+        """What arrived, by owner."""
+        return tuple(self.arrived[name] for name in self.company)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,7 @@ class CollectCommitments(_FromAll):
     def close(self) -> Turn:
         commitments = {name: decode(raw, Commitment, name) for name, raw in sorted(self.arrived.items())}
         following = CollectShares(self.cloud, Agreed(self.cloud.terms, commitments))
-        return Turn(self.tell(REVEAL, encode(commitments)), following)
+        return Turn((Message(REVEAL, self.everyone, encode(commitments)),), following)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +85,42 @@ class CollectShares(_FromAll):
         self.revealed.append(self.agreed.shares(sender, payload))
 
     def close(self) -> Turn:
-        following = CollectUploads(self.cloud, self.agreed, reduce(self.cloud.terms.scheme.ring.add, self.revealed))
-        return Turn(self.tell(UPLOAD, encode_parts(self.arrived)), following)
+        revealed = reduce(self.cloud.terms.scheme.ring.add, self.revealed)
+        return CollectUploads(self.cloud, self.agreed, revealed, parts=self.in_order).begin()
 
 
 @dataclass(frozen=True, slots=True)
-class CollectUploads(_FromAll):
-    """Keep everybody's ciphertexts, and forward them."""
+class CollectUploads(_FromAll, PieceToAll):
+    """Forward everybody's ciphertexts."""
 
     agreed: Agreed
     revealed: Residues = field(repr=False)
     statements: dict[str, bytes] = field(default_factory=dict)
-    name: ClassVar[str] = UPLOAD
+    round_name: ClassVar[str] = UPLOAD
 
     @property
-    def largest(self) -> int:
+    def largest_answer(self) -> int:
         return max(map(self.agreed.upload_bytes, self.cloud.terms.owners))
 
-    def check(self, sender: str, payload: memoryview) -> None:
+    def check_answer(self, sender: str, payload: memoryview) -> None:
         self.statements[sender] = self.agreed.check_upload(sender, payload)
 
-    def close(self) -> Turn:
-        record = kept(self.cloud.keep, self.agreed.record(self.revealed, self.arrived, self.statements))
-        return Turn(self.tell(KEEP, encode(dict(sorted(self.arrived.items())))), None, Kept(record))
+    def follow(self) -> Turn:
+        record = self.agreed.record(self.revealed, self.arrived, self.statements)
+        return CollectReceipts(self.cloud, record, parts=self.in_order).begin()
+
+
+@dataclass(frozen=True, slots=True)
+class CollectReceipts(_FromAll, PieceToAll):
+    """Keep what all owners keep."""
+
+    record: Record = field(repr=False)
+    round_name: ClassVar[str] = KEEP
+    largest_answer: ClassVar[int] = DIGEST_BYTES
+
+    def check_answer(self, sender: str, payload: memoryview) -> None:
+        if bytes(payload) != self.record.identity:
+            raise violation("epoch_differs", f"{sender!r} keeps other encrypted rows than were forwarded to it", sender)
+
+    def follow(self) -> Turn:
+        return Turn((Message(DONE, self.everyone, b""),), None, stored(self.cloud.keep, Kept(self.record)))
