@@ -83,9 +83,10 @@ class Deployment:
                 f'socket = "{name}/agent.sock"\nstate = "{name}"\nprogress = 20\n[table]\nfile = "{name}.csv"\n'
             )
         for name in servers:
+            (folder / f"{name}-rows").mkdir(mode=0o700)
             (folder / f"{name}.toml").write_text(
                 f'party = "{name}"\nstudy = "study.toml"\nroster = "private/roster.toml"\nidentity = "private/{name}.pem"\n'
-                'through = "server"\n[timeouts]\nreconnect = 1\nprogress = 6\n'
+                f'through = "server"\nuploads = "{name}-rows"\n[timeouts]\nreconnect = 1\nprogress = 6\n'
             )
         self.servers = servers
         certify(folder)

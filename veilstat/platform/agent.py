@@ -99,6 +99,8 @@ class Agent(Approver):
         self.survivors: tuple[str, ...] | None = None
         self.fault: Fault | None = None
         self.held: dict[str, Held] = {}
+        self.offered: Header | None = None
+        """What everybody may know of the last upload that was begun."""
         self.silent: set[str] = set()
         """Compute servers that have not answered what this owner asked them."""
 
@@ -125,6 +127,7 @@ class Agent(Approver):
             identifier=self.random(16).hex(),
             terms=self.policy.to_json(),
         )
+        self.offered = header
         root, planes = upload_root(header, self.roster), deal(header, schema, rows.columns, len(rows), self.random)
         servers = self._tell_servers(OFFER, root, header.to_bytes())
         first = Turn((), SendPlanes(self.identity, self.roster, root, planes, self.random))
@@ -205,6 +208,10 @@ class Agent(Approver):
     def on_query(self, envelope: Envelope) -> None:
         if envelope.round == epochs.OPEN and envelope.sender == SERVER and self.epochs is not None:
             self._join_epoch(envelope, self.epochs)
+            return
+        if self.definition.keeps_rows and self.roster.roles[envelope.sender] == "analyst":
+            # Servers answer for this owner; what was meant for them must not end an upload.
+            self._note_stranger(envelope)
             return
         if envelope.round not in (HELD, WITHDRAWN) or envelope.root != self.root or self.roster.roles[envelope.sender] != "compute":
             super().on_query(envelope)

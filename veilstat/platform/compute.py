@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from veilstat.architectures.interface import Custody, StepBinding, no_objection
@@ -20,6 +21,8 @@ from veilstat.dp.ledger import Budget
 from veilstat.errors import VeilstatError
 from veilstat.language.disclosure import NoiseSite
 from veilstat.language.step import Statistic
+from veilstat.protocol.envelope import Envelope
+from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Send, Session
 
@@ -55,7 +58,11 @@ class ComputeServer(Approver):
     ) -> None:
         super().__init__(identity, roster, definition, registry, planner, random)
         self.store, self.ledgers = store, LedgersForOthers(ledgers)
-        self.desk = None if store is None else UploadDesk(identity, roster, definition, store, self._forget)
+        self.desks = (
+            {}
+            if store is None
+            else {owner: UploadDesk(identity, roster, definition, store, partial(self._forget, owner)) for owner in definition.owners}
+        )
         self.pinned: dict[str, UploadedRows] = {}
         """The uploads that the query runs on, by owner."""
         fewest = definition.architecture.trust(definition.owners).colluding + 2
@@ -66,28 +73,30 @@ class ComputeServer(Approver):
         return f"compute server {self.name!r}"
 
     def receive(self, frame: bytes, carrier: str = "") -> None:
-        if self.desk is not None and self.desk.serves(frame):
-            self.desk.receive(frame, carrier)
-        else:
+        desk = self._desk(frame)
+        if desk is None:
             super().receive(frame, carrier)
+        else:
+            desk.receive(frame, carrier)
 
     @property
     def waiting(self) -> bool:
-        return super().waiting or (self.desk is not None and self.desk.waiting)
+        return super().waiting or any(desk.waiting for desk in self.desks.values())
 
     @property
     def awaited(self) -> frozenset[str]:
-        return super().awaited | (frozenset() if self.desk is None else self.desk.awaited)
+        """Whom the query waits for. An upload that stands still must not make others impatient with it, so owners count between queries only."""
+        return super().awaited or frozenset().union(*(desk.awaited for desk in self.desks.values()))
 
     def expire(self) -> None:
-        if self.desk is not None:
-            self.desk.expire()
+        for desk in self.desks.values():
+            desk.expire()
         super().expire()
 
     def events(self) -> Iterator[Send]:
         yield from super().events()
-        if self.desk is not None:
-            yield from self.desk.events()
+        for desk in self.desks.values():
+            yield from desk.events()
 
     def consider(self, plan: Plan) -> None:
         """Whatever the plan lists may be opened, as far as owners who may be offline permit it."""
@@ -133,6 +142,13 @@ class ComputeServer(Approver):
 
     def on_finished(self, result: object) -> None:
         """The shares of the result are on their way to the analyst."""
+
+    def _desk(self, frame: bytes) -> UploadDesk | None:
+        """That of the owner whom a frame names as its sender: owners who upload their rows have no other business here."""
+        try:
+            return self.desks.get(Envelope.decode(frame).sender)
+        except ProtocolError:
+            return None
 
     def _budgets(self, owners: Iterable[str]) -> dict[str, Promise]:
         return {owner: _policy(self.pinned[owner]).budget for owner in owners}

@@ -124,6 +124,10 @@ class Party:
         for frame in seal(self.member, self.root, NO_STEP, round_name, recipient, payload):
             self._outbox.append(Send(recipient, frame))
 
+    def refusal(self, recipient: str, root: bytes, fault: Fault) -> Iterator[bytes]:
+        """Frames that end what is bound to a root at its party, whatever runs here."""
+        return seal(self.member, root, NO_STEP, ABORT, recipient, encode_fault(fault))
+
     def begin(self, step: bytes, session: Session) -> None:
         """Start a step's session, with whatever arrived for it already."""
         self.step, self.session = step, session

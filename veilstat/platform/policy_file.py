@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +15,19 @@ _RULES = ("statistics", "columns", "most_openings", "min_owners", "budget")
 
 @dataclass(frozen=True, slots=True)
 class PolicyFile:
-    """The rules, which are published, and which statistics a person must approve, which is the owner's own affair."""
+    """The rules, which are published, and which statistics a person must approve (None: all), which is the owner's own affair."""
 
     policy: Policy
-    needs_person: Callable[[str], bool]
+    approval: frozenset[str] | None = frozenset()
+
+    def needs_person(self, statistic: str) -> bool:
+        """Whether a person looks at every plan of this statistic."""
+        return self.approval is None or statistic in self.approval
+
+    @property
+    def is_unattended(self) -> bool:
+        """Whether the rules alone decide about every query."""
+        return self.approval == frozenset()
 
 
 def load_policy(path: Path) -> PolicyFile:
@@ -41,4 +49,4 @@ def load_policy(path: Path) -> PolicyFile:
         policy = Policy(**plain)
     except (TypeError, ValueError):
         raise SchemaError(f"{path.name}: a rule has a value of the wrong type", code="bad_policy") from None
-    return PolicyFile(policy, (lambda statistic: True) if approval == "all" else frozenset(approval).__contains__)
+    return PolicyFile(policy, None if approval == "all" else frozenset(approval))

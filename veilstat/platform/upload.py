@@ -161,6 +161,12 @@ class CollectPlanes:
         return Message(f"{KEPT}/{number}", self.owner, b"")
 
 
+def planes_kept(session: Session | None) -> int:
+    """How many planes all servers have, as far as their owner's session knows."""
+    kept, _, number = ("" if session is None else session.waiting_for or "").partition("/")
+    return int(number) if kept == KEPT else 0
+
+
 def plane_label(owner: str, number: int) -> bytes:
     """What a sealed plane is bound to besides its upload."""
     return b"plane\0" + owner.encode() + b"\0%d" % number

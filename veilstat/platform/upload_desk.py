@@ -1,4 +1,4 @@
-"""Where owners bring their rows to a compute server, replace them and take them back, whatever query runs meanwhile."""
+"""Where an owner brings its rows to a compute server, replaces them and takes them back, whatever query or upload runs meanwhile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from veilstat.errors import ProtocolViolation, VeilstatError
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster
-from veilstat.protocol.session import ABORT, Send, encode_fault
+from veilstat.protocol.session import Send
 
 from . import messages, upload
 from .definition import Definition
@@ -20,26 +20,19 @@ from .upload_store import UploadStore
 
 
 class UploadDesk(Party):
-    """A compute server's other half: it serves owners, one upload at a time.
+    """What a compute server is to one owner. A new upload takes the place of one that the owner began and left.
 
     Args:
-        store: where rows are kept. withdrawn: told whose rows are gone.
+        store: where rows are kept. withdrawn: called once they are gone.
     """
 
     beginnings: ClassVar[frozenset[str]] = frozenset((upload.ASK, upload.OFFER, upload.WITHDRAW))
 
     def __init__(
-        self, identity: Identity, roster: Roster, definition: Definition, store: UploadStore, withdrawn: Callable[[str], None]
+        self, identity: Identity, roster: Roster, definition: Definition, store: UploadStore, withdrawn: Callable[[], None]
     ) -> None:
         super().__init__(identity, roster)
         self.definition, self.store, self.withdrawn = definition, store, withdrawn
-
-    def serves(self, frame: bytes) -> bool:
-        """Whether a frame names an owner as its sender: owners that uploaded their rows have no other business here."""
-        try:
-            return self.roster.roles.get(Envelope.decode(frame).sender) == "owner"
-        except ProtocolError:
-            return False
 
     def others(self) -> tuple[str, ...]:
         return ()
@@ -48,16 +41,12 @@ class UploadDesk(Party):
         """An owner's rows are on disk."""
 
     def on_query(self, envelope: Envelope) -> None:
-        """An owner asks what is held of it, offers its rows, or withdraws them."""
+        """The owner asks what is held of it, offers its rows, or withdraws them."""
         if envelope.round == upload.ASK:
             self._say_held(envelope)
             return
-        if self.waiting and envelope.root == self.root:
+        if envelope.round == upload.OFFER and envelope.root == self.root:
             self._note_replay(envelope)
-            return
-        if self.waiting:
-            words = f"compute server {self.name!r} takes another owner's rows; try again later"
-            self._refuse(envelope, Fault("QuorumLost", "server_busy", words, (self.name,)))
             return
         self.root, self.session = envelope.root, None
         try:
@@ -101,11 +90,11 @@ class UploadDesk(Party):
     def _withdraw(self, envelope: Envelope) -> None:
         owner = envelope.sender
         self.store.withdraw(owner, upload.withdrawn_version(envelope.payload, owner, envelope.root, self.roster))
-        self.withdrawn(owner)
+        self.withdrawn()
         self._tell(envelope, upload.WITHDRAWN, b"")
 
     def _refuse(self, envelope: Envelope, fault: Fault) -> None:
-        self._tell(envelope, ABORT, encode_fault(fault))
+        self._outbox += [Send(envelope.sender, frame) for frame in self.refusal(envelope.sender, envelope.root, fault)]
 
     def _tell(self, envelope: Envelope, round_name: str, payload: bytes) -> None:
         for frame in seal(self.member, envelope.root, NO_STEP, round_name, envelope.sender, payload):

@@ -36,6 +36,11 @@ class Link:
         """Whether something waits to be written."""
         return bool(self._unsent)
 
+    @property
+    def held(self) -> int:
+        """Bytes that the peer has not acknowledged."""
+        return self._held
+
     def begin(self, session: bytes) -> None:
         """A new session: both sides count from zero."""
         self.session = session

@@ -96,6 +96,11 @@ class Endpoint:
         channel = self._channels.get((party, peer))
         return self.clock() - channel.heard_at if channel is not None else float("inf")
 
+    def backlog(self, party: str, peer: str) -> int:
+        """Bytes that are kept for a peer until it acknowledges them."""
+        channel = self._channels.get((party, peer))
+        return 0 if channel is None else channel.link.held
+
     def poll(self, timeout: float) -> list[Occurrence]:
         """Write what is queued, wait for at most ``timeout`` seconds for something to happen, and say what did."""
         self._flush()

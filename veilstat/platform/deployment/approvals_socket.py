@@ -1,4 +1,4 @@
-"""How a person speaks to an agent: `veilstat approvals` over a Unix socket of its own, which the owner's account alone may use."""
+"""How a person speaks to an agent: `veilstat approvals` and `veilstat rows` over a Unix socket, which the owner's account alone may use."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ import asyncio
 import msgspec
 
 from veilstat.errors import CapabilityError, VeilstatError
-from veilstat.protocol.faults import ProtocolError
+from veilstat.protocol.faults import Fault, ProtocolError
 from veilstat.transports.stream import LARGEST_GREETING, Stream, dial
 
+from ..driver import as_error
 from .approvals import Approvals, Entry, Verdict
 from .journal import Journal
+from .rows import SHARE, SHOW, WITHDRAW, RowsErrands, Say
 
 _VERDICTS = {"grant": Verdict.GRANTED, "deny": Verdict.DENIED}
+_ROWS = {f"rows {verb}": verb for verb in (SHARE, SHOW, WITHDRAW)}
 _LARGEST_ANSWER = 1 << 26
+_SPOKEN_WITHIN = 10.0
 _ANSWERED_WITHIN = 30.0
+SILENT_FOR = 600.0
+"""Seconds without a word after which a person is told that the agent does not answer: longer than it waits for anybody."""
 
 
 class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``list``, ``show``, ``grant`` or ``deny``, and the digest's beginning."""
+    """``list``, ``show``, ``grant`` or ``deny`` and the digest's beginning, or ``rows`` and what to do with them."""
 
     verb: str
     digest: str = ""
@@ -32,11 +38,23 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error: str = ""
 
 
-async def answer_person(stream: Stream, approvals: Approvals, journal: Journal) -> None:
+class Word(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Something about rows; the last one says by ``fault`` (kind, code, message) what went wrong, if anything did."""
+
+    text: str = ""
+    is_last: bool = False
+    fault: tuple[str, str, str] | None = None
+
+
+async def answer_person(stream: Stream, approvals: Approvals, errands: RowsErrands, journal: Journal) -> None:
     """Serve one command of one connection."""
     try:
-        command = msgspec.json.decode(await stream.receive(LARGEST_GREETING), type=Command)
-        stream.send(msgspec.json.encode(_answer(command, approvals, journal)))
+        async with asyncio.timeout(_SPOKEN_WITHIN):
+            command = msgspec.json.decode(await stream.receive(LARGEST_GREETING), type=Command)
+        if command.verb in _ROWS:
+            stream.send(msgspec.json.encode(await _carry_out(_ROWS[command.verb], stream, errands)))
+        else:
+            stream.send(msgspec.json.encode(_answer(command, approvals, journal)))
         await stream.flush()
     except (OSError, EOFError, ProtocolError, msgspec.MsgspecError):
         journal.write("approval_unreadable")
@@ -62,12 +80,53 @@ def ask_agent(path: str, command: Command) -> list[Entry]:
     try:
         answer = asyncio.run(asyncio.wait_for(ask(), _ANSWERED_WITHIN))
     except (OSError, EOFError, ProtocolError, msgspec.MsgspecError):
-        raise CapabilityError(
-            f"no agent answers at {path!r}; start it with `veilstat owner`, and use its account", code="agent_unreachable"
-        ) from None
+        raise _unreachable(path) from None
     if answer.error:
         raise VeilstatError(answer.error, code="approval_refused")
     return answer.entries
+
+
+def send_errand(path: str, verb: str, say: Say) -> None:
+    """Have the agent whose approvals socket is at ``path`` do something with its owner's rows, and hear how it goes.
+
+    Raises:
+        CapabilityError: no agent answers there, or no longer. VeilstatError: what went wrong.
+    """
+
+    async def follow() -> Word:
+        stream = await dial(path)
+        try:
+            stream.send(msgspec.json.encode(Command(f"rows {verb}")))
+            while True:
+                async with asyncio.timeout(SILENT_FOR):
+                    word = msgspec.json.decode(await stream.receive(_LARGEST_ANSWER), type=Word)
+                if word.is_last:
+                    return word
+                say(word.text)
+        finally:
+            stream.close()
+
+    try:
+        last = asyncio.run(follow())
+    except (OSError, EOFError, ProtocolError, msgspec.MsgspecError):
+        raise _unreachable(path) from None
+    if last.fault is not None:
+        raise as_error(Fault(*last.fault))
+
+
+async def _carry_out(verb: str, stream: Stream, errands: RowsErrands) -> Word:
+    def say(text: str) -> None:
+        stream.send(msgspec.json.encode(Word(text)))
+
+    try:
+        await errands.carry_out(verb, say)
+    except VeilstatError as error:
+        return Word(is_last=True, fault=(type(error).__name__, error.code, error.message))
+    return Word(is_last=True)
+
+
+def _unreachable(path: str) -> CapabilityError:
+    return CapabilityError(f"no agent answers at {path!r}; start it with `veilstat owner`, and use its account", code="agent_unreachable")
 
 
 def _answer(command: Command, approvals: Approvals, journal: Journal) -> Answer:
@@ -82,6 +141,6 @@ def _answer(command: Command, approvals: Approvals, journal: Journal) -> Answer:
                 journal.write("person_decided", verdict=entry.verdict, plan=entry.digest)
                 return Answer([entry])
             case _:
-                return Answer(error="there are: list, show, grant, deny")
+                return Answer(error=f"there are: list, show, grant, deny, {', '.join(_ROWS)}")
     except VeilstatError as error:
         return Answer(error=error.message)

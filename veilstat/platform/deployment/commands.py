@@ -1,4 +1,4 @@
-"""The command line of a deployment's processes: ``veilstat init | owner | node | approvals | coordinator | token | renew``."""
+"""The command line of a deployment's processes: ``veilstat init | owner | node | approvals | rows | coordinator | token | renew``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .approvals import Entry
 
 Config = Annotated[Path, typer.Option(help="the file of this process (TOML)")]
 approvals = typer.Typer(no_args_is_help=True, help="Queries that wait for a person at a data owner.")
+rows = typer.Typer(no_args_is_help=True, help="Rows that others keep for a data owner, in shares or encrypted.")
 Digest = Annotated[str, typer.Argument(help="the plan's digest, or its beginning")]
 
 
@@ -25,6 +26,7 @@ def add_commands(app: typer.Typer) -> None:
     for command in (init, owner, node, coordinator, token, renew):
         app.command()(command)
     app.add_typer(approvals, name="approvals")
+    app.add_typer(rows, name="rows")
 
 
 def owner(config: Config) -> None:
@@ -117,6 +119,31 @@ def deny(digest: Digest, config: Config) -> None:
     """Refuse this plan, until it is granted."""
     for entry in _ask("deny", digest, config):
         typer.echo(f"denied {entry.title}")
+
+
+@rows.command("share")
+def share_rows(config: Config) -> None:
+    """Share this owner's rows, in place of those that it shared before."""
+    _send("share", config)
+
+
+@rows.command("show")
+def show_rows(config: Config) -> None:
+    """Who holds which version of this owner's rows, and what may be asked of them."""
+    _send("show", config)
+
+
+@rows.command("withdraw")
+def withdraw_rows(config: Config) -> None:
+    """Take this owner's rows back: nothing more is answered about them."""
+    _send("withdraw", config)
+
+
+def _send(verb: str, config: Path) -> None:
+    from .approvals_socket import send_errand
+    from .owner_file import load_owner
+
+    send_errand(str(load_owner(config).approvals), verb, typer.echo)
 
 
 def _ask(verb: str, digest: str, config: Path) -> list[Entry]:

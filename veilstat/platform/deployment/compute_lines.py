@@ -16,6 +16,7 @@ from veilstat.transports.tls import Credential
 from ..definition import SERVER
 from .switchboard import Switchboard
 
+MOST_KEPT = 1 << 23
 _LOOKS = 0.1
 
 
@@ -26,7 +27,13 @@ class ComputeLines:
         self.board, self.servers = board, servers
         credential = Credential(SERVER, str(identity))
         self.endpoint = Endpoint(directory, [credential], frozenset(("compute",)), Timeouts(), secrets.token_bytes, time.monotonic)
-        self._ready = asyncio.Event()
+        self._ready, self._polled = asyncio.Event(), asyncio.Event()
+
+    async def room(self) -> None:
+        """Wait while a server leaves more than 8 MiB unread: whoever reads on for it keeps what it reads."""
+        while any(self.endpoint.backlog(SERVER, server) > MOST_KEPT for server in self.servers):
+            self._polled.clear()
+            await self._polled.wait()
 
     async def serve(self) -> None:
         """For ever."""
@@ -59,6 +66,7 @@ class ComputeLines:
                     self.board.plug(peer, lambda frame, peer=peer: self._send(peer, frame))  # type: ignore[misc]
                 case Notice(what, _, peer, why):
                     self.board.report(what, peer, why)
+        self._polled.set()
 
     def _send(self, peer: str, frame: bytes) -> None:
         self.endpoint.send(SERVER, peer, frame)

@@ -30,7 +30,7 @@ from .coordinator_file import CoordinatorFile, load_coordinator_file
 from .gateway import Gateway
 from .journal import Journal, Sparing
 from .limits import RateLimit
-from .owner_lines import Connect, keep_line
+from .owner_lines import Connect, Room, always_room, keep_line
 from .patience import Patience
 from .plainly import plainly
 from .ray_addition import RayTasks, addition_in
@@ -91,11 +91,13 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
             cluster = _cluster(config, far, stack)
             lines |= cluster.connects
             tasks.append(group.create_task(cluster.watch()))
-        tasks += [group.create_task(keep_line(owner, connect, board, roster.digest)) for owner, connect in lines.items()]
+        room: Room = always_room
         if definition.servers:
             compute = ComputeLines(directory, config.identity, board, definition.servers)
             stack.callback(compute.close)
             tasks.append(group.create_task(compute.serve()))
+            room = compute.room
+        tasks += [group.create_task(keep_line(owner, connect, board, roster.digest, room)) for owner, connect in lines.items()]
         tasks.append(group.create_task(_watch(board, sessions)))
         tasks.append(group.create_task(_serve_gateway(gateway, config, is_over)))
         journal.write("started", roster=roster.digest.hex()[:16], study=definition.digest.hex()[:16], gateway=str(config.gateway))

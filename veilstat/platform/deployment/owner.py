@@ -14,7 +14,7 @@ from pathlib import Path
 
 from veilstat import __version__
 from veilstat.dp.ledger_file import open_ledger
-from veilstat.errors import CapabilityError, SchemaError
+from veilstat.errors import QuorumLost, SchemaError
 from veilstat.protocol.faults import QUORUM, Fault, ProtocolError
 from veilstat.statistics.registry import registry
 from veilstat.transports.stream import VERSION, Greeting, Stream, listen
@@ -22,6 +22,7 @@ from veilstat.transports.stream import VERSION, Greeting, Stream, listen
 from ..agent import Agent, Custom
 from ..approver import Planner
 from ..definition import SERVER
+from ..driver import as_error
 from ..identity_file import read_identity
 from ..opening_file import OpeningFile
 from ..plan import Plan, make_plan
@@ -38,6 +39,8 @@ from .owner_file import OwnerFile, load_owner
 from .patience import Patience
 from .plainly import plainly
 from .refusals import Refusals
+from .rows import Rows, RowsErrands, StaysHere
+from .shared_rows import SharedRows
 
 _LOOKS = 0.25
 
@@ -52,11 +55,13 @@ def run_owner(path: Path) -> None:
     config = load_owner(path)
     journal = Journal(config.state / "owner.log", lambda: datetime.now(UTC))
     sys.excepthook = journal.write_crash
-    rules = PolicyFile(Policy(), lambda statistic: False) if config.policy is None else load_policy(config.policy)
+    rules = PolicyFile(Policy()) if config.policy is None else load_policy(config.policy)
     approvals = Approvals(config.state / "approvals.json", rules.needs_person, lambda: datetime.now(UTC))
     agent = make_agent(config, rules.policy, approvals, journal)
+    host = AgentHost(agent, journal, Patience(config.progress, time.monotonic))
+    rows: Rows = SharedRows(agent, host.settle, rules) if agent.definition.keeps_rows else StaysHere()
     with plainly():
-        asyncio.run(_serve(AgentHost(agent, journal, Patience(config.progress, time.monotonic)), config, approvals, journal))
+        asyncio.run(_serve(host, config, approvals, RowsErrands(rows, journal), journal))
 
 
 def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal: Journal) -> Agent:
@@ -69,8 +74,6 @@ def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal:
         )
     if config.party not in definition.owners:
         raise SchemaError(f"{config.party!r} is no data owner of the study; there are: {', '.join(definition.owners)}", code="bad_owner")
-    if definition.keeps_rows:
-        raise CapabilityError("an agent cannot upload rows to compute servers yet; use entry = 'totals'", code="not_available")
     if definition.policies.get(config.party) != policy.digest:
         raise SchemaError(
             f"the policy of {config.party!r} is not the one that the study publishes; [policies] in {config.study.name} names it",
@@ -100,7 +103,7 @@ def _consent(approvals: Approvals, refusals: Refusals) -> Callable[[Plan], None]
 
 
 class AgentHost:
-    """Hands frames of connections to the agent; its answers go to the connection that spoke last."""
+    """Hands frames of connections to the agent; its answers go to the connection that spoke last, what it begins itself to all."""
 
     def __init__(self, agent: Agent, journal: Journal, patience: Patience) -> None:
         self.agent, self.journal, self.patience = agent, journal, patience
@@ -109,6 +112,27 @@ class AgentHost:
         self._streams: set[Stream] = set()
         self._speaker: Stream | None = None
         self._running: bytes | None = None
+        self._moved = asyncio.Event()
+
+    async def settle(self, begin: Callable[[], None], moved: Callable[[], None] = lambda: None) -> None:
+        """Let the agent begin something, and call ``moved`` whenever it hears anything, until it waits for nobody.
+
+        Raises:
+            QuorumLost: nobody is connected who could carry its words. VeilstatError: it failed.
+        """
+        if not self._streams:
+            raise QuorumLost(
+                "the coordinator is not connected to this agent; see that it runs, and the owner's node if there is one, and try again",
+                code="coordinator_lost",
+            )
+        begin()
+        self._answer()
+        while self.agent.waiting:
+            await self._moved.wait()
+            self._moved.clear()
+            moved()
+        if self.agent.fault is not None:
+            raise as_error(self.agent.fault)
 
     async def serve(self, stream: Stream) -> None:
         """One connection, until it ends or says what nobody should."""
@@ -137,6 +161,7 @@ class AgentHost:
             if self.patience.is_over(self.agent.awaits):
                 self.agent.expire()
                 self._answer()
+                self._moved.set()
 
     def close(self) -> None:
         """Hang up on everybody."""
@@ -149,6 +174,7 @@ class AgentHost:
             # Whoever only repeats frames, or makes them up, is answered nothing and ends nothing by leaving.
             self._speaker = stream
         self._answer()
+        self._moved.set()
         malformed = any(fault.code == "malformed" for fault in self.agent.rejected)
         for fault in self.agent.rejected:
             self._caused.write("rejected", code=fault.code, culprits=fault.culprits)
@@ -158,13 +184,13 @@ class AgentHost:
 
     def _answer(self) -> None:
         for event in self.agent.events():
-            if self._speaker is not None:
-                self._speaker.send(event.frame)
+            for stream in self._streams if self._speaker is None else (self._speaker,):
+                stream.send(event.frame)
         self._note()
 
     def _note(self) -> None:
         """Write down what began and what ended."""
-        root = self.agent.root
+        root = None if self.agent.gate is None else self.agent.root
         if root != self._running and root is not None and self.agent.gate is not None:
             plan = self.agent.gate.plan
             self.journal.write("query", root=root.hex()[:16], plan=plan.digest, query=plan.title)
@@ -173,20 +199,23 @@ class AgentHost:
         self._running = root
 
     def _left(self, stream: Stream) -> None:
-        if stream is self._speaker:
+        if stream is self._speaker or not self._streams:
             self._speaker = None
-            self.agent.lost(Fault(QUORUM, "party_lost", "the connection to the coordinator is over, and with it the query", (SERVER,)))
+            self.agent.lost(
+                Fault(QUORUM, "party_lost", "the connection to the coordinator is over, and with it what ran; try again", (SERVER,))
+            )
             self._answer()
+            self._moved.set()
 
 
-async def _serve(host: AgentHost, config: OwnerFile, approvals: Approvals, journal: Journal) -> None:
+async def _serve(host: AgentHost, config: OwnerFile, approvals: Approvals, errands: RowsErrands, journal: Journal) -> None:
     is_over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, is_over.set)
     # An error that nobody foresaw ends the group, and with it the process: a session is never resumed.
     async with asyncio.TaskGroup() as group:
         relays = await listen(config.socket, lambda stream: group.create_task(host.serve(stream)), config.relays)
-        person = await listen(config.approvals, lambda stream: group.create_task(answer_person(stream, approvals, journal)))
+        person = await listen(config.approvals, lambda stream: group.create_task(answer_person(stream, approvals, errands, journal)))
         watching = group.create_task(host.watch())
         journal.write(
             "started", party=config.party, roster=host.agent.roster.digest.hex()[:16], study=host.agent.definition.digest.hex()[:16]

@@ -14,13 +14,14 @@ from veilstat.transports.stream import Greeting
 from .switchboard import Switchboard
 
 Connect: TypeAlias = Callable[[], Awaitable[Line]]
+Room: TypeAlias = Callable[[], Awaitable[None]]
 CONNECTED_WITHIN = 20.0
 MOST_UNSENT = 1 << 28
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
-async def keep_line(owner: str, connect: Connect, board: Switchboard, roster: bytes) -> None:
-    """Serve an owner for ever; each new reason why that cannot be is reported once."""
+async def keep_line(owner: str, connect: Connect, board: Switchboard, roster: bytes, room: Room) -> None:
+    """Serve an owner for ever, reading on once there is ``room``; each new reason why it cannot be served is reported once."""
     pause, trouble = _SHORTEST_PAUSE, ""
     while True:
         try:
@@ -32,7 +33,7 @@ async def keep_line(owner: str, connect: Connect, board: Switchboard, roster: by
             try:
                 _check(owner, line.greeting, roster)
                 pause = _SHORTEST_PAUSE
-                trouble = why = await _serve(owner, line, board)
+                trouble = why = await _serve(owner, line, board, room)
             except ProtocolError as error:
                 why = error.fault.message
             finally:
@@ -44,6 +45,10 @@ async def keep_line(owner: str, connect: Connect, board: Switchboard, roster: by
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
+async def always_room() -> None:
+    """Where nothing is passed on that anybody could leave unread."""
+
+
 def _check(owner: str, greeting: bytes, roster: bytes) -> None:
     """That the line leads to the right owner, of this version and roster; a mistake in configuration, since nobody signs it."""
     found = Greeting.decode(greeting, __version__)
@@ -52,7 +57,7 @@ def _check(owner: str, greeting: bytes, roster: bytes) -> None:
         raise violation("misdirected", f"the line to {owner!r} reached {whom}; compare sockets, labels and rosters")
 
 
-async def _serve(owner: str, line: Line, board: Switchboard) -> str:
+async def _serve(owner: str, line: Line, board: Switchboard, room: Room) -> str:
     """Move frames both ways until the line breaks; says why."""
     unsent: asyncio.Queue[bytes] = asyncio.Queue()
     waiting = 0
@@ -76,6 +81,7 @@ async def _serve(owner: str, line: Line, board: Switchboard) -> str:
         while True:
             for frame in await line.receive():
                 board.take(owner, frame)
+            await room()
 
     board.plug(owner, put)
     tasks = [asyncio.create_task(send()), asyncio.create_task(receive()), asyncio.create_task(over.wait())]

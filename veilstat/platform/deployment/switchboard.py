@@ -1,6 +1,8 @@
 """The coordinator's middle: signed frames go where their envelopes say, or to the coordinator's own party. Sans I/O.
 
-Whoever is lost is awaited no more: a round closes as soon as nobody who could still speak is missing.
+Whoever is lost is awaited no more: a round closes as soon as nobody who could still speak is missing. What owners and
+compute servers say to each other of rows belongs to no query: it passes beside one, and whoever waits in it for a
+server that is lost is told at once.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ class Switchboard:
         """What each party sent and received in the running query, or the last one."""
         self._root: bytes | None = None
         self._present: set[str] = set()
+        self._uploads: dict[str, bytes] = {}
+        """The root of what each owner said last to a compute server beside the query."""
 
     def plug(self, name: str, port: Port) -> None:
         """A party is connected; it takes part from the next query on."""
@@ -41,20 +45,27 @@ class Switchboard:
         self._present.discard(name)
         self.report("lost", name, why)
         self.party.lost(Fault(QUORUM, "party_lost", f"the connection to {name!r} is over ({why}), and with it the query", (name,)))
+        self._uploads.pop(name, None)
+        if name in self.party.definition.servers:
+            for owner, root in self._uploads.items():
+                self._refuse(owner, root, f"the connection to {name!r} is over ({why}); try again once it is back", name)
         self._settle()
 
     def take(self, origin: str, frame: bytes) -> None:
         """A frame from a connected party. What nobody can read goes nowhere."""
         try:
-            recipient = Envelope.decode(frame).recipient
+            envelope = Envelope.decode(frame)
         except ProtocolError as error:
             self.report("unreadable", origin, error.fault.code)
             return
+        if self._is_beside(envelope):
+            self._pass_beside(origin, envelope)
+            return
         self.bytes[origin] += len(frame)
-        if recipient in (SERVER, PARTIES):
+        if envelope.recipient in (SERVER, PARTIES):
             self.party.receive(frame, origin)
         else:
-            self._deliver(recipient, frame)
+            self._deliver(envelope.recipient, frame)
         self._settle()
 
     def tick(self) -> None:
@@ -62,6 +73,32 @@ class Switchboard:
         if self.patience.is_over(self.party.awaits):
             self.party.expire()
             self._settle()
+
+    def _is_beside(self, envelope: Envelope) -> bool:
+        """Whether a frame is of an upload: between an owner and a compute server, and of no query that runs."""
+        roles = self.party.roster.roles
+        pair = {roles.get(envelope.sender), roles.get(envelope.recipient)}
+        return self.party.definition.keeps_rows and pair == {"owner", "compute"} and envelope.root != self._root
+
+    def _pass_beside(self, origin: str, envelope: Envelope) -> None:
+        if origin != envelope.sender:
+            self.report("rejected", origin, "unexpected_sender")
+            return
+        recipient, root = envelope.recipient, envelope.root
+        port = self.ports.get(recipient)
+        if origin in self.party.definition.owners:
+            self._uploads[origin] = root
+            if port is None:
+                self._refuse(origin, root, f"{recipient!r} is not connected to the coordinator; try again once it is", recipient)
+        if port is not None:
+            port(envelope.frame)
+
+    def _refuse(self, owner: str, root: bytes, words: str, culprit: str) -> None:
+        """Tell an owner that nobody will answer."""
+        port = self.ports.get(owner)
+        if port is not None:
+            for frame in self.party.refusal(owner, root, Fault(QUORUM, "party_lost", words, (culprit,))):
+                port(frame)
 
     def _settle(self) -> None:
         """Deliver what the coordinator says, until it waits for somebody who can still speak."""
