@@ -1,17 +1,9 @@
 """Owners share their rows once over a deployment's lines and go offline; what interrupts an upload leaves nothing half done."""
 
-import os
 import signal
-import socket
-import stat
-import threading
-import time
-
-import pandas as pd
-import pytest
 
 import veilstat as vs
-from tests.deployments import OWNERS, TABLES, running, veilstat
+from tests.deployments import OWNERS, running, veilstat
 
 SHARING = vs.Sharing(servers=3, entry="rows", open="estimate")
 OPTIONS = 'servers = 3\nentry = "rows"\nopen = "estimate"'

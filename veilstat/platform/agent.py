@@ -184,6 +184,11 @@ class Agent(Approver):
         for frame in seal(self.member, root, NO_STEP, epochs.ASK, SERVER, self.epochs.consent.number):
             self._outbox.append(Send(SERVER, frame))
 
+    @property
+    def is_making_key(self) -> bool:
+        """Whether an epoch is being made."""
+        return self.epochs is not None and self.gate is None and self.session is not None and self.session.waiting_for is not None
+
     def give_up_key(self) -> None:
         """Forget the share of the key that rows are encrypted under: nobody can decrypt anything of them any more. The owner
         takes part in no other key until ``rejoin``; what runs with it ends.
@@ -274,11 +279,12 @@ class Agent(Approver):
             declared = min(padded(len(rows)), schema.max_rows)
             its = architecture.epoch_owner(binding, rows.columns, len(rows), declared, self.random)
         except VeilstatError as error:
+            shown = error
             if isinstance(error, SchemaError | RangeError):
                 # The same table would not fit the next time.
                 store.consent.settle()
+                shown = self.custom.conceal(error)
             self.tell_wish()
-            shown = self.custom.conceal(error)
             self.fail(Fault(type(shown).__name__, shown.code, shown.message, (self.name,)))
             return
         self.tell_wish()

@@ -13,7 +13,7 @@ import hashlib
 import mmap
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -47,18 +47,22 @@ class EpochStore:
     Args:
         directory: an existing directory of the party's own. study: the digest of the study's definition and roster.
 
+    ``consent`` says whether an owner takes part in another epoch.
+
     Raises:
-        SchemaError: there is no such directory.
+        SchemaError: there is no such directory. VeilstatError: the owner's word in it is damaged.
     """
 
     directory: Path
     study: bytes
+    consent: KeyConsent = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.directory.is_dir():
             raise SchemaError(
                 f"there is no directory {str(self.directory)!r} for encrypted rows; create it with mode 0700", code="no_directory"
             )
+        object.__setattr__(self, "consent", KeyConsent(self.directory))
 
     def keep(self, kept: Kept, table: str = "") -> Kept:
         """Write what a party keeps in place of the former epoch, whose key is given up, and return it as it lies on disk.
@@ -86,11 +90,6 @@ class EpochStore:
         """Forget, and take part in no epoch until the owner consents again, across restarts too."""
         self.consent.withdraw()
         self.forget()
-
-    @property
-    def consent(self) -> KeyConsent:
-        """Whether the owner takes part in another epoch."""
-        return KeyConsent(self.directory)
 
     def record(self) -> Record | None:
         """The record; None where there is none.

@@ -30,6 +30,9 @@ class KeyConsent:
 
     directory: Path
 
+    def __post_init__(self) -> None:
+        self._found()
+
     def ask(self, number: bytes) -> None:
         """Ask for a new key; ``number`` names the first attempt."""
         self._write(self._wish, msgspec.msgpack.encode(_Wish(number, MOST_ATTEMPTS)))

@@ -15,18 +15,22 @@ from pathlib import Path
 
 from veilstat.architectures.addition import Addition, SumHere
 from veilstat.errors import CapabilityError, SchemaError
+from veilstat.protocol.identity import Roster
 from veilstat.statistics.registry import registry
 from veilstat.transports.line import SocketLine
 
 from ..approver import Planner
 from ..coordinator import Coordinator
-from ..definition import SERVER
+from ..definition import SERVER, Definition
+from ..epoch_store import EpochStore
 from ..identity_file import read_identity
 from ..plan import make_plan
 from ..roster_file import read_roster
 from ..study_file import load_published
 from .compute_lines import ComputeLines
 from .coordinator_file import CoordinatorFile, load_coordinator_file
+from .epoch_directory import open_store
+from .epoch_opener import EpochOpener
 from .gateway import Gateway
 from .journal import Journal, Sparing
 from .limits import RateLimit
@@ -69,7 +73,7 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
         )
     identity = read_identity(config.identity, SERVER, roster.keys[SERVER])
     planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
-    party = Coordinator(identity, roster, definition, registry(), planner, addition=_addition(config))
+    party = Coordinator(identity, roster, definition, registry(), planner, _epoch_store(config, definition, roster), _addition(config))
     board = Switchboard(party, Patience(config.progress, time.monotonic), _reporter(journal))
     sessions = Sessions(board, secrets.token_bytes, time.monotonic)
     gateway = Gateway(
@@ -98,13 +102,25 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
             tasks.append(group.create_task(compute.serve()))
             room = compute.room
         tasks += [group.create_task(keep_line(owner, connect, board, roster.digest, room)) for owner, connect in lines.items()]
-        tasks.append(group.create_task(_watch(board, sessions)))
+        tasks.append(group.create_task(_watch(board, sessions, EpochOpener(board, time.monotonic))))
         tasks.append(group.create_task(_serve_gateway(gateway, config, is_over)))
         journal.write("started", roster=roster.digest.hex()[:16], study=definition.digest.hex()[:16], gateway=str(config.gateway))
         await is_over.wait()
         for task in tasks[:-1]:
             task.cancel()
     journal.write("ended")
+
+
+def _epoch_store(config: CoordinatorFile, definition: Definition, roster: Roster) -> EpochStore | None:
+    """Where the study has encrypted rows."""
+    if not definition.keeps_epochs:
+        return None
+    if config.epoch is None:
+        raise SchemaError(
+            f"{config.study.name}: [coordinator] has no epoch, which names the directory that encrypted rows are kept in; add epoch = 'epoch'",
+            code="missing_key",
+        )
+    return open_store(config.epoch, definition, roster)
 
 
 def _addition(config: CoordinatorFile) -> Addition:
@@ -137,11 +153,12 @@ def _cluster(config: CoordinatorFile, owners: list[str], stack: AsyncExitStack) 
     return join_cluster(config.ray, owners, stack)
 
 
-async def _watch(board: Switchboard, sessions: Sessions) -> None:
+async def _watch(board: Switchboard, sessions: Sessions, opener: EpochOpener) -> None:
     while True:
         await asyncio.sleep(_LOOKS)
         board.tick()
         sessions.tick()
+        opener.tick()
 
 
 async def _serve_gateway(gateway: Gateway, config: CoordinatorFile, is_over: asyncio.Event) -> None:

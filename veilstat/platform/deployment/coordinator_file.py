@@ -13,7 +13,7 @@ from veilstat.transports.address import Address
 from ..study_file import load_coordinator
 
 _NEEDED = ("roster", "identity", "gateway", "certificate", "tokens", "log")
-_OPTIONAL = ("listen", "progress", "sockets", "ray")
+_OPTIONAL = ("listen", "progress", "epoch", "sockets", "ray")
 _RAY = ("head", "token", "certificates", "directory")
 _LONGEST_DIRECTORY = 40
 _MOST_WORKERS = 256
@@ -44,7 +44,7 @@ class CoordinatorFile:
     """Paths and addresses. ``gateway`` is where analysts reach it, ``listen`` where it listens.
 
     ``sockets``: agents' sockets on this machine, by owner; the other owners are reached over Ray.
-    ``progress``: seconds that a round may wait.
+    ``progress``: seconds that a round may wait. ``epoch``: the directory that encrypted rows are kept in, if the study has any.
     """
 
     study: Path
@@ -56,6 +56,7 @@ class CoordinatorFile:
     log: Path
     listen: Address
     progress: float
+    epoch: Path | None
     sockets: Mapping[str, Path]
     ray: RayFile | None
 
@@ -85,6 +86,7 @@ def load_coordinator_file(path: Path) -> CoordinatorFile:
         folder / plain["log"],
         listen,
         progress,
+        folder / str(plain["epoch"]) if "epoch" in plain else None,
         {name: folder / socket for name, socket in sockets.items()},
         ray,
     )
