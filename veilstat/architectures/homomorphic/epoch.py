@@ -135,7 +135,7 @@ class Agreed:
         """Of all owners' messages in round 3."""
         return sum(map(self.upload_bytes, self.commitments))
 
-    def upload_statement(self, upload: bytes | memoryview) -> bytes:
+    def upload_statement(self, upload: bytearray | memoryview) -> bytes:
         """What an owner signs with its ciphertexts: them, and whose shares make the key that they are encrypted under."""
         return digest("veilstat/epoch/upload/1", self.digest, hashlib.sha256(upload).digest())
 

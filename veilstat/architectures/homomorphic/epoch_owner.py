@@ -139,9 +139,11 @@ class AwaitShares(_FromCloud, PieceFromCloud):
         secret = terms.scheme.ring.from_integers(self.secret.astype(np.int64))
         second = terms.scheme.relinearisation_second(first, secret, self.ephemeral, owner.random)
         key = np.stack([revealed[0], terms.common[0]])
-        upload = b"".join((terms.scheme.ring.to_bytes(second), *owner.ciphertexts(agreed, key)))
-        signature = owner.identity.sign(agreed.upload_statement(upload))
-        return Turn((Message(self.name, owner.server, upload + signature),), AwaitUploads(owner, self.secret, agreed, revealed))
+        upload = bytearray(terms.scheme.ring.to_bytes(second))
+        for ciphertext in owner.ciphertexts(agreed, key):
+            upload += ciphertext
+        upload += owner.identity.sign(agreed.upload_statement(upload))
+        return Turn((Message(self.name, owner.server, memoryview(upload)),), AwaitUploads(owner, self.secret, agreed, revealed))
 
 
 @dataclass(frozen=True, slots=True)
