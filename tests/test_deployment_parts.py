@@ -24,6 +24,7 @@ from veilstat.platform.deployment.patience import Patience
 from veilstat.platform.deployment.refusals import MOST_A_DAY, Refusals
 from veilstat.platform.policy_file import load_policy
 from veilstat.platform.published import Published
+from veilstat.platform.server_file import load_server
 from veilstat.platform.session_file import SessionFile
 from veilstat.platform.study_file import load_definition, load_published
 from veilstat.protocol.faults import ProtocolError
@@ -209,6 +210,18 @@ def test_what_init_writes_is_read_by_every_command(tmp_path, architecture):
         write_files(folder, architecture, ("north", "south", "west"), Layout())
 
 
+def test_init_prepares_servers_for_rows_and_says_who_keeps_none(tmp_path):
+    write_files(tmp_path / "rows", "sharing", ("north", "south", "west"), Layout(), "rows")
+    assert load_definition(tmp_path / "rows/study.toml").keeps_rows
+    for server in ("compute1", "compute2", "compute3"):
+        uploads = load_server(tmp_path / f"rows/{server}.toml").uploads
+        assert uploads.stat().st_mode & 0o777 == 0o700
+    for architecture, entry in (("masking", "rows"), ("sharing", "row")):
+        with pytest.raises(vs.CapabilityError) as error:
+            write_files(tmp_path / "other", architecture, ("north", "south", "west"), Layout(), entry)
+        assert error.value.code == "unknown_option"
+
+
 def test_what_is_published_says_the_same_to_everybody_and_holds_no_path(tmp_path):
     folder = Deployment(tmp_path).folder
     published = load_published(folder / "study.toml")
@@ -254,6 +267,26 @@ def test_the_doctor_says_how_to_mend_an_owner(tmp_path):
     assert "chmod 600" in advice["socket for relays"]
     os.chmod(place, 0o600)
     assert "start the agent" in {finding.what: finding.advice for finding in inspect(folder / "north.toml")}["socket for relays"]
+
+
+def test_the_doctor_says_how_to_mend_a_server_and_an_owner_that_share_rows(tmp_path):
+    folder = Deployment(tmp_path, "sharing", 'entry = "rows"').folder
+
+    def advice(name):
+        return {finding.what: finding.advice for finding in inspect(folder / name)}
+
+    assert advice("compute1.toml") == {"compute1.pem": "", "rows of owners": ""}
+    (folder / "compute1-rows").chmod(0o750)
+    (folder / "compute1.openings").touch(0o644)
+    assert "chmod 700" in advice("compute1.toml")["rows of owners"]
+    assert "chmod 600" in advice("compute1.toml")["compute1.openings"]
+    (folder / "compute1-rows").rmdir()
+    assert "install -d -m 700" in advice("compute1.toml")["rows of owners"]
+    (folder / "policy.toml").write_text('approval = "all"\n')
+    edited = folder / "north.toml"
+    assert "policy" not in advice("north.toml")
+    edited.write_text('policy = "policy.toml"\n' + edited.read_text())
+    assert "`approval`" in advice("north.toml")["policy"]
 
 
 RAY = '[coordinator.ray]\nhead = "127.0.0.2:6390"\ntoken = "t"\ncertificates = "c"\ndirectory = "/tmp/r"\n'

@@ -114,14 +114,11 @@ def test_a_second_process_continues_the_versions_that_servers_know(tmp_path):
     assert [store.header("owner2") for store in stores(second)] == [None] * 3
 
 
-LAST = len(planes(small_schema(), ())) - 1
-
-
 def test_servers_that_were_killed_between_their_commits_are_mended_by_an_upload(tmp_path):
     """One server keeps version 1 where the others have version 2."""
     whole = process(tmp_path)
     network = whole._backend.network
-    network.faults = (Loss("owner2", f"plane/{LAST}", "compute2"),)
+    network.faults = (Loss("owner2", "commit", "compute2"),)
     with pytest.raises(vs.QuorumLost):
         whole.upload("owner2")
     network.faults = ()
@@ -137,7 +134,7 @@ def test_servers_that_were_killed_between_their_commits_are_mended_by_an_upload(
 def test_a_withdrawal_removes_different_versions_and_may_be_repeated():
     whole = study()
     network = whole._backend.network
-    network.faults = (Loss("owner2", f"plane/{LAST}", "compute2"),)
+    network.faults = (Loss("owner2", "commit", "compute2"),)
     with pytest.raises(vs.QuorumLost):
         whole.upload("owner2")
     network.faults = (Loss("owner2", "withdraw", "compute3"),)
@@ -181,6 +178,9 @@ def test_a_server_that_does_not_say_what_it_holds_is_named():
         study(Dropout("compute3", "held"))
 
 
+LAST = len(planes(small_schema(), ())) - 1
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -190,11 +190,14 @@ def test_a_server_that_does_not_say_what_it_holds_is_named():
         Lie("owner2", "plane/3"),
         Lie("owner2", "plane/0", lambda raw: raw[:-1]),
         Tamper("owner2", "plane/1"),
+        Lie("owner2", "commit", lambda raw: b"now"),
         Tamper("compute1", "kept/2", 0.3),
         Dropout("owner2", "plane/2"),
         Dropout("compute3", "kept/4"),
+        Dropout("owner2", f"plane/{LAST}"),
+        Loss("owner2", f"plane/{LAST}", "compute2"),
     ],
-    ids=range(9),
+    ids=range(12),
 )
 def test_an_upload_that_goes_wrong_is_an_error_and_leaves_no_server_with_half_of_it(fault):
     with pytest.raises(vs.VeilstatError):
@@ -206,6 +209,7 @@ def test_duplicates_and_disorder_change_nothing():
         Duplicate("owner2", "offer"),
         Duplicate("owner2", "ask"),
         Duplicate("owner2", "plane/1"),
+        Duplicate("owner2", "commit"),
         Duplicate("compute1", "kept/1"),
         Reorder(3),
     ):

@@ -220,7 +220,7 @@ def test_frames_of_an_earlier_upload_change_nothing(parties):
     said = [(recipient, frame) for recipient, frame in frames if Envelope.decode(frame).sender == "north"]
     answered = [(recipient, frame) for recipient, frame in frames if recipient == "north"]
     assert len(said) > 6
-    for recipient, frame in said:
+    for _, frame in said:
         parties.board.take("north", frame)
     for _, frame in answered:
         parties.agents["north"].receive(frame)

@@ -130,7 +130,7 @@ class Agent(Approver):
         self.offered = header
         root, planes = upload_root(header, self.roster), deal(header, schema, rows.columns, len(rows), self.random)
         servers = self._tell_servers(OFFER, root, header.to_bytes())
-        first = Turn((), SendPlanes(self.identity, self.roster, root, planes, self.random))
+        first = Turn((), SendPlanes(self.roster, 0, self.identity, root, planes, self.random))
         its = session(self.identity, self.roster, root, servers, first)
         self.begin(its.binding.step, its)
 

@@ -86,7 +86,9 @@ def server(config: Annotated[Path, typer.Option(help="a server in TOML: which pa
 
 
 @app.command()
-def doctor(config: Annotated[Path | None, typer.Option(help="the file of a coordinator or an owner, to look at besides")] = None) -> None:
+def doctor(
+    config: Annotated[Path | None, typer.Option(help="the file of a coordinator, an owner or a compute server, to look at besides")] = None,
+) -> None:
     """Check versions, cryptography, optional parts, and a deployment's party, and say how to mend what is amiss."""
     from .deployment.inspect import inspect
     from .doctor import examine

@@ -2,16 +2,18 @@
 
 0. ask, held: which version a server holds, and which was the largest that it ever took; the next is larger.
 1. offer: the owner signs the upload's header: what everybody may know of it, and the policy that holds for it.
-2. kept/k, plane/k: every server says that it is ready for plane k, the owner seals it to each of them. The last
-   ``kept`` says that the whole is on disk.
-3. withdraw, withdrawn: every server removes what it holds up to a version, if anything.
+2. kept/k, plane/k: every server says that it is ready for plane k, the owner seals it to each of them. The last of
+   these ``kept`` says that the whole is on disk.
+3. commit, kept: once all servers have the whole, the owner has them put it in the former one's place.
+4. withdraw, withdrawn: every server removes what it holds up to a version, if anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import ClassVar
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Protocol
 
 import msgspec
 
@@ -26,9 +28,9 @@ from veilstat.protocol.session import Binding, Message, Session, Turn
 from .messages import decode
 
 ASK, HELD = "ask", "held"
-OFFER, KEPT, PLANE = "offer", "kept", "plane"
+OFFER, KEPT, PLANE, COMMIT = "offer", "kept", "plane", "commit"
 WITHDRAW, WITHDRAWN = "withdraw", "withdrawn"
-ROUNDS = (KEPT, PLANE)
+ROUNDS = (KEPT, PLANE, COMMIT)
 VERSION_BYTES = 8
 _MOST_VERSIONS = 1 << 62
 _COARSENESS = 8
@@ -74,15 +76,11 @@ def padded(count: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class SendPlanes:
-    """The owner's side: once every server is ready for a plane, seal it to each."""
+class _AwaitKept:
+    """The owner's side: every server says that it has what it was sent."""
 
-    identity: Identity
     roster: Roster
-    root: bytes
-    planes: Iterator[list[bytes]] = field(repr=False)
-    random: Callable[[int], bytes] = field(repr=False)
-    number: int = 0
+    number: int
     largest: ClassVar[int] = 0
 
     @property
@@ -101,37 +99,77 @@ class SendPlanes:
         """Servers say no more than that they are ready."""
 
     def close(self) -> Turn:
-        payloads = next(self.planes, None)
-        if payloads is None:
-            return Turn((), None, self.number)
-        label = plane_label(self.identity.name, self.number)
-        sent = [
-            Message(f"{PLANE}/{self.number}", server, seal_to(self.roster.sealing[server], self.root, label, payload, self.random))
-            for server, payload in zip(self.roster.with_role("compute"), payloads, strict=True)
-        ]
-        return Turn(tuple(sent), SendPlanes(self.identity, self.roster, self.root, self.planes, self.random, self.number + 1))
+        """All have put the upload in its place."""
+        return Turn((), None, self.number)
 
 
 @dataclass(frozen=True, slots=True)
-class CollectPlanes:
-    """A server's side: ``keep`` is given all planes at the end, and stores them or raises."""
+class SendPlanes(_AwaitKept):
+    """Once every server is ready for a plane, seal it to each; behind the last one, have all commit."""
+
+    identity: Identity
+    root: bytes
+    planes: Iterator[list[bytes]] = field(repr=False)
+    random: Callable[[int], bytes] = field(repr=False)
+
+    def close(self) -> Turn:
+        payloads, servers = next(self.planes, None), self.roster.with_role("compute")
+        if payloads is None:
+            return Turn(tuple(Message(COMMIT, server, b"") for server in servers), _AwaitKept(self.roster, self.number + 1))
+        label = plane_label(self.identity.name, self.number)
+        sent = [
+            Message(f"{PLANE}/{self.number}", server, seal_to(self.roster.sealing[server], self.root, label, payload, self.random))
+            for server, payload in zip(servers, payloads, strict=True)
+        ]
+        return Turn(tuple(sent), replace(self, number=self.number + 1))
+
+
+class Incoming(Protocol):
+    """An upload that is being written. All of it raises VeilstatError, and nothing of it counts before ``commit``."""
+
+    def add(self, payload: bytes) -> None:
+        """The next plane."""
+        ...
+
+    def finish(self) -> None:
+        """There are no more planes; returns once a crash loses none."""
+        ...
+
+    def commit(self) -> None:
+        """Put it in the place of the former upload."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _FromOwner:
+    """A server's side of an upload of ``count`` planes, each of at most ``size`` bytes."""
 
     identity: Identity
     owner: str
     root: bytes
     count: int
     size: int
-    keep: Callable[[list[bytes]], None]
-    planes: list[bytes] = field(default_factory=list, repr=False)
+    incoming: Incoming = field(repr=False)
     quorum: ClassVar[int] = 1
-
-    @property
-    def name(self) -> str:
-        return f"{PLANE}/{len(self.planes)}"
 
     @property
     def senders(self) -> frozenset[str]:
         return frozenset((self.owner,))
+
+    def ready(self, number: int) -> Message:
+        """That all before this has arrived."""
+        return Message(f"{KEPT}/{number}", self.owner, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class CollectPlanes(_FromOwner):
+    """Plane after plane."""
+
+    number: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{PLANE}/{self.number}"
 
     @property
     def largest(self) -> int:
@@ -139,32 +177,55 @@ class CollectPlanes:
 
     def start(self) -> Turn:
         """Say that the first plane may come."""
-        return Turn((self._ready(0),), self)
+        return Turn((self.ready(0),), self)
 
     def take(self, sender: str, payload: memoryview) -> None:
         pair = KeyPair.from_secret(self.identity.sealing_secret)
-        plane = unseal_with(pair, self.root, plane_label(self.owner, len(self.planes)), bytes(payload))
+        plane = unseal_with(pair, self.root, plane_label(self.owner, self.number), bytes(payload))
         if plane is None:
             raise violation("malformed", f"{sender!r} sent rows that were not sealed to {self.identity.name!r}", sender)
-        self.planes.append(plane)
+        with _told():
+            self.incoming.add(plane)
 
     def close(self) -> Turn:
-        if len(self.planes) < self.count:
-            return Turn((self._ready(len(self.planes)),), self)
-        try:
-            self.keep(self.planes)
-        except VeilstatError as error:
-            raise ProtocolError(Fault(type(error).__name__, error.code, error.message, error.culprits)) from None
-        return Turn((self._ready(self.count),), None, self.owner)
+        following = self.number + 1
+        if following < self.count:
+            return Turn((self.ready(following),), replace(self, number=following))
+        with _told():
+            self.incoming.finish()
+        last = AwaitCommit(self.identity, self.owner, self.root, self.count, self.size, self.incoming)
+        return Turn((self.ready(following),), last)
 
-    def _ready(self, number: int) -> Message:
-        return Message(f"{KEPT}/{number}", self.owner, b"")
+
+@dataclass(frozen=True, slots=True)
+class AwaitCommit(_FromOwner):
+    """All planes are on disk here; whether they are everywhere, the owner says."""
+
+    name: ClassVar[str] = COMMIT
+    largest: ClassVar[int] = 0
+
+    def take(self, sender: str, payload: memoryview) -> None:
+        """The owner says no more than that they are."""
+
+    def close(self) -> Turn:
+        with _told():
+            self.incoming.commit()
+        return Turn((self.ready(self.count + 1),), None, self.owner)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What cannot be kept ends the upload, and its owner hears why."""
+    try:
+        yield
+    except VeilstatError as error:
+        raise ProtocolError(Fault(type(error).__name__, error.code, error.message, error.culprits)) from None
 
 
 def planes_kept(session: Session | None) -> int:
     """How many planes all servers have, as far as their owner's session knows."""
     kept, _, number = ("" if session is None else session.waiting_for or "").partition("/")
-    return int(number) if kept == KEPT else 0
+    return max(0, int(number) - 1) if kept == KEPT else 0
 
 
 def plane_label(owner: str, number: int) -> bytes:

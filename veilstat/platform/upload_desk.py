@@ -16,7 +16,7 @@ from . import messages, upload
 from .definition import Definition
 from .party import Party
 from .policy import Policy
-from .upload_store import UploadStore
+from .upload_store import Incoming, UploadStore
 
 
 class UploadDesk(Party):
@@ -33,12 +33,23 @@ class UploadDesk(Party):
     ) -> None:
         super().__init__(identity, roster)
         self.definition, self.store, self.withdrawn = definition, store, withdrawn
+        self.incoming: Incoming | None = None
 
     def others(self) -> tuple[str, ...]:
         return ()
 
     def on_finished(self, result: object) -> None:
-        """An owner's rows are on disk."""
+        """The owner's rows are on disk."""
+        self.incoming = None
+
+    def on_failed(self, fault: Fault) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        """What was begun comes to nothing."""
+        if self.incoming is not None:
+            self.incoming.discard()
+            self.incoming = None
 
     def on_query(self, envelope: Envelope) -> None:
         """The owner asks what is held of it, offers its rows, or withdraws them."""
@@ -48,6 +59,7 @@ class UploadDesk(Party):
         if envelope.round == upload.OFFER and envelope.root == self.root:
             self._note_replay(envelope)
             return
+        self._leave()
         self.root, self.session = envelope.root, None
         try:
             match envelope.round:
@@ -79,11 +91,9 @@ class UploadDesk(Party):
             raise violation("bad_root", f"{owner!r} bound an upload to another root", owner)
         if Policy.from_json(header.terms).digest != self.definition.policies.get(owner):
             raise violation("policy_differs", f"{owner!r} offered rows under another policy than it published", owner)
-        self.store.check(owner, header)
+        self.incoming = self.store.begin(owner, header)
         count = len(planes(self.definition.schema, header.complete))
-        collect = upload.CollectPlanes(
-            self.identity, owner, envelope.root, count, 2 * header.plane_bytes, lambda found: self.store.receive(owner, header, found)
-        )
+        collect = upload.CollectPlanes(self.identity, owner, envelope.root, count, 2 * header.plane_bytes, self.incoming)
         its = upload.session(self.identity, self.roster, envelope.root, (owner,), collect.start())
         self.begin(its.binding.step, its)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,7 +22,7 @@ from veilstat.architectures.sharing.uploads import Header, UploadedRows, expand,
 from veilstat.errors import PolicyDenied, ProtocolViolation, SchemaError, VeilstatError
 from veilstat.schema.schema import Schema
 
-from .durable import sync_directory
+from .durable import replace_file, sync_directory
 
 _MAGIC = b"veilstat-upload1"
 _DIGEST = 32
@@ -35,6 +35,52 @@ class _Withdrawal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     owner: str
     version: int
+
+
+@dataclass(slots=True)
+class Incoming:
+    """An upload on its way into a file, of which nothing counts before ``commit``; the disk's refusal is a VeilstatError."""
+
+    header: Header
+    server: int
+    count: int
+    place: Path
+    temporary: Path
+    _added: int = 0
+    _data: Any = field(default_factory=hashlib.sha256, repr=False)
+
+    def add(self, payload: bytes | memoryview) -> None:
+        """The next plane; ProtocolViolation where its length does not fit."""
+        self._added += 1
+        if self._added > self.count:
+            return
+        words = expand(self.header, self.server, payload).data.cast("B")
+        self._data.update(words)
+        with _written(), self.temporary.open("ab") as file:
+            file.write(words)
+
+    def finish(self) -> None:
+        """All planes are there, and stay through a crash; ProtocolViolation where they are too few or too many."""
+        if self._added != self.count:
+            raise ProtocolViolation(
+                f"an upload has {self._added} planes instead of {self.count}", code="upload_size", culprits=(self.header.owner,)
+            )
+        plain = self.header.to_bytes()
+        footer = plain + self._data.digest() + bytes((self.server,)) + len(plain).to_bytes(8, "little") + _MAGIC
+        with _written(), self.temporary.open("ab") as file:
+            file.write(footer + hashlib.sha256(footer).digest())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def commit(self) -> None:
+        """Take the former upload's place."""
+        with _written():
+            self.temporary.rename(self.place)
+            sync_directory(self.place.parent)
+
+    def discard(self) -> None:
+        """Leave nothing behind, unless it was committed."""
+        self.temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +113,22 @@ class UploadStore:
             PolicyDenied: the version is not larger than every one that was stored or withdrawn.
             VeilstatError: it could not be written; nothing has changed.
         """
+        incoming = self.begin(sender, header)
+        try:
+            for payload in payloads:
+                incoming.add(payload)
+            incoming.finish()
+            incoming.commit()
+        finally:
+            incoming.discard()
+
+    def begin(self, sender: str, header: Header) -> Incoming:
+        """The same, as the planes come; raises as ``receive``."""
         self.check(sender, header)
-        with _replacing(self._place(header.owner)) as file:
-            self._write(file, header, payloads)
+        place, temporary = self._place(header.owner), self._place(header.owner).with_suffix(".part")
+        with _written():
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        return Incoming(header, self.server, len(planes(self.schema, header.complete)), place, temporary)
 
     def rows(self, owner: str, version: int) -> UploadedRows:
         """An upload, mapped into memory; its checksum is verified once while this store lives.
@@ -109,8 +168,8 @@ class UploadStore:
         if self._stored_version(owner) > version:
             raise SchemaError(f"owner {owner!r} has replaced the upload that it withdraws", code="upload_unknown")
         if self._withdrawn_version(owner) < version:
-            with _replacing(self._withdrawn(owner)) as file:
-                file.write(msgspec.json.encode(_Withdrawal(owner, version)))
+            with _written():
+                replace_file(self._withdrawn(owner), msgspec.json.encode(_Withdrawal(owner, version)))
         self._place(owner).unlink(missing_ok=True)
         sync_directory(self.directory)
         self._verified.pop(owner, None)
@@ -128,20 +187,6 @@ class UploadStore:
             raise PolicyDenied(
                 f"{sender!r} uploaded version {header.version} after a later or equal one; count further", code="upload_version"
             )
-
-    def _write(self, file: BinaryIO, header: Header, payloads: Iterable[bytes | memoryview]) -> None:
-        data, count, expected = hashlib.sha256(), 0, len(planes(self.schema, header.complete))
-        for payload in payloads:
-            count += 1
-            if count <= expected:
-                words = expand(header, self.server, payload).data.cast("B")
-                data.update(words)
-                file.write(words)
-        if count != expected:
-            raise ProtocolViolation(f"an upload has {count} planes instead of {expected}", code="upload_size", culprits=(header.owner,))
-        plain = header.to_bytes()
-        footer = plain + data.digest() + bytes((self.server,)) + len(plain).to_bytes(8, "little") + _MAGIC
-        file.write(footer + hashlib.sha256(footer).digest())
 
     def _header(self, owner: str) -> tuple[Header, bytes]:
         """Header and checksum of an owner's stored upload."""
@@ -193,20 +238,12 @@ class UploadStore:
 
 
 @contextmanager
-def _replacing(place: Path) -> Iterator[BinaryIO]:
-    """A file that takes its place when it is complete and on disk, or not at all."""
-    temporary = place.with_suffix(".part")
+def _written() -> Iterator[None]:
+    """What the disk does not take is an error that its owner understands."""
     try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(place)
-        sync_directory(place.parent)
+        yield
     except OSError as error:
         raise VeilstatError(f"an upload or its withdrawal could not be written: {error.strerror}", code="disk_failed") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _data_digest(place: Path, size: int) -> bytes:

@@ -77,11 +77,12 @@ def init(
     out: Annotated[Path, typer.Option(help="an empty directory")],
     owners: Annotated[str, typer.Option(help="the data owners, separated by commas")] = "north,south,west",
     architecture: Annotated[str, typer.Option(help="masking, sharing or homomorphic")] = "masking",
+    entry: Annotated[str, typer.Option(help="totals for every query, or rows: once, with sharing or homomorphic")] = "totals",
 ) -> None:
     """Write the commented files of a new deployment."""
     from .init import Layout, write_files
 
-    for path in write_files(out, architecture, tuple(owners.split(",")), Layout()):
+    for path in write_files(out, architecture, tuple(owners.split(",")), Layout(), entry):
         typer.echo(path)
 
 

@@ -13,6 +13,8 @@ from . import templates
 from .coordinator_file import PORTS
 
 _OPTIONS = {"masking": "colluding = 1", "sharing": 'open = "estimate"', "homomorphic": "colluding = 1"}
+_ENTRIES = ("totals", "rows")
+_KEEP_ROWS = ("sharing", "homomorphic")
 _SERVERS = ("compute1", "compute2", "compute3")
 _FIRST_NODE, _MOST_NODES = 11, 200
 
@@ -30,16 +32,20 @@ class Layout:
     schema: str = templates.SCHEMA
 
 
-def write_files(out: Path, architecture: str, owners: tuple[str, ...], layout: Layout) -> tuple[Path, ...]:
-    """Write a study whose owners' nodes are reached over Ray; gives the paths.
+def write_files(out: Path, architecture: str, owners: tuple[str, ...], layout: Layout, entry: str = "totals") -> tuple[Path, ...]:
+    """Write a study whose owners' nodes are reached over Ray, and who send totals for every query or their rows once; gives the paths.
 
     Raises:
-        CapabilityError: there is no such architecture for a deployment. SchemaError: there are too few or too many owners, or
-        the directory is not empty.
+        CapabilityError: there is no such architecture or entry for a deployment. SchemaError: there are too few or too many
+        owners, or the directory is not empty.
     """
     if architecture not in _OPTIONS:
         known = ", ".join(name for name in ARCHITECTURES if name in _OPTIONS)
         raise CapabilityError(f"a deployment has one of the architectures {known}, not {architecture!r}", code="unknown_architecture")
+    if entry not in _ENTRIES or (entry == "rows" and architecture not in _KEEP_ROWS):
+        raise CapabilityError(
+            f"owners send totals, or rows with one of {', '.join(_KEEP_ROWS)}; not {entry!r} with {architecture!r}", code="unknown_option"
+        )
     if not 2 < len(owners) <= _MOST_NODES:
         raise SchemaError(f"a deployment has 3 to {_MOST_NODES} data owners here", code="bad_owner")
     if out.exists() and any(out.iterdir()):
@@ -50,7 +56,7 @@ def write_files(out: Path, architecture: str, owners: tuple[str, ...], layout: L
     study = templates.STUDY.format(
         architecture=architecture,
         owners=_list(owners),
-        options=_OPTIONS[architecture],
+        options=_OPTIONS[architecture] + ("\n" + templates.ROWS if entry == "rows" else ""),
         policies=_table({owner: f"{owner}/policy.toml" for owner in owners}),
         addresses=_table({name: f"127.0.0.1:{layout.servers + place}" for place, name in enumerate(servers)}),
         gateway=f"127.0.0.1:{layout.gateway}",
@@ -64,6 +70,8 @@ def write_files(out: Path, architecture: str, owners: tuple[str, ...], layout: L
     )
     texts = {"study.toml": study, "schema.toml": layout.schema}
     texts |= {f"{server}.toml": templates.COMPUTE.format(server=server) for server in servers}
+    for server in servers:
+        (out / f"{server}-rows").mkdir(mode=0o700)
     for owner in owners:
         (out / owner).mkdir()
         (out / owner / "state").mkdir(mode=0o700)

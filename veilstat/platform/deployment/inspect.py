@@ -21,6 +21,9 @@ from veilstat.schema.schema import read_toml
 from veilstat.transports.address import Address
 
 from ..doctor import Finding
+from ..policy_file import load_policy
+from ..server_file import load_server
+from ..study_file import load_definition
 from .authority import AUTHORITY
 from .coordinator_file import PORTS, CoordinatorFile, RayFile, load_coordinator_file
 from .owner_file import OwnerFile, load_owner
@@ -68,11 +71,40 @@ def inspect_owner(path: Path) -> Iterator[Finding]:
     yield from _secrets(config.identity, *(path for path in remembered if path.exists()))
     yield _socket("socket for relays", config.socket, 0o077 if config.relays is None else 0o007)
     yield _socket("socket for a person", config.approvals)
+    if load_definition(config.study).keeps_rows and config.policy is not None and not load_policy(config.policy).is_unattended:
+        yield Finding("policy", "asks a person", "rows are not shared with servers that answer alone: take `approval` out of its file")
+
+
+def inspect_server(path: Path) -> Iterator[Finding]:
+    """A compute server's machine: modes of its files, and the place of owners' rows where it keeps any.
+
+    Raises:
+        VeilstatError: the file cannot be read.
+    """
+    config = load_server(path)
+    ledgers = sorted(config.ledgers.iterdir()) if config.ledgers.is_dir() else []
+    yield from _secrets(config.identity, *(path for path in (config.openings, *ledgers) if path.exists()))
+    if load_definition(config.study).keeps_rows:
+        yield _finding("rows of owners", lambda: _uploads(config.uploads))
 
 
 def inspect(path: Path) -> list[Finding]:
-    """A study's file with [coordinator], or an owner's; errors as the functions above."""
-    return list(inspect_owner(path) if "party" in read_toml(path) else inspect_study(path))
+    """A study's file with [coordinator], an owner's, or a compute server's; errors as the functions above."""
+    keys = set(read_toml(path))
+    if "party" not in keys:
+        return list(inspect_study(path))
+    return list(inspect_owner(path) if {"socket", "state", "table"} & keys else inspect_server(path))
+
+
+def _uploads(directory: Path | None) -> str:
+    if directory is None or not directory.is_dir():
+        place = directory or Path("uploads")
+        raise ValueError(
+            f"there is no directory for them; name one with uploads = in the server's file, and run: install -d -m 700 {place}"
+        )
+    if stat.S_IMODE(directory.stat().st_mode) & 0o077:
+        raise ValueError(f"others can look into it; run: chmod 700 {directory}")
+    return f"{sum(1 for _ in directory.glob('*.shares'))} owners have shared theirs"
 
 
 def _versions() -> Finding:

@@ -28,6 +28,8 @@ progress = 60 # seconds that a round waits for owners, before it goes on without
 {lines}
 """
 
+ROWS = """entry = "rows" # owners share their rows once, with `veilstat rows share`; "totals" are asked of them at every query"""
+
 RAY = """# [coordinator.sockets] # instead of Ray, for owners whose agents run on the coordinator's own machine
 # north = "north/state/agent.sock"
 
@@ -73,7 +75,8 @@ POLICY = """# What a data owner permits. Everything but `approval` is published;
 # most_openings = 100 # numbers that one query may open
 min_owners = 2 # the fewest owners whose rows stand in one total with these
 # budget = [1.0, 1e-6] # epsilon and delta of all releases together; exact answers are refused then
-# approval = ["linear_regression"] # or "all": a person must grant each of these with `veilstat approvals`
+# approval = ["linear_regression"] # or "all": a person must grant each of these with `veilstat approvals`;
+#                                    not with [sharing] entry = "rows", where servers answer while this owner is away
 """
 
 COMPUTE = """# One compute server of a deployment: `veilstat server --config {server}.toml`. Paths are relative to this file.
@@ -83,6 +86,7 @@ study = "study.toml"
 roster = "private/roster.toml"
 identity = "private/{server}.pem" # 0600
 through = "server" # owners and analyst are reached through the coordinator
+uploads = "{server}-rows" # 0700: shares of owners' rows, where [sharing] entry = "rows"; openings and ledgers are kept beside this file. Back them up
 """
 
 SCHEMA = """# Agreed columns. An example: change it before anybody's data are described by it.
