@@ -72,6 +72,10 @@ class Coordinator(Party):
             return
         self._conclude()
 
+    def lost(self, fault: Fault) -> bool:
+        # A key is the owners' own matter.
+        return not (self.is_making_key and fault.culprits == (ANALYST,)) and super().lost(fault)
+
     def on_query(self, envelope: Envelope) -> None:
         match envelope.round:
             case epochs.ASK if envelope.sender in self.definition.owners and self.epochs is not None:
