@@ -246,7 +246,7 @@ def test_an_owner_that_gives_up_its_key_ends_all_queries_until_the_next_epoch(st
     assert (error.value.code, error.value.culprits) == ("no_epoch", ("o1",))
     with pytest.raises(vs.SchemaError):
         study.withdraw("o1")
-    with pytest.raises(vs.PolicyDenied, match="takes part again when it uploads") as error:
+    with pytest.raises(vs.PolicyDenied, match="takes part again when it shares") as error:
         study.upload("o0")
     assert error.value.culprits == ("o1",)
     study.upload("o1")

@@ -299,7 +299,7 @@ class Agent(Approver):
 
     def _withdrawn(self) -> PolicyDenied:
         return PolicyDenied(
-            f"{self.title} has withdrawn its rows; it takes part again when it uploads them", code="upload_withdrawn", culprits=(self.name,)
+            f"{self.title} has withdrawn its rows; it takes part again when it shares them", code="upload_withdrawn", culprits=(self.name,)
         )
 
     def _contribution(self, step: StepPlan, context: bytes, digest: bytes) -> Contribution:
