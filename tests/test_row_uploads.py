@@ -229,6 +229,17 @@ def test_the_policy_that_was_published_is_the_one_that_is_uploaded():
     assert [store.header("owner3").version for store in stores(whole)] == [1, 1, 1]
 
 
+def test_rows_are_not_asked_about_under_another_policy_than_they_came_with():
+    whole = study()
+    whole.definition.policies["owner3"] = vs.Policy(min_owners=3).digest
+    with pytest.raises(vs.PolicyDenied, match="data owner 'owner3': its rows came with another policy") as error:
+        whole.count()
+    assert error.value.code == "policy_differs"
+    whole._backend.agents["owner3"].policy = vs.Policy(min_owners=3)
+    whole.upload("owner3")
+    assert whole.count().n == sum(map(len, small_tables().values()))
+
+
 def test_what_one_server_holds_is_uniform():
     """Its two components are; over all servers every component would stand twice, and chi-squared would double."""
     whole = study()

@@ -18,7 +18,7 @@ from typing import Any
 from veilstat.architectures.interface import Custody, StepBinding, no_objection
 from veilstat.architectures.sharing.uploads import UploadedRows
 from veilstat.dp.ledger import Budget
-from veilstat.errors import VeilstatError
+from veilstat.errors import PolicyDenied, VeilstatError
 from veilstat.language.disclosure import NoiseSite
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
@@ -102,9 +102,13 @@ class ComputeServer(Approver):
         """Whatever the plan lists may be opened, as far as owners who may be offline permit it."""
         columns = plan.statistic.columns(self.definition.schema)
         self.pinned = self._current_uploads()
-        for owner in self.pinned:
+        for owner, rows in self.pinned.items():
             try:
-                _policy(self.pinned[owner]).check(plan.statistic.name, columns, plan.openings, private=not plan.opens_exactly)
+                if _policy(rows).digest != self.definition.policies.get(owner):
+                    raise PolicyDenied(
+                        "its rows came with another policy than the study publishes now; they must be shared again", code="policy_differs"
+                    )
+                _policy(rows).check(plan.statistic.name, columns, plan.openings, private=not plan.opens_exactly)
             except VeilstatError as error:
                 raise error.at(f"data owner {owner!r}") from None
         if plan.privacy is not None and not plan.opens_exactly:
