@@ -33,7 +33,7 @@ test-long: $(READY)
 	$(THREADS) $(BIN)/python -m pytest -n 2 -m "long"
 
 benchmark: $(READY)
-	$(THREADS) $(BIN)/python benchmarks/masking.py
+	$(THREADS) $(BIN)/python -m benchmarks.masking
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,6 +1,6 @@
 """How close private answers are: to statsmodels on the quantised rows, to the raw rows, and to NIST's certified values.
 
-    python -m benchmarks.accuracy
+    OMP_NUM_THREADS=1 python -m benchmarks.accuracy
 
 Deviations are the largest relative ones over coefficients and standard errors. What separates the quantised rows from
 the raw ones is the schema's lattice, the same for every architecture; what separates our answer from statsmodels' on
@@ -17,6 +17,7 @@ import pandas as pd
 import statsmodels.formula.api as smf
 
 import veilstat as vs
+from benchmarks.measuring import heading, row
 from tests.datasets import ALL, longley
 from tests.test_regression import NIST_LONGLEY
 
@@ -36,7 +37,7 @@ def deviation(ours: Any, theirs: Any) -> float:
 
 def plain(frame: pd.DataFrame) -> pd.DataFrame:
     """Categories as text, for statsmodels."""
-    return frame.assign(**{name: frame[name].astype(str) for name in frame if isinstance(frame[name].dtype, pd.CategoricalDtype)})
+    return frame.assign(**{name: frame[name].astype(str) for name in frame.select_dtypes("category").columns.astype(str)})
 
 
 def digits(ours: float, certified: float) -> float:
@@ -46,23 +47,21 @@ def digits(ours: float, certified: float) -> float:
 
 def main() -> None:
     """Print the two tables."""
-    print("| data | rows | formula | from statsmodels on the quantised rows | from statsmodels on the raw rows |")
-    print("|---|---|---|---|---|")
+    print(heading("data", "rows", "formula", "from statsmodels on the quantised rows", "from statsmodels on the raw rows"))
     for name, formula in FORMULAS.items():
         frame, schema, tables = ALL[name]()
         ours = vs.simulate(tables, schema).linear_regression(formula)
         quantised = smf.ols(formula, plain(schema.quantise(frame))).fit()
         raw = smf.ols(formula, frame).fit()
-        print(f"| {name} | {len(frame):,} | `{formula}` | {deviation(ours, quantised):.0e} | {deviation(ours, raw):.0e} |")
+        print(row(name, f"{len(frame):,}", f"`{formula}`", *(f"{deviation(ours, theirs):.0e}" for theirs in (quantised, raw))))
     frame, schema, tables = longley()
     formula = "TOTEMP ~ GNPDEFL + GNP + UNEMP + ARMED + POP + YEAR"
     results = {"veilstat": vs.simulate(tables, schema).linear_regression(formula), "statsmodels": smf.ols(formula, frame).fit()}
-    print("\n| Longley (NIST) | digits of the worst coefficient | digits of the worst standard error |")
-    print("|---|---|---|")
+    print("\n" + heading("Longley (NIST)", "digits of the worst coefficient", "digits of the worst standard error"))
     for label, result in results.items():
         coefficients = min(digits(result.params[term], value) for term, (value, _) in NIST_LONGLEY.items())
         errors = min(digits(result.bse[term], value) for term, (_, value) in NIST_LONGLEY.items())
-        print(f"| {label} | {coefficients:.1f} | {errors:.1f} |")
+        print(row(label, f"{coefficients:.1f}", f"{errors:.1f}"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How often nominal 95 % intervals of private means and regressions hold the truth, rows and noise drawn anew each time.
 
-python benchmarks/coverage.py [repetitions]
+OMP_NUM_THREADS=1 python -m benchmarks.coverage [repetitions]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 import veilstat as vs
+from benchmarks.measuring import heading, row
 from veilstat.testing.releases import releases
 
 SCHEMA = vs.Schema(
@@ -71,7 +72,7 @@ def intervals(result: Any) -> pd.DataFrame | None:
         return None
     if isinstance(found, tuple):
         return pd.DataFrame([found], index=["mean"], columns=[0, 1])
-    return found.set_axis([0, 1], axis=1)
+    return pd.DataFrame(found).set_axis([0, 1], axis=1)
 
 
 def measure(cell: Cell, repetitions: int, seed: int = 1) -> Coverage:
@@ -107,13 +108,13 @@ def cells() -> Iterator[Cell]:
 
 def main(repetitions: int, write: Callable[[str], None] = print) -> None:
     """One line for each cell, as it is done."""
-    write("| query | rows | epsilon | with intervals | coverage, least | coverage, largest | width beside the exact one |")
-    write("|---|---|---|---|---|---|---|")
+    shares = ("with intervals", "coverage, least", "coverage, largest")
+    write(heading("query", "rows", "epsilon", *shares, "width beside the exact one"))
     for cell in cells():
         found = measure(cell, repetitions)
-        numbers = [f"{value:.1%}" if value == value else "" for value in (found.given, found.least, found.largest)]
-        wider = f"{found.wider:.2f}" if found.wider == found.wider else ""
-        write(f"| {cell.query.name} | {cell.rows:,} | {cell.epsilon:g} | {' | '.join(numbers)} | {wider} |")
+        numbers = ["" if math.isnan(value) else f"{value:.1%}" for value in (found.given, found.least, found.largest)]
+        wider = "" if math.isnan(found.wider) else f"{found.wider:.2f}"
+        write(row(cell.query.name, f"{cell.rows:,}", f"{cell.epsilon:g}", *numbers, wider))
 
 
 if __name__ == "__main__":

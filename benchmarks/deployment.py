@@ -1,12 +1,13 @@
 """Latency of a protocol round in a deployment beside the embedded study: five owners' processes, by sockets, and over Ray.
 
-    PYTHONPATH=. python benchmarks/deployment.py            # agents by their sockets
-    PYTHONPATH=. python benchmarks/deployment.py --ray      # agents behind relays on Ray nodes
-    PYTHONPATH=. python benchmarks/deployment.py --adding 1000   # so many masked vectors, added here and in Ray's tasks
+    OMP_NUM_THREADS=1 python -m benchmarks.deployment                 # agents by their sockets
+    OMP_NUM_THREADS=1 python -m benchmarks.deployment --ray           # agents behind relays on Ray nodes
+    OMP_NUM_THREADS=1 python -m benchmarks.deployment --adding 1000   # so many masked vectors of 64 bits, added here and in Ray's tasks
 
 Seconds are the analyst's, divided by the rounds that took place; bytes are the busiest owner's, measured at the coordinator.
-``--adding`` shows, for vectors of 1e6 elements, the coordinator's CPU time and that of all workers for a vector, the bytes
-that each worker was sent, and wall time beside adding here.
+``--adding`` shows, for vectors of 1e6 elements (a tenth as many where elements are wider), the coordinator's CPU time for a
+vector without and with tasks, the workers' CPU seconds, how much of what owners send by plan was sent on to workers, and wall
+time beside adding here.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,13 +29,13 @@ from examples.deployment.demo import INSURERS, OWNERS, Processes, command, conne
 from veilstat.architectures.addition import SumHere
 from veilstat.arithmetic.rings import Ring
 from veilstat.platform.deployment.init import Layout, write_files
-from veilstat.platform.deployment.ray_addition import RayTasks, SumInTasks, sum_of
+from veilstat.platform.deployment.ray_addition import Pending, RayTasks, SumInTasks, sum_of
 from veilstat.platform.deployment.ray_cluster import OBJECT_STORE_BYTES
 
 QUERIES = 30
 
 
-def prepare(folder, over_ray):
+def prepare(folder: Path, over_ray: bool) -> Any:
     tables = {owner: str(INSURERS / f"data/{owner}.csv") for owner in OWNERS}
     layout = Layout(directory=f"{folder.parent}/ray", tables=tables, schema=(INSURERS / "schema.toml").read_text())
     write_files(folder, "masking", OWNERS, layout)
@@ -45,7 +47,7 @@ def prepare(folder, over_ray):
     return command(folder, "token", "bench", "--config", "study.toml").strip()
 
 
-def measure(study):
+def measure(study: Any) -> tuple[float, Any]:
     seconds = []
     for _ in range(QUERIES):
         began = time.perf_counter()
@@ -59,12 +61,12 @@ class Counting(RayTasks):
 
     sent = 0
 
-    def start(self, ring, vectors):
+    def start(self, ring: Ring, vectors: list[memoryview]) -> Pending:
         Counting.sent += sum(map(len, vectors))
         return super().start(ring, vectors)
 
 
-def add(its, vectors, count):
+def add(its: SumHere | SumInTasks, vectors: list[bytes], count: int) -> tuple[Any, float, float]:
     cpu, wall = time.process_time(), time.perf_counter()
     for place in range(count):
         its.add(memoryview(vectors[place % len(vectors)]))
@@ -72,16 +74,16 @@ def add(its, vectors, count):
     return total, time.process_time() - cpu, time.perf_counter() - wall
 
 
-def workers_cpu():
-    """CPU seconds of the workers that Ray has started for this process."""
+def workers_cpu() -> dict[int, float]:
+    """CPU seconds of each worker that Ray has started for this process, by its number."""
     workers = [its for its in psutil.Process().children(recursive=True) if "ray::" in " ".join(its.cmdline())]
-    return sum(sum(its.cpu_times()[:2]) for its in workers)
+    return {its.pid: sum(its.cpu_times()[:2]) for its in workers}
 
 
-def measure_adding(count, length=10**6):
+def measure_adding(most: int, length: int = 10**6) -> None:
     for workers in (1, 2):
         folder = tempfile.mkdtemp(prefix="r", dir="/tmp")
-        options = {
+        options: dict[str, Any] = {
             "include_dashboard": False,
             "log_to_driver": False,
             "configure_logging": False,
@@ -89,26 +91,29 @@ def measure_adding(count, length=10**6):
         }
         ray.init(num_cpus=workers, _temp_dir=folder, **options)
         try:
-            ray.get([ray.remote(sum_of).remote(64, np.zeros(8, np.uint8)) for _ in range(workers)])
+            task: Any = ray.remote(sum_of)
+            ray.get([task.remote(64, np.zeros(8, np.uint8)) for _ in range(workers)])
             for bits in (64, 128, 192, 256):
-                ring = Ring(bits)
+                ring, count = Ring(bits), most if bits == 64 else -(-most // 10)
                 vectors = [os.urandom(length * ring.element_bytes) for _ in range(4)]
                 expected, cpu, wall = add(SumHere(ring, length), vectors, count)
                 before, Counting.sent = workers_cpu(), 0
-                total, its_cpu, its_wall = add(SumInTasks(Counting(workers), ring, length), vectors, count)
+                total, its_cpu, its_wall = add(SumInTasks(Counting(workers), ring, length, lambda added, lost: None), vectors, count)
                 assert np.array_equal(total, expected)
-                theirs = workers_cpu() - before
+                theirs = [seconds - before.get(worker, 0) for worker, seconds in workers_cpu().items()]
+                planned = count * length * ring.element_bytes
                 print(
-                    f"{count} vectors of {bits} bits, {workers} workers: coordinator {1e3 * cpu / count:5.1f} ms a vector here, "
-                    f"{1e3 * its_cpu / count:5.1f} ms with tasks; workers {1e3 * theirs / count:5.1f} ms; "
-                    f"{Counting.sent / workers / 1e6:,.0f} MB to each; wall {its_wall / wall:.2f} of adding here"
+                    f"| {bits} | {count:,} | {workers} | {1e3 * cpu / count:.1f} ms | {1e3 * its_cpu / count:.1f} ms "
+                    f"| {' + '.join(f'{seconds:.1f}' for seconds in sorted(theirs) if seconds > 0.05)} s "
+                    f"| {Counting.sent / 1e6:,.0f} of {planned / 1e6:,.0f} MB | {its_wall / wall:.2f} |",
+                    flush=True,
                 )
         finally:
             ray.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("--adding", type=int, metavar="VECTORS")
@@ -119,7 +124,7 @@ def main():
         measure_rounds(options.ray)
 
 
-def measure_rounds(over_ray):
+def measure_rounds(over_ray: bool) -> None:
     folder = Path(tempfile.mkdtemp(prefix="vs-")) / "study"
     try:
         token = prepare(folder, over_ray)

@@ -1,8 +1,8 @@
 """Pairwise masking: CPU time per client and server beside the floor of the same bytes, and the server's peak memory.
 
-    python benchmarks/masking.py                  # the table of docs/benchmarks.md
-    python benchmarks/masking.py --owners 100 --drop 30
-    python benchmarks/masking.py --memory         # 500 vectors of 1e6 64-bit entries
+    OMP_NUM_THREADS=1 python -m benchmarks.masking                  # the table of docs/benchmarks.md
+    OMP_NUM_THREADS=1 python -m benchmarks.masking --owners 100 --drop 30
+    OMP_NUM_THREADS=1 python -m benchmarks.masking --memory         # 500 vectors of 1e6 64-bit entries
 
 One thread. The protocol's rounds are fed directly, as a session feeds them; signing and verifying envelopes is
 listed by itself, measured on the same messages. The floor is what no implementation can avoid: the keystream bytes
@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from benchmarks.measuring import Clock, heading, peak_memory, row
+from veilstat.architectures.addition import SumHere
 from veilstat.architectures.masking.bonawitz17_owner import Owner
 from veilstat.architectures.masking.bonawitz17_server import CollectInputs, Server
 from veilstat.arithmetic.agreement import KeyPair
@@ -32,22 +31,6 @@ from veilstat.protocol.identity import Identity, Roster
 
 CONTEXT = bytes(32)
 TIMED_OWNERS = 6
-
-
-@dataclass
-class Clock:
-    """CPU seconds by name."""
-
-    spent: dict[str, list[float]] = field(default_factory=dict)
-
-    def time(self, name: str, call: Callable[[], Any]) -> Any:
-        start = time.process_time()
-        result = call()
-        self.spent.setdefault(name, []).append(time.process_time() - start)
-        return result
-
-    def median(self, *names: str) -> float:
-        return sum(statistics.median(self.spent[name]) for name in names)
 
 
 def run_session(count: int, drop: int, length: int, bits: int) -> tuple[Clock, int]:
@@ -77,7 +60,7 @@ def run_session(count: int, drop: int, length: int, bits: int) -> tuple[Clock, i
             waiting[name] = turn.following
             payload = memoryview(turn.send[0].payload)
             if round_name == "masked":
-                clock.time("server adds", lambda: collecting.take(name, payload))  # noqa: B023
+                clock.time("server adds", partial(collecting.take, name, payload))
             else:
                 collecting.take(name, payload)
     clock.time("server unmasks", collecting.close)
@@ -113,8 +96,14 @@ def envelope_seconds(payload: int) -> tuple[float, float]:
     clock, body = Clock(), bytes(payload)
     for _ in range(9):
         frames = clock.time("seal", lambda: list(seal(identity, CONTEXT, CONTEXT, "masked_input", "server", body)))
-        clock.time("verify", lambda: [Envelope.decode(frame).verify(roster) for frame in frames])  # noqa: B023
+        clock.time("verify", partial(verify, frames, roster))
     return clock.median("seal"), clock.median("verify")
+
+
+def verify(frames: list[bytes], roster: Roster) -> None:
+    """What a recipient does with one message."""
+    for frame in frames:
+        Envelope.decode(frame).verify(roster)
 
 
 def report(count: int, drop: int, length: int, bits: int) -> None:
@@ -128,11 +117,9 @@ def report(count: int, drop: int, length: int, bits: int) -> None:
     small_seal, small_verify = envelope_seconds(count * 150)
     client_signing = sealing + 3 * small_seal + 4 * small_verify
     server_signing = (count - lost) * verifying + 3 * count * (small_verify + small_seal)
-    print(
-        f"| {count} | {drop} % | {1e3 * client:.1f} | {1e3 * least_client:.1f} | {client / least_client:.2f} | {1e3 * client_signing:.1f} "
-        f"| {1e3 * server:.0f} | {1e3 * least_server:.0f} | {server / least_server:.2f} | {1e3 * server_signing:.0f} |",
-        flush=True,
-    )
+    its_client = f"{1e3 * client:.1f}", f"{1e3 * least_client:.1f}", f"{client / least_client:.2f}", f"{1e3 * client_signing:.1f}"
+    its_server = f"{1e3 * server:.0f}", f"{1e3 * least_server:.0f}", f"{server / least_server:.2f}", f"{1e3 * server_signing:.0f}"
+    print(row(count, f"{drop} %", *its_client, *its_server), flush=True)
 
 
 def measure_memory(count: int, length: int) -> None:
@@ -140,12 +127,11 @@ def measure_memory(count: int, length: int) -> None:
     ring = Ring(64)
     names = frozenset(f"owner{place:04}" for place in range(count))
     server = Server("server", "analyst", tuple(sorted(names)), count, CONTEXT, ring, length)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    collecting = CollectInputs(server, names, length * ring.element_bytes, {}, {}, ring.zeros(length))
+    before = peak_memory()
+    collecting = CollectInputs(server, names, length * ring.element_bytes, {}, {}, SumHere(ring, length))
     for name in sorted(names):
         collecting.take(name, memoryview(os.urandom(length * ring.element_bytes)))
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    vector = length * ring.element_bytes
+    grown, vector = peak_memory() - before, length * ring.element_bytes
     print(
         f"{count} vectors of {length:,} 64-bit entries: peak memory grew by {grown / 1e6:.1f} MB, {grown / vector:.1f} vectors of {vector / 1e6:.0f} MB"
     )
@@ -153,7 +139,7 @@ def measure_memory(count: int, length: int) -> None:
 
 def main() -> None:
     """The whole table, or what the options ask for."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--owners", type=int, action="append")
     parser.add_argument("--drop", type=int, action="append")
     parser.add_argument("--length", type=int, default=100_000)
@@ -164,8 +150,8 @@ def main() -> None:
         measure_memory(500, 1_000_000)
         return
     print("CPU milliseconds, one thread; complete graph, threshold 2n/3, AES-128,", f"{options.length:,} entries of {options.bits} bits\n")
-    print("| owners | drop out | per client | floor | ratio | its envelopes | server | floor | ratio | its envelopes |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    party = ("floor", "ratio", "its envelopes")
+    print(heading("owners", "drop out", "per client", *party, "server", *party))
     for count in options.owners or [100, 500]:
         for drop in options.drop or [0, 10, 30]:
             report(count, drop, options.length, options.bits)

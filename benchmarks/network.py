@@ -1,6 +1,6 @@
 """What messages between two compute servers cost, over pinned TLS on loopback: microseconds a round, gigabytes a second.
 
-    python benchmarks/network.py
+    OMP_NUM_THREADS=1 python -m benchmarks.network
 
 A round is one message of 100 bytes in each direction. "signed" adds the envelopes: every message signed by its sender
 and verified by its recipient.
@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.measuring import heading, row
 from veilstat.platform.identity_file import issue
 from veilstat.protocol.envelope import BLOCK_BYTES, NO_STEP, Envelope, seal
 from veilstat.protocol.identity import Identity, Roster
@@ -73,8 +74,7 @@ def answer(server: Server) -> None:
 
 def measure(server: Server) -> None:
     """One line of the table for plain and for signed frames."""
-    print("| frames | microseconds a round | GB/s |")
-    print("|---|---|---|")
+    print(heading("frames", "microseconds a round", "GB/s"))
     for name, say, heard in (("plain", server.send, server.frames()), ("signed", server.send_signed, server.verified())):
         small, large = bytes(100), bytes(BLOCK_BYTES)
         start = time.perf_counter()
@@ -87,7 +87,7 @@ def measure(server: Server) -> None:
             server.endpoint.poll(0.0)
         next(heard)
         end = time.perf_counter()
-        print(f"| {name} | {(middle - start) / ROUNDS * 1e6:.0f} | {LARGE * BLOCK_BYTES / (end - middle) / 1e9:.2f} |", flush=True)
+        print(row(name, f"{(middle - start) / ROUNDS * 1e6:.0f}", f"{LARGE * BLOCK_BYTES / (end - middle) / 1e9:.2f}"), flush=True)
 
 
 def main() -> None:

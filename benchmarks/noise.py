@@ -1,31 +1,21 @@
 """Discrete Gaussian noise: microseconds a draw in vectors, beside OpenDP's where it is installed.
 
-python benchmarks/noise.py
+OMP_NUM_THREADS=1 python -m benchmarks.noise
 """
 
 from __future__ import annotations
 
 import importlib
 import secrets
-import time
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from typing import Any
 
+from benchmarks.measuring import fastest, heading, row
 from veilstat.dp.discrete_gaussian import discrete_gaussian, rounded_variance
 
-DRAWS = 200_000
-
-
-def microseconds(call: Callable[[], Any]) -> float:
-    """CPU time of a draw, the best of three runs."""
-    times = []
-    for _ in range(3):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return 1e6 * min(times) / DRAWS
+DRAWS, CALLS = 200_000, 3
 
 
 def opendp(sigma: float) -> Callable[[], Any]:
@@ -39,16 +29,15 @@ def opendp(sigma: float) -> Callable[[], Any]:
 
 def main() -> None:
     """One line for each sigma."""
-    print("| sigma | veilstat | OpenDP |")
-    print("|---|---|---|")
+    print(heading("sigma", "veilstat", "OpenDP"))
     for sigma in (1, 20, 10**4, 10**8, 10**12, 10**20):
         variance = rounded_variance(Fraction(sigma) ** 2)
-        ours = microseconds(partial(discrete_gaussian, variance, DRAWS, secrets.token_bytes))
+        ours = 1e6 / DRAWS * fastest(partial(discrete_gaussian, variance, DRAWS, secrets.token_bytes), CALLS)
         try:
-            theirs = f"{microseconds(opendp(float(sigma))):.2f}"
+            theirs = f"{1e6 / DRAWS * fastest(opendp(float(sigma)), CALLS):.2f}"
         except ImportError:
             theirs = ""
-        print(f"| {sigma:,} | {ours:.3f} | {theirs} |", flush=True)
+        print(row(f"{sigma:,}", f"{ours:.2f}", theirs), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Statistics on rows that three servers share, beside the floor, plain numpy, and MPyC: milliseconds on shared inputs.
 
-    python -m benchmarks.sharing --mpyc PYTHON
+    OMP_NUM_THREADS=1 python -m benchmarks.sharing --mpyc PYTHON
 
 PYTHON is an interpreter that has MPyC. Servers are processes on loopback, joined by the project's pinned TLS on
 blocking sockets; MPyC's parties are processes on loopback without TLS. Planning and sharing the rows are not counted,
@@ -16,10 +16,10 @@ import argparse
 import math
 import os
 import subprocess
-import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,17 @@ import numpy as np
 import pandas as pd
 
 import veilstat as vs
+from benchmarks.measuring import fastest, heading, row
 from benchmarks.three_servers import Measured, measure
 from veilstat.architectures.interface import no_noise
-from veilstat.architectures.sharing.araki16 import share
-from veilstat.architectures.sharing.conversion import negative
-from veilstat.architectures.sharing.prss import Party, Prss
-from veilstat.architectures.sharing.ring import NARROW
-from veilstat.architectures.sharing.rounds import SERVERS
+from veilstat.architectures.sharing.protocols.araki16 import share
+from veilstat.architectures.sharing.protocols.conversion import negative
+from veilstat.architectures.sharing.protocols.prss import Party, Prss
+from veilstat.architectures.sharing.protocols.ring import NARROW
+from veilstat.architectures.sharing.protocols.rounds import SERVERS
+from veilstat.architectures.sharing.protocols.sorting import sort
 from veilstat.architectures.sharing.schemes import Place
 from veilstat.architectures.sharing.sealed import SealedRows
-from veilstat.architectures.sharing.sorting import sort
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, UploadedRows, deal, expand, planes
 from veilstat.arithmetic.products import gram, inner, weighted_sums
 from veilstat.arithmetic.rings import Ring
@@ -59,6 +60,7 @@ SCHEMA = vs.Schema(
 COMPARED = 1_000_000
 SORTED = 10_000
 RUNS = 5
+CALLS = 3
 
 
 @dataclass(frozen=True)
@@ -191,31 +193,21 @@ def sorting(count: int) -> tuple[Measured, str]:
         return NARROW.to_bytes((yield from sort(party, parts[place.index], 32)).own)
 
     found = measure(program, RUNS)
-    total = sum(np.frombuffer(part, dtype=np.uint64) for part in found.parts)
+    total = np.stack([np.frombuffer(part, dtype=np.uint64) for part in found.parts]).sum(axis=0)
     return found, "none" if np.array_equal(total.astype(np.int64), np.sort(numbers)) else "wrong"
-
-
-def fastest(call: Callable[[], Any]) -> float:
-    """CPU seconds of the fastest of three calls."""
-    spent = []
-    for _ in range(3):
-        start = time.process_time()
-        call()
-        spent.append(time.process_time() - start)
-    return min(spent)
 
 
 def products(workload: Workload) -> float:
     """CPU seconds of one server's local products."""
     words = np.random.default_rng(1).integers(0, 2**64, (10, workload.rows, 2), dtype=np.uint64)
-    return fastest(lambda: workload.products(words)) if workload.products else 0.0
+    return fastest(partial(workload.products, words), CALLS) if workload.products else 0.0
 
 
 def plain(workload: Workload) -> float:
     """CPU seconds of numpy on the same rows in the clear, as floats."""
     frame = frame_of(workload.rows)
     x, y = frame[COLUMNS].to_numpy(dtype=float), frame["y"].to_numpy(dtype=float)
-    return fastest(lambda: workload.plain(x, y)) if workload.plain else 0.0
+    return fastest(partial(workload.plain, x, y), CALLS) if workload.plain else 0.0
 
 
 def peer(interpreter: str, workload: Workload) -> tuple[str, str]:
@@ -276,8 +268,8 @@ def line(
 ) -> str:
     """One line of the table."""
     least = local * SERVERS / min(SERVERS, os.cpu_count() or 1) + found.rounds * connection.latency + found.sent * connection.byte
-    numbers = f"{1e3 * found.seconds:,.0f} | {1e3 * found.cpu_seconds:,.0f} | {found.rounds:,} | {found.sent:,} | {1e3 * least:,.0f}"
-    return f"| {name} | {size} | {numbers} | {found.seconds / least:.1f} | {error} | {1e3 * clear:,.1f} | {theirs[0]} | {theirs[1]} |"
+    numbers = (f"{value:,.0f}" for value in (1e3 * found.seconds, 1e3 * found.cpu_seconds, found.rounds, found.sent, 1e3 * least))
+    return row(name, size, *numbers, f"{found.seconds / least:.1f}", error, f"{1e3 * clear:,.1f}", *theirs)
 
 
 def main() -> None:
@@ -290,8 +282,8 @@ def main() -> None:
         print("MPyC is not measured; --mpyc PYTHON names an interpreter that has it\n")
     connection = Connection.measured()
     print(f"A round takes {1e6 * connection.latency:.0f} microseconds, and a connection carries {1e-9 / connection.byte:.2f} GB/s.\n")
-    print("| workload | rows x columns | ms | CPU of a server | rounds | bytes sent | floor | ratio | error | numpy | MPyC | its error |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    ours = ("ms", "CPU of a server", "rounds", "bytes sent", "floor", "ratio", "error")
+    print(heading("workload", "rows x columns", *ours, "numpy", "MPyC", "its error"))
     for workload in WORKLOADS:
         if workload.name.startswith(options.only):
             found, error = statistic(workload)
@@ -301,12 +293,12 @@ def main() -> None:
         found, error = comparisons(COMPARED)
         numbers = np.random.default_rng(1).integers(-(2**31), 2**31, COMPARED)
         theirs = peer(options.mpyc, Workload("comparisons", None, COMPARED, peer="compare", part=100))
-        clear = fastest(lambda: np.count_nonzero(numbers < 0))
+        clear = fastest(lambda: np.count_nonzero(numbers < 0), CALLS)
         print(line("comparisons of 32 bits", f"{COMPARED:,}", found, connection, 0.0, clear, error, theirs), flush=True)
     if "sort".startswith(options.only):
         found, error = sorting(SORTED)
         numbers = np.random.default_rng(1).integers(-(2**31), 2**31, SORTED)
-        clear = fastest(lambda: np.sort(numbers))
+        clear = fastest(lambda: np.sort(numbers), CALLS)
         print(line("sort of 32 bits", f"{SORTED:,}", found, connection, 0.0, clear, error, ("", "")), flush=True)
 
 

@@ -9,6 +9,7 @@ the exact answer, of logistic regression from numpy's on the same rows.
 import secrets
 import sys
 import time
+from typing import Any
 
 import numpy as np
 from mpyc.runtime import mpc
@@ -16,14 +17,14 @@ from mpyc.runtime import mpc
 COLUMNS, STEPS = 10, 10
 
 
-async def shared(array):
+async def shared(array: Any) -> Any:
     """Party 0's array, once every party has its shares."""
     result = mpc.input(array, senders=0)
     await mpc.barrier()
     return result
 
 
-async def gram(rows, part):
+async def gram(rows: int, part: int) -> tuple[float, Any]:
     """All products of two columns, opened."""
     field = mpc.SecFld(2**61 - 1)
     data = np.random.default_rng(1).integers(0, 1000, (rows // part, COLUMNS))
@@ -34,7 +35,7 @@ async def gram(rows, part):
     return seconds, np.abs(np.vectorize(int)(np.array(result.tolist())) - data.T @ data).max()
 
 
-async def regression(rows, part):
+async def regression(rows: int, part: int) -> tuple[float, Any]:
     """Coefficients as fractions: their numerators and determinant are opened, and a system that random matrices hide."""
     order = 2**521 - 1
     field = mpc.SecFld(order)
@@ -61,13 +62,13 @@ async def regression(rows, part):
     return seconds, np.abs(np.array([value / divisor for value in signed]) - exact).max()
 
 
-def random_matrix(field, order):
+def random_matrix(field: Any, order: int) -> Any:
     """The sum of random matrices of all parties."""
     own = np.array([secrets.randbelow(order) for _ in range(COLUMNS**2)], dtype=object).reshape(COLUMNS, COLUMNS)
     return sum(mpc.input(field.array(own)))
 
 
-async def logistic(rows, part):
+async def logistic(rows: int, part: int) -> tuple[float, Any]:
     """Gradient steps with the three straight pieces that MPyC's comparisons allow in place of the logistic function."""
     fixed = mpc.SecFxp(40, 20)
     rng = np.random.default_rng(1)
@@ -89,7 +90,7 @@ async def logistic(rows, part):
     return seconds, np.abs(np.array(result.tolist(), dtype=float) - weights).max()
 
 
-async def compare(rows, part):
+async def compare(rows: int, part: int) -> tuple[float, Any]:
     """How many numbers of 32 bits are below 0."""
     whole = mpc.SecInt(32)
     data = np.random.default_rng(1).integers(-(2**31), 2**31, rows // part)
@@ -100,7 +101,7 @@ async def compare(rows, part):
     return seconds, abs(result - np.count_nonzero(data < 0))
 
 
-async def main():
+async def main() -> None:
     """One workload."""
     name, rows, part = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     workloads = {"gram": gram, "regression": regression, "logistic": logistic, "compare": compare}

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from veilstat.architectures.sharing.prss import KEY_BYTES
-from veilstat.architectures.sharing.rounds import SERVERS
+from veilstat.architectures.sharing.protocols.prss import KEY_BYTES
+from veilstat.architectures.sharing.protocols.rounds import SERVERS
 from veilstat.architectures.sharing.schemes import Place
 from veilstat.platform.allocation import keep_freed_memory
 from veilstat.platform.identity_file import issue

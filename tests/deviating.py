@@ -12,9 +12,9 @@ from veilstat.platform.deployment.owner_file import load_owner
 from veilstat.platform.driver import Driver
 from veilstat.platform.identity_file import read_identity
 from veilstat.platform.plan import make_plan
+from veilstat.platform.planner import make_planner
 from veilstat.platform.policy import Policy
 from veilstat.protocol.envelope import Envelope, seal
-from veilstat.statistics.registry import registry
 from veilstat.statistics.solve import solve
 
 
@@ -31,7 +31,7 @@ class Head:
         self.analyst = analyst(self)
         roster = self.analyst.roster
         self.identity = read_identity(folder / "private/server.pem", "server", roster.keys["server"])
-        self.coordinator = Coordinator(self.identity, roster, self.analyst.definition, registry(), make_plan)
+        self.coordinator = Coordinator(self.identity, roster, self.analyst.definition, make_planner())
         self.carry = lambda recipient, envelope: [envelope.frame]
         self.hear = self.coordinator.receive
         self.carried, self.said = [], []

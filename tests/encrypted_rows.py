@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 
 import veilstat as vs
-from veilstat.architectures.homomorphic.epoch import Terms
-from veilstat.architectures.homomorphic.epoch_owner import EncryptingOwner
-from veilstat.architectures.homomorphic.epoch_server import KeepingCloud
-from veilstat.architectures.homomorphic.quadratic import opened, supports_rows
-from veilstat.architectures.homomorphic.row_owner import DecryptingOwner
-from veilstat.architectures.homomorphic.row_query import RowQuery
-from veilstat.architectures.homomorphic.row_server import AnsweringCloud, release
+from veilstat.architectures.homomorphic.rows.epoch import Terms
+from veilstat.architectures.homomorphic.rows.epoch_owner import EncryptingOwner
+from veilstat.architectures.homomorphic.rows.epoch_server import KeepingServer
+from veilstat.architectures.homomorphic.rows.quadratic import opened, supports_rows
+from veilstat.architectures.homomorphic.rows.query import RowQuery
+from veilstat.architectures.homomorphic.rows.query_analyst import release
+from veilstat.architectures.homomorphic.rows.query_owner import DecryptingOwner
+from veilstat.architectures.homomorphic.rows.query_server import AnsweringServer
 from veilstat.architectures.interface import no_noise
 from veilstat.architectures.relay import RESULT
 from veilstat.arithmetic.agreement import KeyPair
@@ -85,7 +86,7 @@ def begin_epoch(parties, frames=None, root=None, keep=lambda kept: kept):
         rows = Table(name, frames[name], parties.schema).rows(tuple(column.name for column in parties.schema))
         owner = EncryptingOwner(parties.identities[name], "server", terms, rows.columns, len(rows), ROWS, os.urandom, keep)
         owners[name] = owner.start()
-    return Exchange(KeepingCloud(terms, "parties", keep).start(), owners)
+    return Exchange(KeepingServer(terms, "parties", keep).start(), owners)
 
 
 def make_epoch(parties, frames=None):
@@ -117,7 +118,7 @@ def begin_query(parties, epoch, statistic, context=None, authorise=lambda member
             parties.identities[name], query, *located(epoch[name]), secret, parties.analyst.public, os.urandom, authorise, noise
         )
         owners[name] = its.start()
-    run = Exchange(AnsweringCloud(query, *located(epoch["server"])).start(), owners)
+    run = Exchange(AnsweringServer(query, *located(epoch["server"])).start(), owners)
     run.query = query
     return run
 

@@ -4,10 +4,9 @@ import os
 
 import numpy as np
 
-from tests.sharing import opened, parties
-from veilstat.architectures.sharing.field import Field
-from veilstat.architectures.sharing.rounds import run_three
-from veilstat.architectures.sharing.row_totals import row_totals
+from tests.sharing import opened, parties, run_three
+from veilstat.architectures.sharing.protocols.field import Field
+from veilstat.architectures.sharing.rows.totals import row_totals
 from veilstat.architectures.sharing.uploads import Header, UploadedRows, deal, expand, planes
 from veilstat.language.circuit import Op
 from veilstat.platform.table import Table

@@ -1,12 +1,47 @@
 """Three servers in one process, for tests of protocols on replicated sharing; all randomness is fresh."""
 
 import os
+from dataclasses import dataclass
 
 import numpy as np
 
-from veilstat.architectures.sharing.araki16 import reconstruct, share
-from veilstat.architectures.sharing.prss import Party, Prss
-from veilstat.architectures.sharing.rounds import run_three
+from veilstat.architectures.sharing.protocols.araki16 import reconstruct, share
+from veilstat.architectures.sharing.protocols.prss import Party, Prss
+from veilstat.architectures.sharing.protocols.rounds import advanced
+
+
+@dataclass(frozen=True)
+class Run:
+    """What three servers ended with, and what each received in each round."""
+
+    results: tuple
+    received: tuple[tuple[bytes, ...], ...]
+
+    @property
+    def rounds(self):
+        return len(self.received[0])
+
+    @property
+    def bytes_per_server(self):
+        return sum(len(payload) for payload in self.received[0])
+
+
+def run_three(protocols):
+    """Run the protocols of servers 0, 1 and 2, each of which receives what the one before it sends; they must end together."""
+    protocols, results, received, messages = list(protocols), {}, [], [None] * 3
+    while not results:
+        sent = {}
+        for index, protocol in enumerate(protocols):
+            try:
+                sent[index] = advanced(protocol, messages[index])
+            except StopIteration as stop:
+                results[index] = stop.value
+        if sent and results:
+            raise RuntimeError("a server ended before the others")
+        if sent:
+            messages = [sent[(index - 1) % 3] for index in range(3)]
+            received.append(messages)
+    return Run(tuple(results[index] for index in range(3)), tuple(zip(*received, strict=True)) or ((), (), ()))
 
 
 def parties(random=os.urandom):

@@ -46,8 +46,12 @@ class Here:
         return SimpleNamespace(is_over=lambda: self.over, result=result)
 
 
-def added(tasks, vectors=VECTORS):
-    its = SumInTasks(tasks, Ring(BITS), LENGTH)
+def ignore(added, lost):
+    pass
+
+
+def added(tasks, vectors=VECTORS, report=ignore):
+    its = SumInTasks(tasks, Ring(BITS), LENGTH, report)
     for vector in vectors:
         its.add(memoryview(vector))
     return bytes(Ring(BITS).to_bytes(its.total()))
@@ -70,9 +74,18 @@ def test_nothing_is_sent_and_nobody_is_waited_for_after_a_loss():
     assert tasks.started == 1
 
 
+@pytest.mark.parametrize(
+    ("wrong", "how", "told"), [((), "lost", (20, 0)), ((3,), "lost", (8, 4)), ((1,), "refused", (0, 4)), ((2,), "short", (4, 4))]
+)
+def test_it_is_told_how_many_vectors_tasks_added_and_lost(wrong, how, told):
+    reports = []
+    added(Here(wrong, how), report=lambda *counts: reports.append(counts))
+    assert reports == [told]
+
+
 def test_no_more_vectors_are_kept_than_workers_have():
     tasks, most = Here(over=False), 0
-    its = SumInTasks(tasks, Ring(BITS), LENGTH)
+    its = SumInTasks(tasks, Ring(BITS), LENGTH, ignore)
     for vector in VECTORS:
         its.add(memoryview(vector))
         most = max(most, len(its._arrived) + sum(len(batch.vectors) for batch in its._running))
@@ -87,7 +100,7 @@ def test_a_sum_of_nothing_is_zero():
     ("bits", "length", "kind"), [(64, 1 << 20, SumHere), (192, 1 << 20, SumHere), (256, 1 << 10, SumHere), (256, 1 << 15, SumInTasks)]
 )
 def test_only_large_vectors_of_wide_elements_are_sent(bits, length, kind):
-    assert isinstance(addition_in(Here())(Ring(bits), length), kind)
+    assert isinstance(addition_in(Here(), ignore)(Ring(bits), length), kind)
     assert (kind is SumInTasks) == (bits > 192 and length * bits >= 8 * FEWEST_BYTES)
 
 

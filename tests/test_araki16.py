@@ -6,8 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from tests.sharing import compute, integers, opened, parties, run
-from veilstat.architectures.sharing.araki16 import (
+from tests.sharing import compute, integers, opened, parties, run, run_three
+from veilstat.architectures.sharing.protocols.araki16 import (
     Shares,
     component,
     concatenated,
@@ -21,9 +21,9 @@ from veilstat.architectures.sharing.araki16 import (
     share,
     split,
 )
-from veilstat.architectures.sharing.field import EXPONENTS, Field
-from veilstat.architectures.sharing.prss import random_integers
-from veilstat.architectures.sharing.rounds import exchange, gather, run_three
+from veilstat.architectures.sharing.protocols.field import EXPONENTS, Field
+from veilstat.architectures.sharing.protocols.prss import random_integers
+from veilstat.architectures.sharing.protocols.rounds import exchange, gather
 from veilstat.errors import CapabilityError
 from veilstat.protocol.faults import ProtocolError
 

@@ -29,7 +29,19 @@ def test_rings_add_and_subtract_as_integers_modulo_two_to_the_bits(bits, pairs):
     assert ring.decode(difference, 0).tolist() == [(p - q) % modulus for p, q in pairs]
 
 
-@pytest.mark.parametrize("count", [4095, 4096, 4097, 9000])
+@pytest.mark.parametrize("bits", [128, 192, 256])
+def test_carries_and_borrows_run_through_any_words(bits):
+    ring, modulus = Ring(bits), 1 << bits
+    edges = np.array([0, 1, 2**64 - 2, 2**64 - 1], dtype=np.uint64)
+    words = np.random.default_rng(bits).choice(edges, size=(2, 2000, ring.limbs))
+    p, q = (ring.decode(its, 0) for its in words)
+    for operation, expected in ((ring.add, (p + q) % modulus), (ring.subtract, (p - q) % modulus)):
+        result = words[0].copy()
+        operation(result, words[1])
+        assert ring.decode(result, 0).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("count", [8191, 8192, 8193, 17000])
 def test_long_vectors_carry_as_short_ones_do(count):
     ring = Ring(128)
     a, b = (ring.from_bytes(os.urandom(16 * count)).copy() for _ in range(2))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import veilstat as vs
-from veilstat.architectures.homomorphic.bgv import Bgv, Product
 from veilstat.architectures.homomorphic.ring import cyclotomic_ring
-from veilstat.architectures.homomorphic.row_parameters import MOST_ANSWERS, RowParameters, choose_row_parameters
+from veilstat.architectures.homomorphic.rows.bgv import Bgv, Product
+from veilstat.architectures.homomorphic.rows.parameters import MOST_ANSWERS, RowParameters, choose_row_parameters
 from veilstat.architectures.homomorphic.sampling import ternary
 
 PARAMETERS = RowParameters(degree=8192, primes=4, plaintext_bits=20, largest=900, rows=4, owners=3, smudging_bits=40)

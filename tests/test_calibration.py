@@ -14,7 +14,6 @@ import veilstat as vs
 from veilstat.dp.calibration import (
     analytic_delta,
     analytic_epsilon,
-    analytic_sigma,
     sum_distance,
     tail_delta,
     textbook_sigma,
@@ -28,7 +27,7 @@ COUNT = Block(1, 1)
 
 
 def test_the_numbers_of_sensitivity_one_epsilon_one():
-    assert analytic_sigma(1, 1e-6) == pytest.approx(4.225, abs=1e-3)
+    assert analytic_epsilon(4.225, 1e-6) == pytest.approx(1, abs=1e-3)
     assert math.sqrt(1 / (2 * zcdp_rho(1, 1e-6))) == pytest.approx(4.53, abs=5e-3)
     assert textbook_sigma(1, 1e-6) == pytest.approx(5.299, abs=1e-3)
 
@@ -36,10 +35,11 @@ def test_the_numbers_of_sensitivity_one_epsilon_one():
 @pytest.mark.parametrize("epsilon", [0.01, 0.3, 1, 4, 20])
 @pytest.mark.parametrize("delta", [1e-3, 1e-6, 1e-10])
 def test_the_analytic_calibration_meets_delta_exactly(epsilon, delta):
-    sigma = analytic_sigma(epsilon, delta)
+    sigma = math.sqrt(2 * math.log(1.25 / delta)) / epsilon
+    epsilon = analytic_epsilon(sigma, delta)
     upper, lower = special.ndtr(0.5 / sigma - epsilon * sigma), special.ndtr(-0.5 / sigma - epsilon * sigma)
     assert upper - math.exp(epsilon) * lower == pytest.approx(delta, rel=1e-5)
-    assert analytic_epsilon(sigma, delta) == pytest.approx(epsilon, rel=1e-6)
+    assert analytic_delta(sigma, epsilon) == pytest.approx(delta, rel=1e-5)
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1, 5])

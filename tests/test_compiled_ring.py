@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from veilstat.architectures.homomorphic import ring as rings
-from veilstat.architectures.homomorphic.bfv import Scheme
-from veilstat.architectures.homomorphic.parameters import choose_parameters
 from veilstat.architectures.homomorphic.ring import CyclotomicRing, SealTransform
+from veilstat.architectures.homomorphic.totals.bfv import Scheme
+from veilstat.architectures.homomorphic.totals.parameters import choose_parameters
 
 pytest.importorskip("numba", exc_type=ImportError)
 from veilstat.architectures.homomorphic import compiled, kernels

@@ -27,9 +27,9 @@ def test_too_little_data_gets_no_interval_and_no_share():
 
 
 def test_the_table_has_a_line_for_every_cell():
-    lines = []
-    main(1, lines.append)
-    assert len(lines) == 2 + len(list(cells()))
+    written = []
+    main(1, written.append)
+    assert len("\n".join(written).splitlines()) == 2 + len(list(cells()))
     assert DELTA == 1e-6
 
 

@@ -13,13 +13,14 @@ from veilstat.language.cut import Entry, cut, cut_around
 from veilstat.language.evaluate import NoRows, evaluate
 from veilstat.language.step import Answer, Step, WireType
 from veilstat.language.trace import Trace, stack
+from veilstat.language.wording import express
 from veilstat.testing.tables import small_schema, small_tables
 
 SCHEMA = vs.Schema(*(vs.Integer(name, lower=0, upper=9) for name in "abcde"), max_rows=100)
 
 
 def additive(facts):
-    return facts.is_linear and facts.scale is not None
+    return facts.is_linear
 
 
 def everything(facts):
@@ -34,7 +35,7 @@ def cut_of(combine, supports=additive, entry=Entry.TOTALS, public=None):
 
 
 def opened(chosen):
-    return [(chosen.circuit.express(opening.node, {}), opening.elements) for opening in chosen.openings]
+    return [(express(chosen.circuit, opening.node, {}), opening.elements) for opening in chosen.openings]
 
 
 def test_a_sum_of_two_totals_is_one_number():
@@ -205,7 +206,7 @@ def test_around_an_iteration_its_totals_are_opened_and_its_results_follow():
         cut(circuit, Entry.ROWS, on_rows)
     chosen = cut_around(circuit, Entry.ROWS, on_rows)
     assert {circuit.nodes[opening.node].op for opening in chosen.openings} == {Op.INNER}
-    assert {"current", "done", "iterations"} <= set(chosen.answers)
+    assert {"coefficients", "done", "iterations"} <= set(chosen.answers)
     assert not chosen.iterates
     assert not chosen.is_sealed
 

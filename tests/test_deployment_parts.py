@@ -298,6 +298,8 @@ RAY = '[coordinator.ray]\nhead = "127.0.0.2:6390"\ntoken = "t"\ncertificates = "
         ('gateway = "127', 'gatway = "127', "unknown_key"),
         ('tokens = "private/tokens.toml"\n', "", "missing_key"),
         ("progress = 20.0", 'progress = "long"', "bad_value"),
+        ("progress = 20.0", "threads = 0", "bad_value"),
+        ("progress = 20.0", "threads = true", "bad_value"),
         ('[coordinator.sockets]\n', '[coordinator.ray]\nhead = "x"\n[coordinator.sockets]\n', "missing_key"),
         ('[coordinator.sockets]\n', f"{RAY}workers = -1\n[coordinator.sockets]\n", "bad_value"),
         ('[coordinator.sockets]\n', f"{RAY}workers = true\n[coordinator.sockets]\n", "bad_value"),

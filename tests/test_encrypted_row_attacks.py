@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import veilstat as vs
+from tests.altered import flipped, only
 from tests.encrypted_rows import (
     NAMES,
-    Parties,
     begin_epoch,
     begin_query,
     finished_query,
@@ -17,37 +17,17 @@ from tests.encrypted_rows import (
     with_record,
     without,
 )
-from veilstat.architectures.homomorphic import epoch as epoch_rounds
-from veilstat.architectures.homomorphic.epoch import COMMIT, REVEAL, Commitment
-from veilstat.architectures.homomorphic.mouchet21 import decode_parts, encode_parts
-from veilstat.architectures.homomorphic.row_owner import DecryptingOwner
-from veilstat.architectures.homomorphic.row_query import DECRYPT, REVEAL_ZERO
+from veilstat.architectures.homomorphic.messages import decode_parts, encode_parts
+from veilstat.architectures.homomorphic.rows import epoch as epoch_rounds
+from veilstat.architectures.homomorphic.rows.epoch import COMMIT, REVEAL, Commitment
+from veilstat.architectures.homomorphic.rows.query import DECRYPT, REVEAL_ZERO
+from veilstat.architectures.homomorphic.rows.query_owner import DecryptingOwner
 from veilstat.arithmetic.agreement import unseal_with
 from veilstat.protocol.faults import Fault, ProtocolError
 
 QUERY = vs.Mean("x")
 UPLOAD = f"{epoch_rounds.UPLOAD}/0"
 """The whole is one piece."""
-
-
-@pytest.fixture(scope="module")
-def parties():
-    return Parties()
-
-
-@pytest.fixture(scope="module")
-def epoch(parties):
-    return make_epoch(parties)
-
-
-def flipped(payload, place=-1):
-    changed = bytearray(payload)
-    changed[place] ^= 1
-    return bytes(changed)
-
-
-def only(name, changed):
-    return lambda sender, payload: changed(payload) if sender == name else payload
 
 
 def refused(run, code, culprit, **step):

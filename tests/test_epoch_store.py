@@ -8,23 +8,13 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
-from tests.encrypted_rows import SCHEMA, Parties, begin_query, finished_query, make_epoch, released, tables, with_record, without
-from veilstat.architectures.homomorphic import pieces
+from tests.encrypted_rows import SCHEMA, begin_query, finished_query, released, tables, with_record, without
+from veilstat.architectures.homomorphic.rows import pieces
 from veilstat.errors import VeilstatError
 from veilstat.platform.epoch_store import EpochStore, _body
 from veilstat.testing import Dropout, Lie, Tamper
 
 STUDY = bytes(32)
-
-
-@pytest.fixture(scope="module")
-def parties():
-    return Parties()
-
-
-@pytest.fixture(scope="module")
-def epoch(parties):
-    return make_epoch(parties)
 
 
 @pytest.fixture

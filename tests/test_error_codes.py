@@ -48,7 +48,7 @@ TROUBLE = {
     "descent on a constant column": (CONSTANT, vs.LinearRegression("y ~ x", method="gradient_descent"), "singular_design"),
     "descent that diverges": (
         VARIED,
-        vs.LinearRegression("y ~ x", method="gradient_descent", rate=50.0, acceleration=None, max_iterations=40),
+        vs.LinearRegression("y ~ x", method="gradient_descent", rate=1e5, acceleration=None, max_iterations=6),
         "diverged",
     ),
     "descent that is cut short": (VARIED, vs.LinearRegression("y ~ x", method="gradient_descent", max_iterations=1), "not_converged"),

@@ -10,13 +10,13 @@ import pytest
 from dp_accounting.pld import privacy_loss_distribution
 
 import veilstat as vs
-from veilstat.architectures.sharing.araki16 import share
-from veilstat.architectures.sharing.execute import Executed
-from veilstat.architectures.sharing.prss import Party, Prss
+from veilstat.architectures.interface import NoiseSite
+from veilstat.architectures.sharing.circuit.execute import Executed
+from veilstat.architectures.sharing.protocols.araki16 import share
+from veilstat.architectures.sharing.protocols.prss import Party, Prss
 from veilstat.architectures.sharing.sealed import Sealed
 from veilstat.dp.calibration import tail_delta
 from veilstat.dp.mechanism import NoiseShare
-from veilstat.language.disclosure import NoiseSite
 from veilstat.platform import simulation
 
 SCHEMA = vs.Schema(vs.Integer("age", lower=0, upper=120), vs.Categorical("sex", levels=["female", "male"]), max_rows=64)

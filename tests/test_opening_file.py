@@ -27,7 +27,7 @@ def file(tmp_path):
 
 def sums():
     step = vs.Sum("bp").steps(small_schema())[0]
-    return cut(step.trace(small_schema(), 5), EntryWall.TOTALS, lambda facts: facts.is_linear and facts.scale is not None)
+    return cut(step.trace(small_schema(), 5), EntryWall.TOTALS, lambda facts: facts.is_linear)
 
 
 def test_entries_are_read_after_a_restart_by_nobody_else(file):
@@ -112,7 +112,7 @@ def test_a_compute_server_remembers_across_restarts(tmp_path):
     def restart():
         for name in study.definition.servers:
             old = machines[name]
-            parts = (old.identity, old.roster, old.definition, old.registry, old.planner, old.random)
+            parts = (old.identity, old.roster, old.definition, old.planner, old.random)
             machines[name] = ComputeServer(*parts, openings=OpeningFile(tmp_path / name))
 
     restart()

@@ -221,12 +221,12 @@ def test_public_values_are_checked_by_who_receives_them(study):
     plan = study.plan(vs.LinearRegression("bp ~ age", method="gradient_descent"))
     step = plan.steps[1]
     names = step.cut.broadcast()
-    assert names == ("probe",)
-    wire = step.types["probe"]
-    inside = {"probe": np.array([wire.interval.high, wire.interval.low], dtype=object)}
+    assert names == ("lookahead",)
+    wire = step.types["lookahead"]
+    inside = {"lookahead": np.array([wire.interval.high, wire.interval.low], dtype=object)}
     raw = messages.encode_public(names, step.types, inside)
-    assert messages.decode_public(raw, names, step.types, "analyst")["probe"].tolist() == inside["probe"].tolist()
-    outside = messages.encode_public(names, step.types, {"probe": np.array([wire.interval.high + 1, 0], dtype=object)})
+    assert messages.decode_public(raw, names, step.types, "analyst")["lookahead"].tolist() == inside["lookahead"].tolist()
+    outside = messages.encode_public(names, step.types, {"lookahead": np.array([wire.interval.high + 1, 0], dtype=object)})
     with pytest.raises(ProtocolError, match="declared bounds"):
         messages.decode_public(outside, names, step.types, "analyst")
     with pytest.raises(ProtocolError, match="wrong length"):
@@ -238,7 +238,7 @@ def test_broadcast_values_travel_as_integers_on_a_lattice(study):
     requests = [e for e in study.observed["server"].envelopes if e.round == messages.REQUEST]
     bodies = [messages.decode(e.payload, messages.StepRequest, "analyst") for e in requests]
     assert {len(body.public) for body in bodies if body.label == "descend"} == {2 * messages.public_width(study.plan(
-        vs.LinearRegression("bp ~ age", method="gradient_descent")).steps[1].types["probe"])}  # fmt: skip
+        vs.LinearRegression("bp ~ age", method="gradient_descent")).steps[1].types["lookahead"])}  # fmt: skip
 
 
 def test_queries_travel_as_names_and_plain_values():

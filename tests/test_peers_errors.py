@@ -17,9 +17,9 @@ import veilstat as vs
 from tests.sharing import integers
 from tests.test_sharing_circuits import Inputs
 from tests.test_sharing_execute import on_shares
-from veilstat.architectures.sharing.araki16 import reconstruct, share
-from veilstat.architectures.sharing.field import Field
-from veilstat.architectures.sharing.ring import NARROW, WIDE
+from veilstat.architectures.sharing.protocols.araki16 import reconstruct, share
+from veilstat.architectures.sharing.protocols.field import Field
+from veilstat.architectures.sharing.protocols.ring import NARROW, WIDE
 from veilstat.language.circuit import Output
 
 

@@ -8,8 +8,8 @@ import pytest
 
 import veilstat as vs
 from tests.sharing import compute, opened, run
-from veilstat.architectures.sharing.piecewise import ERROR, LOGISTIC, SOFTPLUS, UNITS, piecewise
-from veilstat.architectures.sharing.ring import NARROW, WIDE
+from veilstat.architectures.sharing.protocols.piecewise import ERROR, LOGISTIC, SOFTPLUS, UNITS, piecewise
+from veilstat.architectures.sharing.protocols.ring import NARROW, WIDE
 
 both = pytest.mark.parametrize("name", [LOGISTIC, SOFTPLUS])
 

@@ -5,6 +5,7 @@ import pytest
 import veilstat as vs
 from veilstat.language.circuit import Output
 from veilstat.language.trace import Trace, stack
+from veilstat.language.wording import express
 from veilstat.testing.tables import small_schema, small_tables
 
 SCHEMA = small_schema()
@@ -14,7 +15,7 @@ def formula(write):
     trace = Trace(SCHEMA, 3)
     value = write(trace, trace.column("age"), trace.column("bp"))
     circuit = trace.finish({"x": Output(value.index)})
-    return circuit.express(circuit.outputs["x"].node, SCHEMA.level_names())
+    return express(circuit, circuit.outputs["x"].node, SCHEMA.level_names())
 
 
 @pytest.mark.parametrize(
@@ -22,14 +23,30 @@ def formula(write):
     [
         (lambda rows, a, b: rows.ones.total(), "number of rows"),
         (lambda rows, a, b: rows.present("age").total(), "number of rows with age"),
-        (lambda rows, a, b: a.less(30).total(), "Σ (age < 30)"),
+        (lambda rows, a, b: a.less(30).total(), "number of rows with age < 30"),
         (lambda rows, a, b: (a * b.less(9)).inner(a.less(30)), "Σ age·(bp < 9)·(age < 30)"),
         (lambda rows, a, b: (a - b).inner(a - b), "Σ (age - bp)²"),
+        (lambda rows, a, b: (a + a - 77).total(), "Σ (2·age - 77)"),
+        (lambda rows, a, b: (a * 5 + 100).total(), "Σ (5·age + 100)"),
         (lambda rows, a, b: stack(a).total(), "Σ age"),
         (lambda rows, a, b: stack(a, b).inner(stack(a, b)), "cross-products of (age, bp)"),
+        (lambda rows, a, b: (stack(a, b) * [3, 4] - [5, 6]).total(), "Σ (age, bp), rescaled"),
+        (lambda rows, a, b: stack(1, a, b).inner(stack(1, a, b))[1:, 0], "Σ (age, bp)"),
+        (lambda rows, a, b: stack(rows.ones, a, a * a, b, a * b).total(), "Σ (1, age, … age·bp)"),
+        (lambda rows, a, b: stack(1 - rows.present("age"), rows.present("age")).total(), "number of rows with age, and where missing"),
+        (
+            lambda rows, a, b: (stack(a.less([9, 30]), 1) - stack(0, a.less([9, 30]))).total(),
+            "number of rows with (age < 9, 9 ≤ age < 30, age ≥ 30)",
+        ),
+        (lambda rows, a, b: rows.column("region").equal([0, 1, 2]).inner(stack(1, a)), "Σ (1, age) for each level of region"),
+        (
+            lambda rows, a, b: rows.column("region").equal([0, 1, 2]).inner(stack(rows.ones, a))[:, 0],
+            "number of rows with each level of region",
+        ),
+        (lambda rows, a, b: a.clip(2, 9).total(), "Σ clipped(age)"),
         (lambda rows, a, b: (a.total() - b.total()) * a.total(), "(Σ age - Σ bp)·(Σ age)"),
         (lambda rows, a, b: stack(a, b).total() @ [1, 2], "(Σ (age, bp))·(2 constants)"),
-        (lambda rows, a, b: rows.column("region").equal(1).total(), "Σ region=hills"),
+        (lambda rows, a, b: rows.column("region").equal(1).total(), "number of rows with region=hills"),
     ],
 )
 def test_a_formula_is_read_as_it_is_computed(write, text):
@@ -44,5 +61,26 @@ def test_what_several_steps_have_in_common_is_said_once():
 
 
 def test_an_answer_that_is_too_long_to_be_read_goes_by_its_name():
-    plan = vs.simulate(small_tables(), SCHEMA).plan(vs.Histogram("bp", bins=[40, 100, 260]))
-    assert [entry.formula.partition(":")[0] for entry in plan.disclosures] == ["number of rows", "counts"]
+    plan = vs.simulate(small_tables(), SCHEMA).plan(vs.LogisticRegression("smoker ~ age + bp", method="gradient_descent"))
+    assert [entry.formula.partition(":")[0] for entry in plan.disclosures if entry.step == "fit"] == ["loss", "information matrix"]
+
+
+@pytest.mark.parametrize(
+    ("query", "answers"),
+    [
+        (vs.Mean("bp"), ["number of rows", "number of rows with bp", "mean", "variance"]),
+        (vs.Std("bp"), ["number of rows", "number of rows with bp", "square root of variance"]),
+        (vs.Covariance(["age", "bp"]), ["number of rows", "number of rows with age and bp", "covariance"]),
+        (vs.Quantile("age", 0.5), ["number of rows", "number of rows with age", "quantiles"]),
+    ],
+)
+def test_what_is_computed_behind_the_wall_goes_by_its_name_and_says_from_which_totals(query, answers):
+    plan = vs.simulate(small_tables(), SCHEMA, vs.Sharing(servers=3, open="estimate")).plan(query)
+    assert [entry.formula for entry in plan.disclosures] == answers
+    [line] = [line for line in str(plan).splitlines() if "opened to nobody" in line]
+    assert all(answer not in line.split(": ")[1].split("; ") for answer in answers)
+
+
+def test_a_plan_says_what_its_columns_are_counted_in():
+    text = str(vs.simulate(small_tables(), SCHEMA).plan(vs.Covariance(["age", "bp", "smoker"])))
+    assert "columns are summed as whole numbers: age in steps of 1 from 18, bp in steps of 0.5 from 40\n" in text

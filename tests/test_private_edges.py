@@ -7,15 +7,10 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
+from tests.patients import patients_schema
 from veilstat.testing.releases import releases
 
-SCHEMA = vs.Schema(
-    vs.Integer("age", lower=0, upper=120),
-    vs.Continuous("bmi", lower=10, upper=70, step=0.1),
-    vs.Categorical("sex", levels=["female", "male"]),
-    vs.Binary("smoker"),
-    max_rows=64,
-)
+SCHEMA = patients_schema(max_rows=64)
 FULL = pd.DataFrame(
     {"age": [30.0, 40.0, 50.0, 60.0], "bmi": [20.0, 25.0, 20.0, 31.5], "sex": ["female", "male"] * 2, "smoker": [0, 1, 1, 0]}
 )

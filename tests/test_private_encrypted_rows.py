@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
-from tests.encrypted_rows import NAMES, SCHEMA, Parties, begin_query, finished_query, make_epoch, released, tables
+from tests.encrypted_rows import NAMES, SCHEMA, begin_query, finished_query, released, tables
 from tests.test_noise_placement import accounted_delta
-from veilstat.architectures.homomorphic.row_owner import DecryptingOwner
+from veilstat.architectures.homomorphic.rows.query_owner import DecryptingOwner
+from veilstat.architectures.interface import NoiseSite
 from veilstat.dp.calibration import tail_delta, zcdp_rho
 from veilstat.dp.mechanism import NoiseShare, calibrate
 from veilstat.dp.sensitivity import Block
-from veilstat.language.disclosure import NoiseSite
 from veilstat.platform.definition import Definition
 from veilstat.platform.epoch_store import EpochStore
 from veilstat.platform.plan import make_plan
@@ -30,16 +30,6 @@ def study(**options):
 @pytest.fixture(scope="module")
 def shared():
     return study()
-
-
-@pytest.fixture(scope="module")
-def parties():
-    return Parties()
-
-
-@pytest.fixture(scope="module")
-def epoch(parties):
-    return make_epoch(parties)
 
 
 @pytest.fixture

@@ -9,18 +9,13 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
+from tests.patients import patients_schema
 from veilstat.statistics.private_covariance import Spread, nearest_semidefinite
 from veilstat.statistics.private_moments import NoisyMoments
 from veilstat.statistics.scaling import NoisyProducts, Scaling
 from veilstat.testing.releases import releases
 
-SCHEMA = vs.Schema(
-    vs.Integer("age", lower=0, upper=120),
-    vs.Continuous("bmi", lower=10, upper=70, step=0.1),
-    vs.Categorical("sex", levels=["female", "male"]),
-    vs.Binary("smoker"),
-    max_rows=8192,
-)
+SCHEMA = patients_schema(max_rows=8192)
 PROMISE = vs.Gaussian(epsilon=2.0, delta=1e-6)
 OWNERS = ("east", "north", "west")
 RELEASES = 300

@@ -9,18 +9,13 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
+from tests.patients import patients_schema
 from veilstat.dp.calibration import analytic_delta
 from veilstat.platform import simulation
 from veilstat.platform.query import decode_privacy, encode_query
 from veilstat.statistics.private_moments import NoisyMoments
 
-SCHEMA = vs.Schema(
-    vs.Integer("age", lower=0, upper=120),
-    vs.Continuous("bmi", lower=10, upper=70, step=0.1),
-    vs.Categorical("sex", levels=["female", "male"]),
-    vs.Binary("smoker"),
-    max_rows=4096,
-)
+SCHEMA = patients_schema(max_rows=4096)
 PROMISE = vs.Gaussian(epsilon=1.0, delta=1e-6)
 
 

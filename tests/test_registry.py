@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 
 import veilstat as vs
+from veilstat.platform.planner import make_planner
 from veilstat.platform.study import Study
 from veilstat.statistics.moments import Mean
 from veilstat.statistics.registry import registry
@@ -54,8 +55,7 @@ def test_nothing_is_opened_where_one_party(architecture, lacking, known, code):
     study = vs.simulate(TABLES, SCHEMA, architecture, statistics=[Average])
     backend = study._backend
     party = backend.agents["owner2"] if lacking == "agents" else backend.network.machines["compute2"]
-    party.registry = registry(*known)
-    party.planner = party.planner.__wrapped__
+    party.planner = make_planner(*known)
     with pytest.raises(vs.VeilstatError) as error:
         study.average("bp")
     assert error.value.code == code

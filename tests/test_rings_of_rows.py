@@ -5,12 +5,11 @@ import random
 import numpy as np
 import pytest
 
-from tests.sharing import compute, integers, opened, parties, run
-from veilstat.architectures.sharing.araki16 import Shares, matmul, multiply, reconstruct
-from veilstat.architectures.sharing.conversion import divided, negative, signs
-from veilstat.architectures.sharing.field import Field
-from veilstat.architectures.sharing.ring import NARROW, WIDE, RingDomain, narrowed
-from veilstat.architectures.sharing.rounds import run_three
+from tests.sharing import compute, integers, opened, parties, run, run_three
+from veilstat.architectures.sharing.protocols.araki16 import Shares, matmul, multiply, reconstruct
+from veilstat.architectures.sharing.protocols.conversion import divided, negative, signs
+from veilstat.architectures.sharing.protocols.field import Field
+from veilstat.architectures.sharing.protocols.ring import NARROW, WIDE, RingDomain, narrowed
 
 FIELD = Field(127)
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import veilstat as vs
-from veilstat.architectures.homomorphic.quadratic import opened, supports_rows
-from veilstat.architectures.homomorphic.row_layout import ONE, Plane, choose_layout, masks, planes
-from veilstat.architectures.homomorphic.row_parameters import choose_row_parameters
+from veilstat.architectures.homomorphic.rows.layout import ONE, Plane, choose_layout, masks, planes
+from veilstat.architectures.homomorphic.rows.parameters import choose_row_parameters
+from veilstat.architectures.homomorphic.rows.quadratic import opened, supports_rows
 from veilstat.language.cut import Entry, cut
 from veilstat.platform.table import Table
 from veilstat.testing.tables import small_schema, small_tables

@@ -11,10 +11,9 @@ import pytest
 
 import veilstat as vs
 from tests.rows import uploaded
-from tests.sharing import parties
-from veilstat.architectures.sharing.analysis import ranges
-from veilstat.architectures.sharing.execute_rows import execute_rows
-from veilstat.architectures.sharing.rounds import run_three
+from tests.sharing import parties, run_three
+from veilstat.architectures.sharing.circuit.analysis import ranges
+from veilstat.architectures.sharing.rows.execute import execute_rows
 from veilstat.language.cut import Entry, cut
 from veilstat.testing.tables import small_schema, small_tables
 

@@ -11,12 +11,13 @@ import pytest
 
 import veilstat as vs
 from tests.rows import Pooled, totals_of, uploaded
-from veilstat.architectures.sharing import row_totals as row_totals_module
-from veilstat.architectures.sharing.polynomials import Factor, Polynomial, Term
+from veilstat.architectures.sharing.rows import totals as row_totals_module
+from veilstat.architectures.sharing.rows.polynomials import Factor, Polynomial, Term
 from veilstat.language.bounds import objects
 from veilstat.language.circuit import Op, Output
 from veilstat.language.evaluate import evaluate
 from veilstat.language.trace import Trace
+from veilstat.language.wording import express
 from veilstat.testing.tables import small_schema, small_tables
 
 SCHEMA = small_schema()
@@ -55,7 +56,7 @@ def check(query, schema, tables, uploads, public=None):
         expected = evaluate(circuit, tuple(values), rows=Pooled(schema, tables), inputs=public or {}, known={})
         assert values
         for place, value in values.items():
-            assert np.array_equal(value, expected[place].astype(object)), circuit.express(place, {})
+            assert np.array_equal(value, expected[place].astype(object)), express(circuit, place, {})
     return run.rounds, run.bytes_per_server
 
 
@@ -213,8 +214,8 @@ TRANSCRIPT = """
 import hashlib
 from tests.rows import FIELD, UploadedRows, uploaded
 from tests.test_rows import FILLED, QUERIES, SCHEMA, TABLES, steps_of
-from veilstat.architectures.sharing.prss import Party, Prss
-from veilstat.architectures.sharing.row_totals import row_totals
+from veilstat.architectures.sharing.protocols.prss import Party, Prss
+from veilstat.architectures.sharing.rows.totals import row_totals
 state = hashlib.sha256()
 for name in ("covariance with missing values", "histogram", "interactions", "powers"):
     circuit = steps_of(QUERIES[name], SCHEMA, 3)[0]

@@ -10,12 +10,12 @@ import pytest
 import veilstat as vs
 from tests.rows import FIELD, Pooled, totals_of, uploaded
 from tests.sharing import integers
-from veilstat.architectures.sharing.araki16 import share
-from veilstat.architectures.sharing.piecewise import ERROR
+from veilstat.architectures.sharing.protocols.araki16 import share
+from veilstat.architectures.sharing.protocols.piecewise import ERROR
 from veilstat.language.circuit import Circuit, Op, Output
 from veilstat.language.evaluate import evaluate
 from veilstat.language.trace import Trace
-from veilstat.statistics.descent import LATTICE
+from veilstat.statistics.standardisation import LATTICE
 from veilstat.testing.tables import small_schema, small_tables
 
 SCHEMA = small_schema()
@@ -31,9 +31,9 @@ def step_of(query, protected):
     circuit = step.trace(SCHEMA, len(TABLES))
 
     def hide(node):
-        return replace(node, op=Op.STATE) if protected and node.attributes.get("name") == "probe" else node
+        return replace(node, op=Op.STATE) if protected and node.attributes.get("name") == "lookahead" else node
 
-    return Circuit(tuple(map(hide, circuit.nodes)), circuit.outputs), step.state["probe"].size
+    return Circuit(tuple(map(hide, circuit.nodes)), circuit.outputs), step.state["lookahead"].size
 
 
 def coefficients(size, seed):
@@ -52,12 +52,12 @@ def outcome(query, protected, seed=1):
     """(computed gradient, exact gradient, allowed difference, rounds)."""
     circuit, size = step_of(query, protected)
     probe = coefficients(size, seed)
-    state = next(place for place, node in enumerate(circuit.nodes) if node.attributes.get("name") == "probe")
+    state = next(place for place, node in enumerate(circuit.nodes) if node.attributes.get("name") == "lookahead")
     dealt = [{state: shares} for shares in share(probe, FIELD, os.urandom)]
     uploads = uploaded(SCHEMA, TABLES, COMPLETE, bits=128)
-    values, run = totals_of(circuit, uploads, *((None, dealt) if protected else ({"probe": probe}, None)))
+    values, run = totals_of(circuit, uploads, *((None, dealt) if protected else ({"lookahead": probe}, None)))
     (place,) = values
-    expected = evaluate(circuit, (place,), rows=Pooled(SCHEMA, TABLES), inputs={"probe": probe}, known={})[place]
+    expected = evaluate(circuit, (place,), rows=Pooled(SCHEMA, TABLES), inputs={"lookahead": probe}, known={})[place]
     return values[place], expected, gradient_bound(circuit, place), run.rounds
 
 
@@ -81,7 +81,7 @@ def test_logistic_gradients_keep_the_stated_error(protected, seed):
 def test_likelihood_and_information_keep_the_stated_error():
     step = next(step for step in LOGISTIC.steps(SCHEMA) if step.label == "fit")
     circuit = step.trace(SCHEMA, len(TABLES))
-    public = {"current": coefficients(step.public["current"].size, 4)}
+    public = {"coefficients": coefficients(step.public["coefficients"].size, 4)}
     values, _ = totals_of(circuit, uploaded(SCHEMA, TABLES, COMPLETE, bits=128), public)
     expected = evaluate(circuit, tuple(values), rows=Pooled(SCHEMA, TABLES), inputs=public, known={})
     for place, value in values.items():
@@ -110,5 +110,5 @@ def test_one_function_value_serves_all_its_uses():
 def test_functions_need_the_wide_ring():
     circuit, uploads = step_of(LOGISTIC, False)[0], uploaded(SCHEMA, TABLES, COMPLETE, bits=64)
     with pytest.raises(vs.CapabilityError) as error:
-        totals_of(circuit, uploads, {"probe": coefficients(5, 1)})
+        totals_of(circuit, uploads, {"lookahead": coefficients(5, 1)})
     assert error.value.code == "narrow_ring"

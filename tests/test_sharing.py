@@ -9,8 +9,8 @@ import pytest
 
 import veilstat as vs
 from veilstat.architectures.sharing.dealing import Residues, additive, replicated
-from veilstat.architectures.sharing.field import Field
 from veilstat.architectures.sharing.messages import Part, Tally, share_label
+from veilstat.architectures.sharing.protocols.field import Field
 from veilstat.arithmetic.agreement import KeyPair, unseal_with
 from veilstat.arithmetic.keystream import SEED_BYTES
 from veilstat.arithmetic.rings import Ring

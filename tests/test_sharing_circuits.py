@@ -9,8 +9,8 @@ import pytest
 import veilstat as vs
 from tests.sharing import integers
 from tests.test_sharing_execute import agree, on_shares
-from veilstat.architectures.sharing.analysis import ranges, supports
-from veilstat.architectures.sharing.division import OUT_OF_RANGE, UNDEFINED
+from veilstat.architectures.sharing.circuit.analysis import ranges, supports
+from veilstat.architectures.sharing.protocols.division import OUT_OF_RANGE, UNDEFINED
 from veilstat.errors import CapabilityError
 from veilstat.language.bounds import Interval
 from veilstat.language.circuit import Op, Output
@@ -30,7 +30,7 @@ class Inputs:
     def total(self, shape, low, high, scale=Fraction(1), values=None):
         name = f"t{len(self.values)}"
         self.values[name] = self._drawn(shape, low, high) if values is None else integers(values)
-        return self.trace.array(Op.LOCAL, name, shape, scale, Interval.of(low, high))
+        return self.trace.array(Op.STATE, name, shape, scale, Interval.of(low, high))
 
     def broadcast(self, shape, low, high, scale=Fraction(1), values=None):
         name = f"p{len(self.public)}"
@@ -46,7 +46,7 @@ class Inputs:
     def cut(self, outputs):
         circuit = self.trace.finish(outputs)
         chosen = cut(circuit, Entry.TOTALS, supports)
-        leaves = {place: self.values[str(node.attributes["name"])] for place, node in enumerate(circuit.nodes) if node.op is Op.LOCAL}
+        leaves = {place: self.values[str(node.attributes["name"])] for place, node in enumerate(circuit.nodes) if node.op is Op.STATE}
         return chosen, leaves
 
     def check(self, *values, resolution=RES):
@@ -169,7 +169,7 @@ def test_comparisons_of_undefined_values_are_false():
 
 def test_what_servers_cannot_do_is_refused_with_words():
     trace = Trace(SCHEMA, 3)
-    total = trace.array(Op.LOCAL, "t", (2,), Fraction(1), Interval.of(0, 9))
+    total = trace.array(Op.STATE, "t", (2,), Fraction(1), Interval.of(0, 9))
     logistic = total.apply("logistic", Fraction(1, 8), Fraction(0), Fraction(1))
     chosen = cut(trace.finish({"y": Output(logistic.index)}), Entry.TOTALS, lambda facts: True)
     with pytest.raises(CapabilityError, match="function"):

@@ -2,8 +2,9 @@
 
 import pytest
 
-from veilstat.architectures.sharing.demand import need, on_demand
-from veilstat.architectures.sharing.rounds import exchange, run_three
+from tests.sharing import run_three
+from veilstat.architectures.sharing.circuit.demand import need, on_demand
+from veilstat.architectures.sharing.protocols.rounds import exchange
 
 
 def tasks(log):

@@ -7,9 +7,17 @@ import pytest
 
 from tests.sharing import compute, integers
 from tests.test_sharing_floor import signed
-from veilstat.architectures.sharing.division import HIGHEST, LOWEST, OUT_OF_RANGE, UNDEFINED, Precision, floor_quotients, public_quotients
-from veilstat.architectures.sharing.field import Field
-from veilstat.architectures.sharing.floor import MASKING
+from veilstat.architectures.sharing.protocols.division import (
+    HIGHEST,
+    LOWEST,
+    OUT_OF_RANGE,
+    UNDEFINED,
+    Precision,
+    floor_quotients,
+    public_quotients,
+)
+from veilstat.architectures.sharing.protocols.field import Field
+from veilstat.architectures.sharing.protocols.floor import MASKING
 
 
 def expected(n, d, precision):
@@ -121,7 +129,7 @@ def test_the_most_unlucky_masks_change_nothing(monkeypatch, mask):
         values = integers([mask * ((1 << bits) - 1)] * count)
         return values, values
 
-    monkeypatch.setattr("veilstat.architectures.sharing.floor.random_integers", unlucky)
+    monkeypatch.setattr("veilstat.architectures.sharing.protocols.floor.random_integers", unlucky)
     source = random.Random(5)
     for a, b in ((6, 4), (70, 62), (190, 60), (300, 200)):
         divisors = integers([source.choice((1, -1)) * (source.getrandbits(b) | 1) for _ in range(200)])

@@ -9,12 +9,11 @@ import pytest
 
 import veilstat as vs
 from tests import datasets
-from tests.sharing import integers, opened, parties
-from veilstat.architectures.sharing.analysis import ranges, supports
-from veilstat.architectures.sharing.araki16 import share
-from veilstat.architectures.sharing.division import HIGHEST, LOWEST, OUT_OF_RANGE, UNDEFINED
-from veilstat.architectures.sharing.execute import execute
-from veilstat.architectures.sharing.rounds import run_three
+from tests.sharing import integers, opened, parties, run_three
+from veilstat.architectures.sharing.circuit.analysis import ranges, supports
+from veilstat.architectures.sharing.circuit.execute import execute
+from veilstat.architectures.sharing.protocols.araki16 import share
+from veilstat.architectures.sharing.protocols.division import HIGHEST, LOWEST, OUT_OF_RANGE, UNDEFINED
 from veilstat.language.circuit import Op
 from veilstat.language.cut import Entry, cut, entering
 from veilstat.language.evaluate import NoRows, SingularMatrix, evaluate

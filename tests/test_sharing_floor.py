@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 
-from tests.sharing import compute, integers, opened, parties, run
-from veilstat.architectures.sharing.araki16 import Shares, constant, reconstruct
-from veilstat.architectures.sharing.field import Field
-from veilstat.architectures.sharing.floor import (
+from tests.sharing import compute, integers, opened, parties, run, run_three
+from veilstat.architectures.sharing.protocols.araki16 import Shares, constant, reconstruct
+from veilstat.architectures.sharing.protocols.field import Field
+from veilstat.architectures.sharing.protocols.floor import (
     MASKING,
     bits_of,
     equal_to_zero,
@@ -19,9 +19,8 @@ from veilstat.architectures.sharing.floor import (
     scaled_down,
     select,
 )
-from veilstat.architectures.sharing.prss import random_integers
-from veilstat.architectures.sharing.rounds import run_three
-from veilstat.architectures.sharing.words import (
+from veilstat.architectures.sharing.protocols.prss import random_integers
+from veilstat.architectures.sharing.protocols.words import (
     WORDS,
     add,
     pack,

@@ -13,11 +13,11 @@ import veilstat as vs
 from tests.sharing import compute, integers
 from tests.test_sharing_circuits import Inputs
 from tests.test_sharing_execute import on_shares
-from veilstat.architectures.sharing import floor
-from veilstat.architectures.sharing.division import OUT_OF_RANGE, UNDEFINED
-from veilstat.architectures.sharing.field import Field
-from veilstat.architectures.sharing.floor import MASKING
-from veilstat.architectures.sharing.roots import compared_bits, signed_roots
+from veilstat.architectures.sharing.protocols import floor
+from veilstat.architectures.sharing.protocols.division import OUT_OF_RANGE, UNDEFINED
+from veilstat.architectures.sharing.protocols.field import Field
+from veilstat.architectures.sharing.protocols.floor import MASKING
+from veilstat.architectures.sharing.protocols.roots import compared_bits, signed_roots
 from veilstat.language.circuit import Output
 
 

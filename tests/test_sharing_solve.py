@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.sharing import integers, opened, run
-from veilstat.architectures.sharing.field import Field
-from veilstat.architectures.sharing.solve import cramer_bounds, solve
+from veilstat.architectures.sharing.protocols.field import Field
+from veilstat.architectures.sharing.protocols.solve import cramer_bounds, solve
 
 
 def solved(matrix, right, field, known=None):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import veilstat as vs
 from tests.sharing import compute, opened, run
-from veilstat.architectures.sharing import sorting
-from veilstat.architectures.sharing.ring import NARROW, WIDE
+from veilstat.architectures.sharing.protocols import sorting
+from veilstat.architectures.sharing.protocols.ring import NARROW, WIDE
 
 
 def sorted_by_servers(values, bits, ring=NARROW):

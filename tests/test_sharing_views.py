@@ -10,13 +10,13 @@ import veilstat as vs
 from tests.sharing import integers, run
 from tests.test_sharing_circuits import Inputs, iteration
 from tests.test_sharing_execute import contributed, of_statistic, on_shares, totals
-from veilstat.architectures.sharing.analysis import ranges
-from veilstat.architectures.sharing.division import Precision, floor_quotients
-from veilstat.architectures.sharing.field import Field
-from veilstat.architectures.sharing.floor import MASKING, floor_divide, less_than_zero
-from veilstat.architectures.sharing.roots import compared_bits, signed_roots
-from veilstat.architectures.sharing.solve import solve
-from veilstat.architectures.sharing.traffic import traffic
+from veilstat.architectures.sharing.circuit.analysis import ranges
+from veilstat.architectures.sharing.circuit.traffic import traffic
+from veilstat.architectures.sharing.protocols.division import Precision, floor_quotients
+from veilstat.architectures.sharing.protocols.field import Field
+from veilstat.architectures.sharing.protocols.floor import MASKING, floor_divide, less_than_zero
+from veilstat.architectures.sharing.protocols.roots import compared_bits, signed_roots
+from veilstat.architectures.sharing.protocols.solve import solve
 from veilstat.language.bounds import Interval
 from veilstat.language.circuit import Op, Output
 

@@ -6,22 +6,22 @@ import pytest
 
 import veilstat as vs
 from tests.test_sharing import SCHEMA, SERVERS, TABLES, study
+from veilstat.architectures.sharing.compute import ComputeServer
 from veilstat.architectures.sharing.messages import Tally
-from veilstat.architectures.sharing.server import Server
 from veilstat.arithmetic.agreement import KeyPair
 
 
 @pytest.fixture
 def keys(monkeypatch):
     """(step context, server, its keys) of every step that servers begin."""
-    found, place = [], Server.place
+    found, place = [], ComputeServer.place
 
     def recorded(server, pair, tallies):
         stands = place(server, pair, tallies)
         found.append((server.binding.step, server.index, stands.own_key, stands.previous_key))
         return stands
 
-    monkeypatch.setattr(Server, "place", recorded)
+    monkeypatch.setattr(ComputeServer, "place", recorded)
     return found
 
 
@@ -43,7 +43,7 @@ def test_steps_sessions_and_restarts_never_share_a_key(keys):
 def place_of(step, pairs, index):
     """Where a server stands that has just these key pairs, as one would whose memory was restored."""
     identity = SimpleNamespace(name=SERVERS[index])
-    server = Server(SimpleNamespace(identity=identity, servers=SERVERS, step=step), None, 3, None, None)
+    server = ComputeServer(SimpleNamespace(identity=identity, servers=SERVERS, step=step), None, 3, None, None)
     tallies = {name: Tally([], pair.public, b"") for name, pair in zip(SERVERS, pairs, strict=True)}
     return server.place(pairs[index], tallies)
 

@@ -189,7 +189,7 @@ def test_the_digest_names_everything_that_was_agreed():
 def test_a_plan_reads_well(study):
     text = str(study.plan(vs.LinearRegression("bp ~ age + bmi + C(region)")))
     for words in (
-        "Plan of linear_regression('bp ~ age + bmi + C(region)')", "the analyst learns 24 numbers", "cross-products of (1, region=hills, region=",
+        "Plan of linear_regression('bp ~ age + bmi + C(region)')", "the analyst learns 24 numbers", "cross-products of (1, region=hills, … bp)",
         "threshold 3 = max(colluding + 2, min_owners)", "up to 2 owners may drop out", "bits hold the widest total (5 owners x 64 rows x",
         "bmi is rounded to 0.1: adds step^2/12", "how many rows each level has", "5 rounds",
     ):  # fmt: skip

@@ -14,11 +14,11 @@ from veilstat.platform.deployment.owner_lines import _check
 from veilstat.platform.deployment.patience import Patience
 from veilstat.platform.deployment.switchboard import Switchboard
 from veilstat.platform.plan import make_plan
+from veilstat.platform.planner import make_planner
 from veilstat.platform.policy import Policy
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.session import decode_fault
-from veilstat.statistics.registry import registry
 from veilstat.transports.stream import VERSION, Greeting
 
 
@@ -32,7 +32,7 @@ class Parties:
         self.hosts = LocalServers(self.definition, os.urandom)
         identities, self.roster = self.hosts.identities, self.hosts.roster
         self.now, self.reports, self.heard = 0.0, [], {}
-        party = Coordinator(identities["server"], self.roster, self.definition, registry(), make_plan)
+        party = Coordinator(identities["server"], self.roster, self.definition, make_planner())
         self.board = Switchboard(party, Patience(10, lambda: self.now), lambda *words: self.reports.append(words))
         self.analyst = Analyst(identities["analyst"], self.roster, self.definition, os.urandom)
 

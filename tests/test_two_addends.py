@@ -7,19 +7,18 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.sharing import parties, run
+from tests.sharing import parties, run, run_three
 from tests.test_sharing_views import joined, two_samples
-from veilstat.architectures.sharing import intervals
-from veilstat.architectures.sharing.adder import bits_held, carries, sliced, unsliced
-from veilstat.architectures.sharing.araki16 import open_masked, reconstruct, share
-from veilstat.architectures.sharing.conversion import divided, halves, negative, quotients, signs
-from veilstat.architectures.sharing.field import Field
-from veilstat.architectures.sharing.intervals import COUNT, DIGITS, FINEST, interval, length, start, tabulated
-from veilstat.architectures.sharing.piecewise import LOGISTIC, piecewise
-from veilstat.architectures.sharing.ring import NARROW, WIDE
-from veilstat.architectures.sharing.rounds import run_three
-from veilstat.architectures.sharing.turns import deal, held, parted, shared, to_arithmetic, whole
-from veilstat.architectures.sharing.words import OCTETS
+from veilstat.architectures.sharing.protocols import intervals
+from veilstat.architectures.sharing.protocols.adder import bits_held, carries, sliced, unsliced
+from veilstat.architectures.sharing.protocols.araki16 import open_masked, reconstruct, share
+from veilstat.architectures.sharing.protocols.conversion import divided, halves, negative, quotients, signs
+from veilstat.architectures.sharing.protocols.field import Field
+from veilstat.architectures.sharing.protocols.intervals import COUNT, DIGITS, FINEST, interval, length, start, tabulated
+from veilstat.architectures.sharing.protocols.piecewise import LOGISTIC, piecewise
+from veilstat.architectures.sharing.protocols.ring import NARROW, WIDE
+from veilstat.architectures.sharing.protocols.turns import deal, held, parted, shared, to_arithmetic, whole
+from veilstat.architectures.sharing.protocols.words import OCTETS
 
 EDGES = [0, 1, 2, 7, 8, 15, 16, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1]
 

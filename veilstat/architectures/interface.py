@@ -6,20 +6,22 @@ one step. It never sees a statistic, a table or a socket.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.disclosure import NoiseSource
 from veilstat.language.evaluate import Rows
 from veilstat.language.step import Arrays
 from veilstat.protocol.identity import Identity, Roster
-from veilstat.protocol.session import Session
+from veilstat.protocol.session import Binding, Session, Turn
 from veilstat.schema.columns import Codes
 from veilstat.schema.schema import Schema
 
@@ -59,6 +61,37 @@ class StepCost:
         return len({entry.name for entry in next(iter(self.owners.values()))})
 
 
+class NoiseSite(StrEnum):
+    """Where noise enters, after clipping and the linear prefix: before anything is opened, but for the recipient's."""
+
+    NONE = "none"
+    OWNERS = "owners"
+    SERVERS = "servers"
+    RECIPIENT = "recipient"
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseSource:
+    """Who adds noise to what is opened, each on its own.
+
+    Args:
+        site: where they stand. count: how many they are at most.
+        honest: how many of them add theirs for sure and tell nobody, whoever else pools what he knows.
+    """
+
+    site: NoiseSite
+    count: int
+    honest: int
+
+    def __post_init__(self) -> None:
+        if self.site is NoiseSite.NONE or not 1 <= self.honest <= self.count:
+            raise ValueError("noise comes from somebody, of whom at least one is honest")
+
+    def adding(self, contributors: int) -> int:
+        """How many shares of noise are in a release over so many owners."""
+        return contributors if self.site is NoiseSite.OWNERS else self.count
+
+
 @dataclass(frozen=True, slots=True)
 class Trust:
     """Whom a configuration trusts, in numbers and in words; ``computing`` are those who see how a computation goes.
@@ -82,7 +115,8 @@ class StepBinding:
     """What a party's session for one step is bound to: the same at every party, but for ``identity``.
 
     ``public`` holds the broadcast values as integers on their lattices, ``key`` what the analyst announced, ``kept`` what
-    this party keeps from an epoch where the architecture has any, and ``addition`` says how a server adds many vectors.
+    this party keeps from an epoch where the architecture has any, ``addition`` says how a server adds many vectors, and
+    ``executor`` does what can be shared out.
     """
 
     identity: Identity
@@ -97,6 +131,7 @@ class StepBinding:
     key: bytes
     kept: Any = field(default=None, repr=False)
     addition: Addition = field(default=SumHere, repr=False)
+    executor: Executor = field(default=SERIAL, repr=False)
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -107,6 +142,17 @@ class StepBinding:
     def owners(self) -> tuple[str, ...]:
         """All data owners of the study, whether they take part or not."""
         return self.roster.with_role("owner")
+
+    def session(self, rounds: tuple[str, ...], first: Turn) -> Session:
+        """The session of this party in the step. Whoever fails tells the server, who tells all others.
+
+        Where there are compute servers, they and the analyst are told by everybody, since nothing reaches them through the server.
+        """
+        me = self.identity.name
+        through_server = (*self.participants, self.analyst) if me == self.server else (self.server,)
+        directly = tuple(name for name in (*self.servers, self.analyst, self.server) if name != me)
+        told = directly if self.servers else through_server
+        return Session(Binding(self.identity, self.roster, self.root, self.step, rounds, told), first)
 
 
 def no_objection(survivors: tuple[str, ...]) -> None:
@@ -120,7 +166,7 @@ def no_noise(size: int) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """An owner's input to one step: its rows, or its arrays, and a last check on who survived.
+    """An owner's input to one step: its rows, and a last check on who survived.
 
     ``authorise`` is asked with the survivors before anything can be opened, and raises ProtocolError to refuse.
     ``fewest`` is the smallest number of owners that this owner wants to stand in one total. ``noise`` draws what the
@@ -128,7 +174,6 @@ class Contribution:
     """
 
     rows: Rows
-    locals: Arrays = field(default_factory=dict)
     authorise: Authorise = no_objection
     fewest: int = 0
     noise: Noise = no_noise
@@ -136,7 +181,7 @@ class Contribution:
 
 def no_uploads(owner: str) -> Any:
     """For servers that hold no owner's rows."""
-    raise SchemaError(f"owner {owner!r} has no upload here; upload its rows first", code="upload_unknown")
+    raise SchemaError(f"data owner {owner!r} has no upload here; upload its rows first", code="upload_unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +205,6 @@ class Released:
     values: npt.NDArray[np.object_]
     survivors: tuple[str, ...]
     solvable: bool = True
-
-
-def no_compute_servers(name: str) -> CapabilityError:
-    """For architectures that have none."""
-    return CapabilityError(f"the architecture {name!r} has no compute servers", code="no_compute_servers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +254,13 @@ class FitsStudy(Protocol):
 
 
 class Architecture(Protocol):
-    """How to compute a step unseen; a frozen dataclass of configuration."""
+    """How to compute a step unseen; a frozen dataclass of configuration that has this class as its base.
+
+    What has a body is so for most: totals enter, there are no compute servers, and the analyst announces no key.
+    """
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """One word for plans and configuration."""
         ...
@@ -224,54 +268,63 @@ class Architecture(Protocol):
     @property
     def entry(self) -> Entry:
         """What leaves an owner, protected: totals over its rows, or the rows."""
-        ...
-
-    def supports(self, facts: Facts) -> bool:
-        """Whether this operation can be computed while its private arguments stay protected."""
-        ...
-
-    def trust(self, owners: tuple[str, ...]) -> Trust:
-        """The threshold and trust of this configuration; CapabilityError where it cannot hold."""
-        ...
-
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
-        """Payload sizes of one opening without faults, from the cut alone."""
-        ...
-
-    def describe(self) -> Mapping[str, str | int]:
-        """The configuration, canonically, for the plan's digest."""
-        ...
+        return Entry.TOTALS
 
     @property
+    @abstractmethod
     def rounds(self) -> tuple[str, ...]:
         """Names of the rounds in which owners speak, in order."""
         ...
 
     @property
+    @abstractmethod
     def input_round(self) -> str:
         """The round in which an owner sends its protected contribution."""
         ...
 
     def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
         """Names of the compute servers; () where none is needed."""
+        return ()
+
+    @abstractmethod
+    def supports(self, facts: Facts) -> bool:
+        """Whether this operation can be computed while its private arguments stay protected."""
+        ...
+
+    @abstractmethod
+    def trust(self, owners: tuple[str, ...]) -> Trust:
+        """The threshold and trust of this configuration; CapabilityError where it cannot hold."""
+        ...
+
+    @abstractmethod
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
+        """Payload sizes of one opening without faults, from the cut alone."""
+        ...
+
+    @abstractmethod
+    def describe(self) -> Mapping[str, str | int]:
+        """The configuration, canonically, for the plan's digest."""
         ...
 
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         """A fresh (secret, key) of the analyst for one step; empty where none is needed."""
-        ...
+        return b"", b""
 
+    @abstractmethod
     def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
         """An owner's session; it ends with the survivors. RangeError where its data do not fit the plan."""
         ...
 
+    @abstractmethod
     def server(self, binding: StepBinding) -> Session:
         """The server's session."""
         ...
 
     def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
-        """A compute server's session."""
-        ...
+        """A compute server's session; CapabilityError where there are none."""
+        raise CapabilityError(f"the architecture {self.name!r} has no compute servers", code="no_compute_servers")
 
+    @abstractmethod
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
         """The analyst's session; it ends with ``Released``. ``secret`` belongs to the announced key."""
         ...

@@ -3,65 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-import msgspec
-
-from veilstat.protocol.codec import decode
-from veilstat.protocol.envelope import array_bytes, text_bytes
+from veilstat.protocol.codec import LENGTH_BYTES, decode, split_head, with_head
+from veilstat.protocol.envelope import names_bytes
 from veilstat.protocol.faults import unreported, violation
 from veilstat.protocol.session import Turn
 
 from .interface import Released
+from .waiting import FromServer
 
 RESULT = "result"
 
 
 def encode_total(survivors: Sequence[str], raw: bytes | memoryview) -> bytes:
     """Who contributed, and the opened values."""
-    head = msgspec.msgpack.encode(list(survivors))
-    return b"".join((len(head).to_bytes(4, "little"), head, raw))
+    return with_head(list(survivors), (raw,))
 
 
 def total_size(survivors: Sequence[str], raw: int) -> int:
     """Bytes of ``encode_total``."""
-    return 4 + array_bytes(len(survivors)) + sum(text_bytes(len(name.encode())) for name in survivors) + raw
+    return LENGTH_BYTES + names_bytes(survivors) + raw
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitTotal:
+class AwaitTotal(FromServer):
     """The analyst waits for the server's total of ``size`` bytes."""
 
-    server: str
     participants: tuple[str, ...]
     size: int
     release: Callable[[tuple[str, ...], memoryview], Released]
-    inbox: list[memoryview] = field(default_factory=list, repr=False)
     name: ClassVar[str] = RESULT
-    quorum: ClassVar[int] = 1
-
-    @property
-    def senders(self) -> frozenset[str]:
-        return frozenset((self.server,))
 
     @property
     def largest(self) -> int:
         return total_size(self.participants, self.size)
-
-    def take(self, sender: str, payload: memoryview) -> None:
-        self.inbox.append(payload)
 
     def close(self) -> Turn:
         with unreported():
             return Turn((), None, self._released())
 
     def _released(self) -> Released:
-        payload = self.inbox[0]
-        end = 4 + int.from_bytes(payload[:4], "little")
-        survivors = tuple(decode(payload[4:end], list[str], self.server, "a result"))
-        if len(payload) - end != self.size:
+        head, raw = split_head(self.inbox[0])
+        survivors = tuple(decode(head, list[str], self.server, "a result"))
+        if len(raw) != self.size:
             raise violation("malformed", f"{self.server!r} sent a total of the wrong length", self.server)
         if not survivors or not set(survivors) <= set(self.participants) or len(set(survivors)) < len(survivors):
             raise violation("malformed", f"{self.server!r} named owners that do not take part, or none, or one twice", self.server)
-        return self.release(survivors, payload[end:])
+        return self.release(survivors, raw)

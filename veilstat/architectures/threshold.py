@@ -10,6 +10,14 @@ from __future__ import annotations
 from veilstat.errors import CapabilityError
 
 
+def require_curious(threat: str, protection: str) -> None:
+    """CapabilityError for every threat but "curious"; ``protection`` says what is not there against an active one."""
+    if threat == "active":
+        raise CapabilityError(f"{protection} (threat='active') is not available yet; use threat='curious'", code="not_available")
+    if threat != "curious":
+        raise CapabilityError(f"threat must be 'curious' or 'active', not {threat!r}", code="bad_configuration")
+
+
 def default_colluding(owners: int) -> int:
     """One colluding owner, where that leaves two honest ones."""
     return max(0, min(1, owners - 2))
@@ -31,8 +39,19 @@ def curious_threshold(owners: int, colluding: int, min_owners: int | None) -> in
     threshold = max(colluding + 2, min_owners or 0)
     if threshold > owners:
         raise CapabilityError(
-            f"{owners} data owners cannot reach the threshold max(colluding + 2, min_owners) = max({colluding} + 2, {min_owners or 0}) = {threshold}; "
+            f"{owners} data owners cannot reach the threshold {formula(colluding, min_owners)} = {threshold}; "
             "add owners, or lower colluding or min_owners",
             code="threshold_unreachable",
         )
     return threshold
+
+
+def formula(colluding: int, min_owners: int | None) -> str:
+    """How a threshold was computed, for plans and errors."""
+    return f"max(colluding + 2, min_owners) = max({colluding} + 2, {min_owners or 0})"
+
+
+def may_drop_out(owners: int, threshold: int) -> str:
+    """How many owners may be lost, in words."""
+    lost = owners - threshold
+    return f"up to {lost} owner{'s' * (lost != 1)} may drop out" if lost else "no owner may drop out"

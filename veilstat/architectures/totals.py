@@ -18,9 +18,7 @@ def owner_totals(binding: StepBinding, contribution: Contribution, cut: Cut) -> 
     Raises:
         RangeError: a number leaves this owner's part of the bounds that the plan's ring was computed from.
     """
-    wanted = tuple(opening.node for opening in cut.openings)
-    inputs = {**binding.public, **contribution.locals}
-    totals = cut.flatten(evaluate(cut.circuit, wanted, rows=contribution.rows, inputs=inputs, known={}))
+    totals = cut.flatten(evaluate(cut.circuit, cut.nodes, rows=contribution.rows, inputs=binding.public, known={}))
     vector = np.asarray(totals + contribution.noise(cut.size), dtype=object)
     owners = len(binding.owners)
     low, high = np.array(cut.lower, dtype=object), np.array(cut.upper, dtype=object)

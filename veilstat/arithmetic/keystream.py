@@ -8,13 +8,14 @@ and is measured once. No array of masks is ever held: one chunk at a time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TypeAlias
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from .executor import SERIAL, Executor
 from .rings import Elements, Ring
 
 KEY_BYTES = 16
@@ -23,6 +24,10 @@ SEED_BYTES = KEY_BYTES + NONCE_BYTES
 CHUNK_BYTES = 1 << 17
 _MOST_BYTES = 1 << 36
 _ZEROS = bytes(CHUNK_BYTES)
+SHARED_BYTES = 1 << 20
+"""Shorter vectors are not worth a thread."""
+_FEWEST_SEEDS = 3
+"""Each worker but one adds a vector besides, so it should expand some more."""
 
 Mode: TypeAlias = "Callable[[bytes], modes.Mode]"
 
@@ -85,6 +90,31 @@ class Keystream:
             used = len(part) * size
             update_into(zeros[:used], buffer[:used])
             operation(part, self._words[: len(part)])
+
+
+def add_keystreams(ring: Ring, total: Elements, added: Sequence[bytes], subtracted: Sequence[bytes], executor: Executor = SERIAL) -> None:
+    """``total`` += sum of PRG(seed) over ``added`` - sum over ``subtracted``, in place: what Bonawitz et al. (CCS'17) mask and unmask with.
+
+    Seeds of long vectors are shared among workers, each with a vector of its own that is added at the end.
+
+    Raises:
+        ValueError: a seed or the vector has a length that no keystream serves.
+    """
+    signed = [(seed, Keystream.add) for seed in added] + [(seed, Keystream.subtract) for seed in subtracted]
+    if total.nbytes < SHARED_BYTES:
+        executor = SERIAL
+    workers = max(1, min(executor.workers, len(signed) // _FEWEST_SEEDS))
+    sums = [total, *(ring.zeros(len(total)) for _ in range(workers - 1))]
+    mode = fastest_mode()
+
+    def expand(worker: int) -> None:
+        stream = Keystream(ring, mode)
+        for seed, operation in signed[worker::workers]:
+            operation(stream, sums[worker], seed)
+
+    list(executor.map(expand, range(workers)))
+    for part in sums[1:]:
+        ring.add(total, part)
 
 
 def _encryptor(seed: bytes, mode: Mode) -> Callable[[memoryview, memoryview], int]:

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 PRIME = 2**21 - 9
-LIMB_BITS = 20
+_LIMB_BITS = 20
 LIMBS = 13
 SECRET_BYTES = 32
 SHARE_BYTES = 4 * LIMBS
-LARGEST_THRESHOLD = 2048
+_LARGEST_THRESHOLD = 2048
 
 Random: TypeAlias = "Callable[[int], bytes]"
 Shares: TypeAlias = "npt.NDArray[np.uint32]"
@@ -34,7 +34,7 @@ def share(secrets: Sequence[bytes], threshold: int, count: int, random: Random) 
     Returns:
         Shape (count, len(secrets), 13): row i belongs to the holder at point i + 1.
     """
-    if not 1 <= threshold <= min(count, LARGEST_THRESHOLD) or count >= PRIME:
+    if not 1 <= threshold <= min(count, _LARGEST_THRESHOLD) or count >= PRIME:
         raise ValueError(f"a threshold of {threshold} among {count} holders is not possible")
     coefficients = _uniform(threshold * len(secrets) * LIMBS, random).reshape(threshold, -1)
     coefficients[0] = np.concatenate([_limbs(secret) for secret in secrets])
@@ -69,14 +69,14 @@ def _limbs(secret: bytes) -> npt.NDArray[np.float64]:
     if len(secret) != SECRET_BYTES:
         raise ValueError("a secret has 32 bytes")
     number = int.from_bytes(secret, "little")
-    return np.array([(number >> (LIMB_BITS * place)) & (2**LIMB_BITS - 1) for place in range(LIMBS)], dtype=np.float64)
+    return np.array([(number >> (_LIMB_BITS * place)) & (2**_LIMB_BITS - 1) for place in range(LIMBS)], dtype=np.float64)
 
 
 def _bytes(limbs: npt.NDArray[np.float64]) -> list[bytes]:
     """Rows of 13 limbs as 32 bytes each: two limbs of 20 bits fill five bytes."""
-    words = limbs.astype("<u8") & np.uint64(2**LIMB_BITS - 1)
+    words = limbs.astype("<u8") & np.uint64(2**_LIMB_BITS - 1)
     pairs = np.concatenate([words, np.zeros((len(words), 1), dtype="<u8")], axis=1)
-    fives = (pairs[:, 0::2] | (pairs[:, 1::2] << np.uint64(LIMB_BITS))).astype("<u8")
+    fives = (pairs[:, 0::2] | (pairs[:, 1::2] << np.uint64(_LIMB_BITS))).astype("<u8")
     whole = fives.view(np.uint8).reshape(len(words), -1, 8)[:, :, :5].reshape(len(words), -1)
     return [row.tobytes() for row in whole[:, :SECRET_BYTES]]
 

@@ -23,11 +23,6 @@ def analytic_delta(sigma: float, epsilon: float) -> float:
     return _normal_tail(epsilon * sigma - 0.5 / sigma) - math.exp(epsilon) * _normal_tail(epsilon * sigma + 0.5 / sigma)
 
 
-def analytic_sigma(epsilon: float, delta: float) -> float:
-    """The least continuous Gaussian noise for a promise, by bisection (Balle, Wang)."""
-    return _bisect(lambda sigma: analytic_delta(sigma, epsilon) > delta, 1e-6, 1e6 / epsilon)
-
-
 def analytic_epsilon(sigma: float, delta: float) -> float:
     """The least epsilon that continuous Gaussian noise promises at delta (Balle, Wang)."""
     return _bisect(lambda epsilon: analytic_delta(sigma, epsilon) > delta, 0.0, 1 / sigma**2 + 20 / sigma)

@@ -150,4 +150,6 @@ def _digest(entry: list[str]) -> str:
 
 
 def _damaged() -> VeilstatError:
-    return VeilstatError("the privacy ledger is damaged: a line is missing, altered or out of order; restore it", code="ledger_damaged")
+    return VeilstatError(
+        "the privacy ledger is damaged: a line is missing, altered or out of order; restore it from a copy", code="ledger_damaged"
+    )

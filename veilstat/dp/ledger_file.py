@@ -41,9 +41,13 @@ class _File:
     def append(self, line: bytes) -> None:
         with self.path.open("ab", buffering=0) as file:
             if os.fstat(file.fileno()).st_size != self.size:
-                raise VeilstatError("another process wrote to the privacy ledger; nothing was drawn", code="ledger_shared")
+                raise VeilstatError(
+                    "another process wrote to the privacy ledger; nothing was drawn. Run one agent for each ledger", code="ledger_shared"
+                )
             if file.write(line + b"\n") != len(line) + 1:
-                raise VeilstatError("the privacy ledger could not be written; nothing was drawn", code="ledger_unwritten")
+                raise VeilstatError(
+                    "the privacy ledger could not be written; nothing was drawn. Check its disk and its directory", code="ledger_unwritten"
+                )
             os.fsync(file.fileno())
         self.size += len(line) + 1
 

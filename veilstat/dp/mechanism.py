@@ -92,7 +92,8 @@ class Gaussian:
         low, high = _LEAST_EPSILON, float(LARGEST_EPSILON)
         if q.with_privacy(Gaussian(high, delta, **options)).privacy.margin(rows) > margin:
             raise CapabilityError(
-                f"even epsilon {LARGEST_EPSILON} moves the answer further; ask for a larger margin", code="margin_too_small"
+                f"even at epsilon {LARGEST_EPSILON} noise moves the answer further than that; ask for a larger margin",
+                code="margin_too_small",
             )
         while high > low * _NEAR:
             middle = math.sqrt(low * high)
@@ -221,7 +222,10 @@ def _by_zcdp(promise: Gaussian, blocks: Sequence[Block], honest: int) -> list[Fr
     for block in blocks:
         part = rho / len(blocks) - distance * block.size / 4
         if part <= 0:
-            raise CapabilityError(f"{block.size:,} numbers are too many to be opened under this promise", code="too_many_numbers")
+            raise CapabilityError(
+                f"{block.size:,} numbers are too many to be opened under this promise; ask for fewer, or for a larger epsilon",
+                code="too_many_numbers",
+            )
         shares.append(rounded_variance(max(_least_share(block), block.squared_sensitivity / (2 * part * honest))))
     return shares
 

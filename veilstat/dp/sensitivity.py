@@ -15,10 +15,10 @@ from math import prod
 import numpy as np
 
 from veilstat.errors import CapabilityError
-from veilstat.language.bounds import Interval
 from veilstat.language.circuit import Circuit, Node, Op
 from veilstat.language.cut import Cut, Opening
 from veilstat.language.evaluate import evaluate_rows
+from veilstat.language.wording import express
 
 ADD_REMOVE, REPLACE_ONE = "add_remove", "replace_one"
 NEIGHBOURS = (ADD_REMOVE, REPLACE_ONE)
@@ -82,9 +82,9 @@ def owner_blocks(cut: Cut, most_rows: int, neighbours: str = ADD_REMOVE) -> tupl
 
 def _reach(circuit: Circuit, opening: Opening) -> _Reach:
     node = circuit.nodes[opening.node]
-    if node.op is not Op.INNER or any(circuit.nodes[place].op is Op.LOCAL for place in circuit.needed((opening.node,))):
+    if node.op is not Op.INNER:
         raise CapabilityError(
-            f"{circuit.express(opening.node, {})!r} is no total over rows with a known sensitivity, so noise cannot be calibrated for it",
+            f"{express(circuit, opening.node, {})!r} is no total over rows with a known sensitivity, so noise cannot be calibrated for it",
             code="no_sensitivity",
         )
     assert node.scale is not None
@@ -115,15 +115,12 @@ def _element_bounds(circuit: Circuit, opening: Opening) -> tuple[list[int], list
     node = circuit.nodes[opening.node]
     first, second = (circuit.nodes[arg] for arg in node.args)
     assert first.bounds is not None and second.bounds is not None
-    left, right = first.bounds.dense(first.shape), second.bounds.dense(second.shape)
-    columns = Interval(left.lower.reshape(-1, 1), left.upper.reshape(-1, 1))
-    products = columns.combine(Interval(right.lower.reshape(1, -1), right.upper.reshape(1, -1)), lambda a, b: a * b)
-    lower, upper = products.lower.copy(), products.upper
+    lower, upper = (side.reshape(-1) for side in first.bounds.outer(first.shape, second.bounds, second.shape).sides)
     if node.args[0] == node.args[1]:
-        squares = np.arange(len(lower))
-        lower[squares, squares] = np.maximum(lower[squares, squares], 0)
+        squares = slice(None, None, first.size + 1)
+        lower[squares] = np.maximum(lower[squares], 0)
     places = list(opening.elements)
-    return [int(low) for low in lower.reshape(-1)[places]], [int(high) for high in upper.reshape(-1)[places]]
+    return lower[places].tolist(), upper[places].tolist()
 
 
 def _squared_norm(circuit: Circuit, place: int) -> Fraction:
@@ -136,7 +133,7 @@ def _squared_norm(circuit: Circuit, place: int) -> Fraction:
             bounds.append(_stacked_norm(circuit, node.args))
         case Op.MULTIPLY:
             bounds += [_scaled_norm(circuit, node, *node.args), _scaled_norm(circuit, node, *reversed(node.args))]
-        case Op.INDEX if len(set(np.frombuffer(_bytes(node), dtype=np.int64).tolist())) == node.size:
+        case Op.INDEX if len(set(node.places.tolist())) == node.size:
             bounds.append(_squared_norm(circuit, node.args[0]))
     values = _all_values(circuit, place)
     if values is not None:
@@ -168,9 +165,7 @@ def _complement(circuit: Circuit, place: int) -> int | None:
     if node.op is not Op.SUBTRACT or node.shape != ():
         return None
     one, flag = (circuit.nodes[arg] for arg in node.args)
-    is_one = one.op is Op.CONSTANT and one.scale == 1 and one.attributes["data"] == (1,)
-    is_flag = flag.scale == 1 and flag.bounds is not None and flag.bounds.low >= 0 and flag.bounds.high <= 1
-    return node.args[1] if is_one and is_flag else None
+    return node.args[1] if one.is_one and flag.is_flag else None
 
 
 def _is_nonnegative(circuit: Circuit, place: int) -> bool:
@@ -191,7 +186,7 @@ def _changes(circuit: Circuit, place: int) -> dict[str, list[int]] | None:
     """The columns that a value depends on, with codes that show all its values; None where that is not known."""
     nodes = circuit.nodes
     below = circuit.needed((place,))
-    codes = {str(nodes[index].attributes["name"]): {0} for index in below if nodes[index].op in (Op.COLUMN, Op.PRESENT)}
+    codes = {nodes[index].name: {0} for index in below if nodes[index].op in (Op.COLUMN, Op.PRESENT)}
     for index in below:
         if nodes[index].op is Op.PUBLIC:
             return None
@@ -200,7 +195,7 @@ def _changes(circuit: Circuit, place: int) -> dict[str, list[int]] | None:
                 others = [nodes[arg] for arg in nodes[index].args if nodes[arg].op is Op.CONSTANT]
                 if nodes[index].op not in _COMPARISONS or not others:
                     return None
-                codes[str(argument.attributes["name"])] |= _around(others[0], argument)
+                codes[argument.name] |= _around(others[0], argument)
     points = prod(len(values) + 1 for values in codes.values())
     if not codes or nodes[place].op is Op.COLUMN or points * nodes[place].size > _MOST_VALUES:
         return None
@@ -211,9 +206,9 @@ def _changes(circuit: Circuit, place: int) -> dict[str, list[int]] | None:
 
 def _around(constants: Node, column: Node) -> set[int]:
     """Codes on both sides of every constant that a column is compared with."""
-    data, scale, bounds = constants.attributes["data"], constants.scale, column.bounds
-    assert isinstance(data, tuple) and scale is not None and bounds is not None
-    near = {int(value * scale // 1) + offset for value in data for offset in (-1, 0, 1)}
+    scale, bounds = constants.scale, column.bounds
+    assert scale is not None and bounds is not None
+    near = {int(value * scale // 1) + offset for value in constants.data for offset in (-1, 0, 1)}
     return {code for code in near | {bounds.low, bounds.high} if bounds.low <= code <= bounds.high}
 
 
@@ -234,12 +229,5 @@ def _all_values(circuit: Circuit, place: int) -> np.ndarray[tuple[int, int], np.
 def _squares(node: Node) -> np.ndarray[tuple[int], np.dtype[np.object_]]:
     """The largest square of each element."""
     assert node.bounds is not None
-    bounds = node.bounds.dense(node.shape)
-    pairs = zip(bounds.lower.reshape(-1), bounds.upper.reshape(-1), strict=True)
+    pairs = zip(*(side.reshape(-1) for side in node.bounds.dense(node.shape).sides), strict=True)
     return np.array([max(int(low) ** 2, int(high) ** 2) for low, high in pairs], dtype=object)
-
-
-def _bytes(node: Node) -> bytes:
-    flat = node.attributes["flat"]
-    assert isinstance(flat, bytes)
-    return flat

@@ -6,8 +6,10 @@ where there are many, so that a vector of millions of entries costs one pair.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd, lcm
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,6 +38,20 @@ class Interval:
     def of(lower: Any, upper: Any) -> Interval:
         return Interval(objects(lower), objects(upper))
 
+    @staticmethod
+    def between(lower: Fraction, upper: Fraction, scale: Fraction) -> Interval:
+        """Bounds of the integers whose multiples of ``scale`` reach from ``lower`` to ``upper``."""
+        return Interval.of(lower // scale, -(-upper // scale))
+
+    @staticmethod
+    def joint(parts: Sequence[Interval]) -> Interval:
+        """Bounds of vectors one after the other, one pair per element each."""
+        return Interval(np.concatenate([part.lower for part in parts]), np.concatenate([part.upper for part in parts]))
+
+    @property
+    def sides(self) -> tuple[Objects, Objects]:
+        return self.lower, self.upper
+
     @property
     def low(self) -> int:
         """The smallest lower bound."""
@@ -63,6 +79,15 @@ class Interval:
         """Bounds of the value times a public integer."""
         return self.combine(Interval.of(factor, factor), lambda a, b: a * b)
 
+    def outer(self, shape: tuple[int, ...], other: Interval, other_shape: tuple[int, ...]) -> Interval:
+        """Bounds of all products of an element of this, of that shape, and one of the other: the shapes one after the other."""
+        ours = Interval(*(side.reshape(shape + (1,) * len(other_shape)) for side in self.dense(shape).sides))
+        return ours.combine(other.dense(other_shape), lambda x, y: x * y)
+
+    def summed(self, shape: tuple[int, ...]) -> Interval:
+        """Bounds of the sum of all elements."""
+        return Interval.of(*(int(side.sum()) for side in self.dense(shape).sides))
+
     def totalled(self, count: int) -> Interval:
         """Bounds of a sum of 0 to ``count`` such values."""
         return Interval(_array(_smaller(self.lower * count, 0)), _array(_larger(self.upper * count, 0)))
@@ -71,7 +96,7 @@ class Interval:
         """Bounds of selected elements."""
         if self.lower.shape == ():
             return self
-        return Interval(*(np.broadcast_to(side, shape).reshape(-1)[flat].reshape(new_shape) for side in (self.lower, self.upper)))
+        return Interval(*(np.broadcast_to(side, shape).reshape(-1)[flat].reshape(new_shape) for side in self.sides))
 
     def joined(self, other: Interval) -> Interval:
         """Bounds of a value that is one of the two."""
@@ -83,13 +108,19 @@ class Interval:
 
     def dense(self, shape: tuple[int, ...]) -> Interval:
         """The same bounds, one pair per element."""
-        return Interval(*(np.broadcast_to(side, shape) for side in (self.lower, self.upper)))
+        return Interval(*(np.broadcast_to(side, shape) for side in self.sides))
 
     def compact(self, shape: tuple[int, ...]) -> Interval:
         """One pair for all elements where there are too many to track each."""
         if int(np.prod(shape, dtype=np.int64)) <= _MOST_ELEMENTS or self.lower.shape == ():
             return self
         return Interval.of(self.low, self.high)
+
+
+def common_scale(fractions: Iterable[Fraction]) -> Fraction:
+    """The largest fraction that all are integer multiples of; 1 where all are 0."""
+    known = tuple(fractions)
+    return Fraction(gcd(*(each.numerator for each in known)), lcm(*(each.denominator for each in known))) or Fraction(1)
 
 
 def summed_products(a: Interval, a_shape: tuple[int, ...], b: Interval, b_shape: tuple[int, ...]) -> Interval:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
+from functools import cache
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -17,12 +18,16 @@ import numpy.typing as npt
 
 from veilstat.errors import CapabilityError
 
-from .bounds import objects
-from .circuit import LINEAR, PRODUCTS, Circuit, Node, Op
+from .bounds import Interval, objects
+from .circuit import LINEAR, PRODUCTS, ROW_INPUTS, Circuit, Node, Op
 from .forms import LinearForms
+from .wording import express
 
 SEALING = frozenset({Op.EQUAL, Op.LESS, Op.SELECT, Op.ROUND, Op.ITERATE, Op.SOLVE, Op.DIVIDE})
 """Operations behind which a total does not follow from what is opened."""
+
+_PRIVATE = ROW_INPUTS | {Op.STATE, Op.ITERATE}
+"""Operations that depend on data, whatever their arguments are."""
 
 
 class Entry(StrEnum):
@@ -36,21 +41,20 @@ class Entry(StrEnum):
 class Facts:
     """What an architecture is told about an operation when it is asked whether it can protect it.
 
-    ``private`` says for each argument whether it depends on data; ``depth`` counts products of private values below.
+    ``private`` says for each argument whether it depends on data; the rest is the node's.
     """
 
     op: Op
-    shape: tuple[int, ...]
     bits: int | None
     scale: Fraction | None
     rows: bool
-    depth: int
     private: tuple[bool, ...]
 
     @property
     def is_linear(self) -> bool:
-        """Whether the operation is linear in its private arguments."""
-        return (self.op in LINEAR and all(self.private)) or (self.op in PRODUCTS and sum(self.private) == 1)
+        """Whether the operation is linear in its private arguments, on a lattice."""
+        linear = (self.op in LINEAR and all(self.private)) or (self.op in PRODUCTS and sum(self.private) == 1)
+        return linear and self.scale is not None
 
 
 Supports: TypeAlias = "Callable[[Facts], bool]"
@@ -75,6 +79,11 @@ class Cut:
     answers: tuple[str, ...]
     lower: tuple[int, ...] = field(repr=False)
     upper: tuple[int, ...] = field(repr=False)
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """The nodes of which elements become clear."""
+        return tuple(opening.node for opening in self.openings)
 
     @property
     def size(self) -> int:
@@ -102,16 +111,16 @@ class Cut:
         return self._needs(Op.ITERATE)
 
     def _needs(self, op: Op) -> bool:
-        return self.circuit.contains(op, tuple(opening.node for opening in self.openings))
+        return self.circuit.contains(op, self.nodes)
 
     def columns(self) -> tuple[str, ...]:
         """Columns that the owners must read."""
-        needed = self.circuit.needed(tuple(opening.node for opening in self.openings))
+        needed = self.circuit.needed(self.nodes)
         return tuple(sorted(_named(self.circuit, needed, (Op.COLUMN, Op.PRESENT))))
 
     def broadcast(self) -> tuple[str, ...]:
         """Public values that the protected side needs; no other is sent."""
-        needed = self.circuit.needed(tuple(opening.node for opening in self.openings))
+        needed = self.circuit.needed(self.nodes)
         return tuple(sorted(_named(self.circuit, needed, (Op.PUBLIC,))))
 
     def widened(self, tails: Sequence[int]) -> Cut:
@@ -175,8 +184,7 @@ def entering(chosen: Cut) -> Cut:
     what is linear in their rows. It is protected from entry on and opened only where it is the cut itself, whose bounds
     leave room for noise.
     """
-    cutter = _Entering(chosen.circuit, Entry.TOTALS, lambda facts: facts.is_linear and facts.scale is not None)
-    below = cutter.below(chosen.openings)
+    below = _Around(chosen.circuit, Entry.TOTALS, lambda facts: facts.is_linear).below(chosen.openings)
     return chosen if below.openings == chosen.openings else below
 
 
@@ -202,36 +210,28 @@ class _Cutter:
     def __init__(self, circuit: Circuit, entry: Entry, supports: Supports) -> None:
         self.circuit, self.entry, self.supports = circuit, entry, supports
         self.private: list[bool] = []
-        self.depth: list[int] = []
         self.protected: list[bool] = []
         for node in circuit.nodes:
-            self._classify(node)
+            private = tuple(self.private[arg] for arg in node.args)
+            self.private.append(node.op in _PRIVATE or any(private))
+            self.protected.append(self.private[-1] and self._is_protected(node, private))
         self.wanted: dict[int, set[int]] = {}
         self.walked: set[tuple[int, frozenset[int], _Grain | None]] = set()
         self.grains: dict[int, _Grain] = {}
 
-    def _classify(self, node: Node) -> None:
-        inputs = {Op.COLUMN, Op.PRESENT, Op.ONES, Op.LOCAL, Op.STATE}
-        private = tuple(self.private[arg] for arg in node.args)
-        product = node.op not in LINEAR and not (node.op in PRODUCTS and sum(private) == 1)
-        self.private.append(node.op in inputs or any(private) or node.loop is not None)
-        self.depth.append(max((self.depth[arg] for arg in node.args), default=0) + (product and any(private)))
-        self.protected.append(self.private[-1] and self._is_protected(node, private))
-
     def _is_protected(self, node: Node, private: tuple[bool, ...]) -> bool:
         if node.op is Op.STATE:
             return True
-        if self.entry is Entry.ROWS and node.op in (Op.COLUMN, Op.PRESENT, Op.ONES):
+        if self.entry is Entry.ROWS and node.op in ROW_INPUTS:
             return True
         if self.entry is Entry.TOTALS:
-            if node.op is Op.LOCAL:
-                return True
             if node.rows:
                 return False
             if node.op is Op.INNER:
-                return not any(self.circuit.nodes[place].op is Op.STATE for place in self.circuit.needed(node.args))
-        facts = Facts(node.op, node.shape, node.bits, node.scale, node.rows, self.depth[-1], private)
-        if not all(self.protected[arg] or not self.private[arg] for arg in node.args) or not self.supports(facts):
+                return not self.circuit.contains(Op.STATE, node.args)
+        if not all(self.protected[arg] or not self.private[arg] for arg in node.args):
+            return False
+        if not self.supports(Facts(node.op, node.bits, node.scale, node.rows, private)):
             return False
         return node.loop is None or self._body_is_protected(node.loop.body)
 
@@ -240,6 +240,7 @@ class _Cutter:
         return all(inner.protected[output.node] or not inner.private[output.node] for output in body.outputs.values())
 
     def cut(self) -> Cut:
+        """The frontier below the answers."""
         for output in self.circuit.outputs.values():
             if output.guarded and self.private[output.node] and not self.protected[output.node]:
                 raise CapabilityError(
@@ -249,27 +250,29 @@ class _Cutter:
                 )
             if not output.determined:
                 grain = None if output.resolution is None else _Grain(output.resolution, output.rooted)
-                self._walk(output.node, frozenset(range(self.circuit.nodes[output.node].size)), grain)
+                self._walk(output.node, self._all(output.node), grain)
+        return self._chosen()
+
+    def below(self, openings: tuple[Opening, ...]) -> Cut:
+        """The frontier below what is opened."""
+        for opening in openings:
+            self._walk(opening.node, frozenset(opening.elements), None)
         return self._chosen()
 
     def _chosen(self) -> Cut:
         chosen = LinearForms(self.circuit, self.private, self.protected).choose(self.wanted)
-        order = sorted(chosen)
-        openings = tuple(self._opening(place, tuple(sorted(chosen[place]))) for place in order)
+        openings = tuple(self._opening(place, tuple(sorted(chosen[place]))) for place in sorted(chosen))
         lower: list[int] = []
         upper: list[int] = []
         for opening in openings:
-            bounds = self.circuit.nodes[opening.node].bounds
-            if bounds is not None:
-                dense = bounds.dense(self.circuit.nodes[opening.node].shape)
-                lower += [int(dense.lower.reshape(-1)[element]) for element in opening.elements]
-                upper += [int(dense.upper.reshape(-1)[element]) for element in opening.elements]
-            else:
-                lower += [0] * len(opening.elements)
-                upper += [0] * len(opening.elements)
-        known = {opening.node: set(opening.elements) for opening in openings}
-        answers = tuple(sorted(name for name, output in self.circuit.outputs.items() if self._follows(output.node, known)))
-        return Cut(self.circuit, openings, answers, tuple(lower), tuple(upper))
+            node = self.circuit.nodes[opening.node]
+            bounds = (node.bounds or Interval.of(0, 0)).dense(node.shape)
+            for limits, side in zip((lower, upper), bounds.sides, strict=True):
+                limits += map(int, side.reshape(-1)[list(opening.elements)])
+        return Cut(self.circuit, openings, self._following(openings), tuple(lower), tuple(upper))
+
+    def _all(self, place: int) -> frozenset[int]:
+        return frozenset(range(self.circuit.nodes[place].size))
 
     def _opening(self, place: int, elements: tuple[int, ...]) -> Opening:
         grain = self.grains.get(place)
@@ -281,8 +284,7 @@ class _Cutter:
             return
         self.walked.add((place, elements, grain))
         if node.op is Op.INDEX:
-            flat = node.places
-            self._walk(node.args[0], frozenset(int(flat[element]) for element in elements), grain)
+            self._walk(node.args[0], frozenset(int(node.places[element]) for element in elements), grain)
             return
         if node.op is Op.CONCATENATE:
             start = 0
@@ -299,13 +301,13 @@ class _Cutter:
         if node.rows or node.op in (Op.STATE, Op.INNER):
             lowest = min(below for below in self.circuit.needed((place,)) if self.private[below] and not self.protected[below])
             raise CapabilityError(
-                f"this architecture cannot protect {self.circuit.express(lowest, {})!r} on rows, and rows are never opened; let owners send totals (entry='totals')",
+                f"this architecture cannot protect {express(self.circuit, lowest, {})!r} on rows, and rows are never opened; let owners send totals (entry='totals')",
                 code="rows_unprotected",
             )
         if node.op is Op.ITERATE:
             self._walk_iteration(node)
         for arg in node.args:
-            self._walk(arg, frozenset(range(self.circuit.nodes[arg].size)), None)
+            self._walk(arg, self._all(arg), None)
 
     def _walk_iteration(self, node: Node) -> None:
         raise CapabilityError(
@@ -313,29 +315,22 @@ class _Cutter:
             code="state_unprotected",
         )
 
-    def _follows(self, place: int, known: dict[int, set[int]]) -> bool:
-        """Whether a node can be computed from what is opened and public."""
-        return self._elements_follow(place, frozenset(range(self.circuit.nodes[place].size)), known, {})
+    def _following(self, openings: tuple[Opening, ...]) -> tuple[str, ...]:
+        """The answers that can be computed from what is opened and public."""
+        known = {opening.node: frozenset(opening.elements) for opening in openings}
 
-    def _elements_follow(
-        self, place: int, elements: frozenset[int], known: dict[int, set[int]], decided: dict[tuple[int, frozenset[int]], bool]
-    ) -> bool:
-        if (place, elements) not in decided:
-            decided[place, elements] = self._decide(place, elements, known, decided)
-        return decided[place, elements]
+        @cache
+        def follows(place: int, elements: frozenset[int]) -> bool:
+            node = self.circuit.nodes[place]
+            if not self.private[place] or elements <= known.get(place, frozenset()):
+                return True
+            if node.rows or not node.args or node.op in self.opaque:
+                return False
+            if node.op is Op.INDEX:
+                return follows(node.args[0], frozenset(int(node.places[element]) for element in elements))
+            return all(follows(arg, self._all(arg)) for arg in node.args)
 
-    def _decide(
-        self, place: int, elements: frozenset[int], known: dict[int, set[int]], decided: dict[tuple[int, frozenset[int]], bool]
-    ) -> bool:
-        node = self.circuit.nodes[place]
-        if not self.private[place] or elements <= known.get(place, set()):
-            return True
-        if node.rows or not node.args or node.op in self.opaque:
-            return False
-        if node.op is Op.INDEX:
-            flat = node.places
-            return self._elements_follow(node.args[0], frozenset(int(flat[element]) for element in elements), known, decided)
-        return all(self._elements_follow(arg, frozenset(range(self.circuit.nodes[arg].size)), known, decided) for arg in node.args)
+        return tuple(sorted(name for name, output in self.circuit.outputs.items() if follows(output.node, self._all(output.node))))
 
 
 class _Around(_Cutter):
@@ -350,12 +345,3 @@ class _Around(_Cutter):
                 "owners cannot compute the totals of an iteration whose coefficients are not opened; let servers compute them on the rows (entry='rows')",
                 code="state_unprotected",
             )
-
-
-class _Entering(_Around):
-    """The same, from what is opened."""
-
-    def below(self, openings: tuple[Opening, ...]) -> Cut:
-        for opening in openings:
-            self._walk(opening.node, frozenset(opening.elements), None)
-        return self._chosen()

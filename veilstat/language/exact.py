@@ -15,7 +15,7 @@ _MANTISSA = 53
 _BLOCK_BITS = 12
 
 
-def width_of(values: Integers) -> int:
+def _width(values: Integers) -> int:
     """Bits of the largest magnitude in an integer array."""
     if not values.size:
         return 0
@@ -28,7 +28,7 @@ def inner(a: Integers, b: Integers) -> npt.NDArray[np.object_]:
     if not total.size or not a.shape[0]:
         return total
     room = _MANTISSA - _BLOCK_BITS
-    widths = [width_of(a), width_of(b)]
+    widths = [_width(a), _width(b)]
     limb_a = min(widths[0], max(room - widths[1], room // 2)) or 1
     limb_b = min(widths[1], room - limb_a) or 1
     left, right = _limbs(a, widths[0], limb_a), _limbs(b, widths[1], limb_b)

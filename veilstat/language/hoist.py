@@ -71,7 +71,8 @@ class _Hoisting:
         sources = [self.body.nodes[arg] for arg in node.args]
         match node.op:
             case Op.ADD | Op.SUBTRACT if all(source.rows and source.shape == node.shape for source in sources):
-                return self.inner.linear(node.op, *(self._total(a, arg) for arg in node.args))
+                first, second = (self._total(a, arg) for arg in node.args)
+                return first + second if node.op is Op.ADD else first - second
             case Op.MATMUL if sources[0].rows and not sources[1].rows:
                 return self._total(a, node.args[0]) @ self._copy_within(node.args[1])
             case Op.MULTIPLY if sources[0].rows and not sources[1].rows and sources[1].shape == ():
@@ -79,7 +80,7 @@ class _Hoisting:
         raise _NotLinearError
 
     def _fixed_total(self, a: int, b: int) -> Value:
-        total = self.outer.inner(self._copy_without(a), self._copy_without(b))
+        total = self._copy_without(a).inner(self._copy_without(b))
         name = next((known for known, value in self.totals.items() if value.index == total.index), f"fixed{len(self.totals)}")
         self.totals[name] = total
         assert total.node.scale is not None and total.node.bounds is not None
@@ -88,4 +89,4 @@ class _Hoisting:
 
 def _copy(trace: Trace, node: Node, copied: Callable[[int], Value]) -> Value:
     args = tuple(copied(arg) for arg in node.args)
-    return trace.add_node(node.op, args, node.attributes, node.shape, node.rows, node.scale, node.bounds)
+    return trace.add_node(node.op, args, node.attributes, node.shape, node.scale, node.bounds)

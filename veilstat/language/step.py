@@ -39,7 +39,7 @@ class WireType:
     @property
     def interval(self) -> Interval:
         """Bounds of the integers on the lattice."""
-        return Interval.of(int(self.lower // self.scale), int(-(-self.upper // self.scale)))
+        return Interval.between(self.lower, self.upper, self.scale)
 
     @property
     def size(self) -> int:
@@ -123,7 +123,7 @@ class Step:
         outputs, start = {}, 0
         for name in sorted(self.state):
             wire = self.state[name]
-            part = trace.index(final, np.arange(start, start + wire.size).reshape(wire.shape))
+            part = final.take(np.arange(start, start + wire.size).reshape(wire.shape))
             outputs[name] = Output(part.index, wire.scale, determined=name not in self.final)
             start += wire.size
         outputs["done"] = Output(final[start].index, Fraction(1))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from veilstat.architectures.homomorphic.row_answers import Kept
-from veilstat.architectures.homomorphic.row_parameters import MOST_ANSWERS
-from veilstat.architectures.interface import Contribution, EpochBinding, KeepsEpochs, StepBinding
+from veilstat.architectures.homomorphic.rows.answers import Kept
+from veilstat.architectures.homomorphic.rows.parameters import MOST_ANSWERS
+from veilstat.architectures.interface import Contribution, EpochBinding, KeepsEpochs, NoiseSite, StepBinding
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
+from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.dp.ledger import Ledger
 from veilstat.errors import PolicyDenied, RangeError, SchemaError, VeilstatError
 from veilstat.language.cut import Cut
-from veilstat.language.disclosure import NoiseSite
-from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster
@@ -22,12 +21,13 @@ from veilstat.protocol.session import Send, Session, Turn
 from veilstat.schema.encoding import Integers
 
 from . import epochs
-from .approver import Approver, Planner, Sessions
+from .approver import Approver, Sessions
 from .definition import PARTIES, SERVER, Definition
 from .epoch_store import EpochStore
 from .gate import OpeningRecord, denied
 from .opening_file import OpeningFile
 from .plan import Plan, StepPlan
+from .planner import Planner
 from .policy import Policy
 from .table import OwnersTable
 from .upload import (
@@ -58,6 +58,7 @@ class Custom:
         table_version: names the table's content; another content is another owner to the record of openings.
         consent: asked about every plan that the policy permits, and raises PolicyDenied to refuse.
         conceal: what others are told of an error that depends on rows.
+        executor: does what can be shared out of a step.
     """
 
     answered: Sessions | None = None
@@ -65,6 +66,7 @@ class Custom:
     table_version: str = ""
     consent: Callable[[Plan], None] = lambda plan: None
     conceal: Callable[[VeilstatError], VeilstatError] = lambda error: error
+    executor: Executor = SERIAL
 
 
 class Agent(Approver):
@@ -79,14 +81,13 @@ class Agent(Approver):
         definition: Definition,
         table: OwnersTable,
         policy: Policy,
-        registry: Mapping[str, type[Statistic[Any]]],
         planner: Planner,
         random: Callable[[int], bytes],
         ledger: Ledger,
         custom: Custom = Custom(),
         epoch_store: EpochStore | None = None,
     ) -> None:
-        super().__init__(identity, roster, definition, registry, planner, random, custom.answered)
+        super().__init__(identity, roster, definition, planner, random, custom.answered)
         self.table, self.policy, self.ledger, self.custom, self.epochs = table, policy, ledger, custom, epoch_store
         kept = None if epoch_store is None else epoch_store.kept()
         self.kept = None if kept is None or kept.secret is None else kept
@@ -252,7 +253,8 @@ class Agent(Approver):
             )
         try:
             contribution = self._contribution(step, binding.step, digest)
-            return self.definition.architecture.owner(replace(binding, kept=self.kept), contribution, self.random)
+            binding = replace(binding, kept=self.kept, executor=self.custom.executor)
+            return self.definition.architecture.owner(binding, contribution, self.random)
         except (SchemaError, RangeError) as error:
             raise self.custom.conceal(error) from None
 

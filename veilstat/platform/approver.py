@@ -5,13 +5,11 @@ It verifies the analyst's signature, recomputes the plan and compares digests, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from veilstat.architectures.interface import StepBinding
-from veilstat.dp.mechanism import Gaussian
 from veilstat.errors import VeilstatError
-from veilstat.language.step import Statistic
 from veilstat.protocol.context import proposal_message, session_root
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, ProtocolError, violation
@@ -24,9 +22,7 @@ from .gate import ReleaseGate, denied
 from .messages import Approval, Proposal, StepRequest
 from .party import Party
 from .plan import Plan, StepPlan
-from .query import decode_privacy, decode_query
-
-Planner = Callable[[Statistic[Any], Definition, Gaussian | None], Plan]
+from .planner import Planner
 
 
 class Sessions(Protocol):
@@ -45,13 +41,12 @@ class Approver(Party):
         identity: Identity,
         roster: Roster,
         definition: Definition,
-        registry: Mapping[str, type[Statistic[Any]]],
         planner: Planner,
         random: Callable[[int], bytes],
         answered: Sessions | None = None,
     ) -> None:
         super().__init__(identity, roster)
-        self.definition, self.registry, self.planner, self.random = definition, registry, planner, random
+        self.definition, self.planner, self.random = definition, planner, random
         self.gate: ReleaseGate | None = None
         self.answered: Sessions = set() if answered is None else answered
 
@@ -108,7 +103,7 @@ class Approver(Party):
         self.root, self.session = root, None
         self.answered.add(root)
         try:
-            plan = self.planner(decode_query(proposal.query, self.registry), self.definition, decode_privacy(proposal.query))
+            plan = self.planner(proposal.query, self.definition)
             if bytes.fromhex(plan.digest) != proposal.plan:
                 raise denied(
                     "plan_differs",

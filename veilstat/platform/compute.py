@@ -10,28 +10,26 @@ later queries; one that withdraws them ends it before its next step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
-from veilstat.architectures.interface import Custody, StepBinding, no_objection
+from veilstat.architectures.interface import Custody, NoiseSite, StepBinding, no_objection
 from veilstat.architectures.sharing.uploads import UploadedRows
 from veilstat.dp.ledger import Budget
 from veilstat.errors import PolicyDenied, VeilstatError
-from veilstat.language.disclosure import NoiseSite
-from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Send, Session
 
-from .approver import Approver, Planner
+from .approver import Approver
 from .definition import Definition
 from .gate import OpeningRecord, denied, isolated_owners
 from .ledgers import LedgersForOthers, OpenLedger, Promise, in_memory
 from .opening_file import OpeningFile
 from .plan import Plan, StepPlan
+from .planner import Planner
 from .policy import Policy
 from .upload_desk import UploadDesk
 from .upload_store import UploadStore
@@ -49,14 +47,13 @@ class ComputeServer(Approver):
         identity: Identity,
         roster: Roster,
         definition: Definition,
-        registry: Mapping[str, type[Statistic[Any]]],
         planner: Planner,
         random: Callable[[int], bytes],
         store: UploadStore | None = None,
         openings: OpeningFile | None = None,
         ledgers: OpenLedger = in_memory,
     ) -> None:
-        super().__init__(identity, roster, definition, registry, planner, random)
+        super().__init__(identity, roster, definition, planner, random)
         self.store, self.ledgers = store, LedgersForOthers(ledgers)
         self.desks = (
             {}

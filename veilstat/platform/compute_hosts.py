@@ -6,18 +6,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import finalize
 
 from veilstat.dp.ledger import Budget
-from veilstat.language.step import Statistic
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.transports.memory import Hosted, Machine
 
-from .approver import Planner
 from .compute import ComputeServer
 from .definition import ANALYST, SERVER, Definition
 from .ledgers import OpenLedger, in_memory
+from .planner import Planner
 from .upload_store import UploadStore
 
 
@@ -44,10 +43,8 @@ class ComputeHosts(Protocol):
     @property
     def observable(self) -> tuple[str, ...]: ...
 
-    def machines(
-        self, local: Mapping[str, Hosted], planner: Planner, statistics: Mapping[str, type[Statistic[Any]]]
-    ) -> Mapping[str, Machine]:
-        """The compute servers by name; ``local`` are the other parties, ``statistics`` what the servers here can plan."""
+    def machines(self, local: Mapping[str, Hosted], planner: Planner) -> Mapping[str, Machine]:
+        """The compute servers by name; ``local`` are the other parties; servers here plan with ``planner``."""
         ...
 
     def ready(self) -> None:
@@ -79,13 +76,11 @@ class LocalServers:
         self.tiers = ((SERVER,), definition.servers, definition.owners, (ANALYST,))
         self.observable = definition.servers
 
-    def machines(
-        self, local: Mapping[str, Hosted], planner: Planner, statistics: Mapping[str, type[Statistic[Any]]]
-    ) -> Mapping[str, Machine]:
+    def machines(self, local: Mapping[str, Hosted], planner: Planner) -> Mapping[str, Machine]:
         stores = self._stores()
         self.servers = {
             name: ComputeServer(
-                self.identities[name], self.roster, self.definition, statistics, planner, self.random, stores.get(name), ledgers=self.ledgers(name)
+                self.identities[name], self.roster, self.definition, planner, self.random, stores.get(name), ledgers=self.ledgers(name)
             )
             for name in self.definition.servers
         }  # fmt: skip

@@ -5,31 +5,31 @@ It is trusted with nothing but following the protocol: it holds no row, no key a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from veilstat.architectures.addition import Addition, SumHere
-from veilstat.architectures.homomorphic.row_answers import Kept
+from veilstat.architectures.homomorphic.rows.answers import Kept
 from veilstat.architectures.interface import EpochBinding, KeepsEpochs, StepBinding
+from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.errors import VeilstatError
-from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import QUORUM, Fault, quorum_lost, violation
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import ABORT, Send, encode_fault
 
 from . import epochs, messages
-from .approver import Planner
 from .definition import ANALYST, PARTIES, SERVER, Definition
 from .epoch_store import EpochStore
 from .gate import ReleaseGate
 from .messages import Approval, Proposal, StepRequest
 from .party import Party
-from .query import decode_privacy, decode_query
+from .planner import Planner
 
 
 class Coordinator(Party):
-    """The server's party; ``epoch_store`` keeps encrypted rows where the architecture has any, ``addition`` adds masked vectors."""
+    """The server's party; ``epoch_store`` keeps encrypted rows where the architecture has any, ``addition`` adds masked vectors,
+    ``executor`` takes their masks off.
+    """
 
     beginnings: ClassVar[frozenset[str]] = Party.beginnings | {epochs.ASK}
 
@@ -38,19 +38,19 @@ class Coordinator(Party):
         identity: Identity,
         roster: Roster,
         definition: Definition,
-        registry: Mapping[str, type[Statistic[Any]]],
         planner: Planner,
         epoch_store: EpochStore | None = None,
         addition: Addition = SumHere,
+        executor: Executor = SERIAL,
     ) -> None:
         super().__init__(identity, roster)
-        self.addition = addition
+        self.addition, self.executor = addition, executor
         self.epochs = epoch_store
         self.kept = None if epoch_store is None else epoch_store.kept()
         self.wishes: dict[str, bytes] = {}
         """The words of owners who ask for a new key, by owner, as they signed them."""
         self.fault: Fault | None = None
-        self.definition, self.registry, self.planner = definition, registry, planner
+        self.definition, self.planner = definition, planner
         self.gate: ReleaseGate | None = None
         self.approved: dict[str, Approval] | None = None
         self.answered: set[bytes] = set()
@@ -150,7 +150,7 @@ class Coordinator(Party):
         proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
         self.root, self.session, self.approved = envelope.root, None, {}
         try:
-            plan = self.planner(decode_query(proposal.query, self.registry), self.definition, decode_privacy(proposal.query))
+            plan = self.planner(proposal.query, self.definition)
         except VeilstatError as error:
             self.fail(Fault(type(error).__name__, error.code, error.message, (envelope.sender,)))
             return
@@ -213,6 +213,7 @@ class Coordinator(Party):
             request.key,
             self.kept,
             self.addition,
+            self.executor,
         )
         try:
             session = self.definition.architecture.server(binding)

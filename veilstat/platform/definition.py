@@ -33,7 +33,8 @@ class Definition:
             if name in (SERVER, ANALYST, PARTIES):
                 raise SchemaError(f"a data owner cannot be called {name!r}; the name belongs to another party", code="bad_owner")
         if len(set(self.owners)) != len(self.owners):
-            raise SchemaError("two data owners have the same name", code="bad_owner")
+            twice = next(name for name in self.owners if self.owners.count(name) > 1)
+            raise SchemaError(f"two data owners are called {twice!r}; give each a name of its own", code="bad_owner")
         if not self.owners:
             raise CapabilityError("a study needs data owners, there is none", code="too_few_owners")
         object.__setattr__(self, "owners", tuple(sorted(self.owners)))

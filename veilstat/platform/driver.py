@@ -6,16 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from veilstat import errors
-from veilstat.architectures.interface import Released
+from veilstat.architectures.interface import NoiseSite, Released
 from veilstat.errors import PolicyDenied, QuorumLost, VeilstatError
-from veilstat.language.bounds import objects
+from veilstat.language.answers import answers
 from veilstat.language.circuit import Op
-from veilstat.language.disclosure import NoiseSite
-from veilstat.language.evaluate import NoRows, SingularMatrix, Solver, evaluate
+from veilstat.language.evaluate import SingularMatrix, Solver
 from veilstat.language.step import Arrays, Opened, Request
 from veilstat.protocol.faults import Fault, ProtocolError
 
@@ -117,31 +115,14 @@ class Driver:
         noise = step.noise_of(NoiseSite.RECIPIENT)
         if noise is not None:
             released = replace(released, values=released.values + noise.draw(self.analyst.random))
-        names = step.cut.answers
-        unsolved = tuple(name for name in names if not step.circuit.contains(Op.SOLVE, (step.circuit.outputs[name].node,)))
+        circuit, names = step.cut.circuit, step.cut.answers
+        unsolved = tuple(name for name in names if not circuit.contains(Op.SOLVE, (circuit.outputs[name].node,)))
         if not released.solvable:
-            raise SingularMatrix(-1, self._computed(step, released, public, unsolved))
+            raise SingularMatrix(-1, answers(step.cut, released.values, public, unsolved))
         try:
-            return self._computed(step, released, public, names)
+            return answers(step.cut, released.values, public, names, self.solve)
         except SingularMatrix as error:
-            raise SingularMatrix(error.column, self._computed(step, released, public, unsolved)) from None
-
-    def _computed(self, step: StepPlan, released: Released, public: Arrays, names: tuple[str, ...]) -> dict[str, npt.NDArray[Any]]:
-        """Answers that follow from what was opened, as exact rationals."""
-        circuit = step.circuit
-        places = tuple(circuit.outputs[name].node for name in names)
-        known = step.cut.unflatten(released.values)
-        computed = evaluate(circuit, places, rows=NoRows(), inputs=public, known=known, solve=self.solve)
-        values = {}
-        for name, place in zip(names, places, strict=True):
-            scale = circuit.nodes[place].scale
-            value = computed[place]
-            values[name] = (
-                objects(value)
-                if scale in (None, 1)
-                else np.array([scale * int(e) for e in value.reshape(-1)], dtype=object).reshape(value.shape)
-            )
-        return values
+            raise SingularMatrix(error.column, answers(step.cut, released.values, public, unsolved)) from None
 
     def _exchange(self, step: StepPlan, index: int, public: Arrays) -> Released:
         if self.openings and self.contributors != self.analyst.participants:

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from veilstat.architectures.homomorphic.row_answers import Kept, Record
+from veilstat.architectures.homomorphic.rows.answers import Kept, Record
 from veilstat.errors import PolicyDenied, SchemaError, VeilstatError
 
 from .durable import sync_directory
@@ -60,7 +60,8 @@ class EpochStore:
     def __post_init__(self) -> None:
         if not self.directory.is_dir():
             raise SchemaError(
-                f"there is no directory {str(self.directory)!r} for encrypted rows; create it with mode 0700", code="no_directory"
+                f"there is no directory {str(self.directory)!r} for encrypted rows; run: install -d -m 700 {self.directory}",
+                code="no_directory",
             )
         object.__setattr__(self, "consent", KeyConsent(self.directory))
 

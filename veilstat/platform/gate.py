@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from veilstat.language.cut import Cut
+from veilstat.language.wording import express
 from veilstat.protocol.context import Transcript, digest, step_context
 from veilstat.protocol.faults import Fault, ProtocolError
 
@@ -121,7 +122,7 @@ class OpeningRecord:
         for opening, key in zip(cut.openings, keys, strict=True):
             for before in self.opened.get(key, ()):
                 if any(0 < len(difference) < self.fewest for difference in (before - roster, roster - before)):
-                    raise denied("isolating_difference", explain(cut.circuit.express(opening.node, {}), before, roster))
+                    raise denied("isolating_difference", explain(express(cut.circuit, opening.node, {}), before, roster))
         unknown = [key for key in dict.fromkeys(keys) if roster not in self.opened.get(key, ())]
         if unknown:
             entry = Entry(unknown, sorted(roster))

@@ -14,7 +14,7 @@ import numpy as np
 from veilstat.language.step import Arrays, WireType
 from veilstat.protocol.codec import decode as decode
 from veilstat.protocol.context import digest
-from veilstat.protocol.envelope import array_bytes, binary_bytes, text_bytes
+from veilstat.protocol.envelope import array_bytes, binary_bytes, names_bytes, text_bytes
 from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES
 
@@ -68,11 +68,6 @@ def request_bytes(label: str, owners: Sequence[str], key: int, public: int) -> i
     return (
         array_bytes(5) + text_bytes(len(label.encode())) + binary_bytes(8) + names_bytes(owners) + binary_bytes(key) + binary_bytes(public)
     )
-
-
-def names_bytes(names: Sequence[str]) -> int:
-    """Bytes of a list of names."""
-    return array_bytes(len(names)) + sum(text_bytes(len(name.encode())) for name in names)
 
 
 def encode(message: msgspec.Struct) -> bytes:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-from veilstat.architectures.interface import Architecture
+from veilstat.architectures.interface import Architecture, NoiseSite, NoiseSource
 from veilstat.dp.mechanism import AFTER_OPENING, LOCAL, Gaussian
 from veilstat.errors import CapabilityError
-from veilstat.language.disclosure import NoiseSite, NoiseSource
 
 
 def noise_source(promise: Gaussian, architecture: Architecture, owners: tuple[str, ...]) -> NoiseSource:
@@ -29,7 +28,7 @@ def noise_source(promise: Gaussian, architecture: Architecture, owners: tuple[st
         return NoiseSource(NoiseSite.OWNERS, len(owners), 1)
     if source is None:
         raise CapabilityError(
-            f"the architecture {architecture.name!r} protects nothing, so noise cannot enter before opening; "
+            f"on the architecture {architecture.name!r} as it is configured, nobody is sure to add noise before anything is opened; "
             "use another one, or placement='local' or 'after_opening'",
             code="no_noise_site",
         )

@@ -7,18 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from veilstat.architectures.interface import OpensMultiples, RoundCost, StepCost, Trust
+from veilstat.architectures.interface import NoiseSite, NoiseSource, OpensMultiples, RoundCost, StepCost, Trust
 from veilstat.arithmetic.rings import ring_bits
 from veilstat.dp.mechanism import Gaussian, NoiseShare
 from veilstat.errors import CapabilityError, SchemaError
-from veilstat.language.circuit import Circuit
 from veilstat.language.cut import Cut, Entry, cut, cut_around
-from veilstat.language.disclosure import Disclosure, NoiseSite, NoiseSource, disclosures
 from veilstat.language.step import Form, HasForms, Statistic, Step, WireType
 from veilstat.protocol.envelope import frame_bytes
 
 from . import messages
 from .definition import ANALYST, PARTIES, SERVER, Definition
+from .disclosure import Disclosure, disclosures
 from .noise_source import noise_source
 from .private_plan import Privacy, calibrate_noise, describe_privacy, private_form
 from .query import describe_query, encode_query
@@ -33,7 +32,6 @@ class StepPlan:
     """
 
     step: Step
-    circuit: Circuit = field(repr=False)
     cut: Cut = field(repr=False)
     held: bool
     at_most: int
@@ -148,7 +146,7 @@ class Plan:
             state.update(len(part).to_bytes(8, "little") + part)
         for step in self.steps:
             state.update(
-                step.step.digest(step.circuit) + repr((step.cut.openings, step.held, step.at_most, step.source, step.noise)).encode()
+                step.step.digest(step.cut.circuit) + repr((step.cut.openings, step.held, step.at_most, step.source, step.noise)).encode()
             )
         return state.hexdigest()
 
@@ -209,49 +207,46 @@ def _plan_private(statistic: Statistic[Any], definition: Definition, trust: Trus
     form = private_form(statistic, schema)
     steps = form.steps(schema)
     chosen = [_chosen(step, definition) for step in steps]
-    cuts = [exact for _, exact, _ in chosen]
+    cuts = [exact for exact, _ in chosen]
     architecture = definition.architecture
     multiples = [architecture.multiples(exact) if isinstance(architecture, OpensMultiples) else () for exact in cuts]
     noises, rho = calibrate_noise(cuts, multiples, [step.at_most for step in steps], promise, source, schema)
     planned = []
-    for step, (circuit, exact, held), noise in zip(steps, chosen, noises, strict=True):
+    for step, (exact, held), noise in zip(steps, chosen, noises, strict=True):
         opened = exact if source.site is NoiseSite.RECIPIENT else exact.widened([source.count * tail for tail in noise.tails])
-        planned.append(replace(_plan_step(step, circuit, opened, held, definition, trust), noise=noise, source=source).labelled())
+        planned.append(replace(_plan_step(step, opened, held, definition, trust), noise=noise, source=source).labelled())
     privacy = describe_privacy(form, cuts, noises, rho, promise, schema, source)
     query = encode_query(statistic, promise)
     return Plan(statistic, form, definition, query, tuple(planned), trust, form.inferences(schema), privacy)
 
 
-def _chosen(step: Step, definition: Definition) -> tuple[Circuit, Cut, bool]:
-    """The circuit of a step, its cut, and whether an iteration takes one opening."""
+def _chosen(step: Step, definition: Definition) -> tuple[Cut, bool]:
+    """The cut of a step, and whether an iteration takes one opening."""
     schema, owners, architecture = definition.schema, definition.owners, definition.architecture
     if step.state:
-        circuit = step.trace_held(schema, len(owners))
         try:
-            return circuit, cut(circuit, architecture.entry, architecture.supports), True
+            return cut(step.trace_held(schema, len(owners)), architecture.entry, architecture.supports), True
         except CapabilityError:
             if step.must_hold:
                 raise
-    circuit = step.trace(schema, len(owners))
     try:
-        return circuit, cut(circuit, architecture.entry, architecture.supports), False
+        return cut(step.trace(schema, len(owners)), architecture.entry, architecture.supports), False
     except CapabilityError as refusal:
         if not step.state or architecture.entry is not Entry.ROWS:
             raise
         # rows that cannot be combined with a state may still give the totals that an iteration needs
-        circuit = step.trace_held(schema, len(owners))
         try:
-            return circuit, cut_around(circuit, architecture.entry, architecture.supports), True
+            return cut_around(step.trace_held(schema, len(owners)), architecture.entry, architecture.supports), True
         except CapabilityError:
             raise refusal from None
 
 
-def _plan_step(step: Step, circuit: Circuit, chosen: Cut, held: bool, definition: Definition, trust: Trust) -> StepPlan:
+def _plan_step(step: Step, chosen: Cut, held: bool, definition: Definition, trust: Trust) -> StepPlan:
     at_most = 1 if held else step.at_most
-    cost = definition.architecture.cost(chosen, definition.owners, ANALYST)
+    cost = definition.architecture.cost(chosen, definition.owners)
     levels = definition.schema.level_names()
     opened = disclosures(step.label, chosen, levels, trust.recipients, trust.computing, at_most)
-    return StepPlan(step, circuit, chosen, held, at_most, cost, opened)
+    return StepPlan(step, chosen, held, at_most, cost, opened)
 
 
 def _round_bytes(entry: RoundCost, owner: str) -> int:

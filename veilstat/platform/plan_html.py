@@ -14,7 +14,8 @@ def plan_html(plan: Plan) -> str:
     for title, lines in sections(plan):
         parts.append(f"<p><b>{html.escape(title)}</b></p>")
         if title == OPENS:
-            parts.append(f"<p>{html.escape(lines[0])}</p>" + disclosure_table(plan).html())
-        else:
+            first, *lines = lines
+            parts.append(f"<p>{html.escape(first)}</p>" + disclosure_table(plan).html())
+        if lines:
             parts.append("<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>")
     return "".join(parts)

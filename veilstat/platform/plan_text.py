@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import textwrap
 from fractions import Fraction
+from itertools import chain
 
 from veilstat.dp.sensitivity import ADD_REMOVE
-from veilstat.language.disclosure import Disclosure
 from veilstat.statistics.table import Table
 
+from .disclosure import Disclosure, behind
 from .noise_source import placement_words
 from .plan import Plan, StepPlan
 from .private_plan import Privacy
@@ -23,11 +24,10 @@ def plan_text(plan: Plan) -> str:
     parts = [f"Plan of {plan.title}", f"digest {plan.digest}", ""]
     for title, lines in sections(plan):
         parts.append(title)
-        for line in lines:
-            parts += textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ")
+        wrapped = [textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="    ") for line in lines]
         if title == OPENS:
-            parts += ["", textwrap.indent(disclosure_table(plan).text(), "  ")]
-        parts.append("")
+            wrapped.insert(1, ["", textwrap.indent(disclosure_table(plan).text(), "  "), ""])
+        parts += [*chain(*wrapped), *([""] if wrapped[-1][-1] else [])]
     return "\n".join(parts).rstrip()
 
 
@@ -59,12 +59,15 @@ def disclosure_table(plan: Plan) -> Table:
     rows = []
     for entry in plan.disclosures:
         times = "once" if entry.at_most == 1 else f"at most {entry.at_most:,}"
-        rows.append([entry.formula, entry.step, f"{entry.count:,}", _bits(entry), times, " and ".join(entry.recipients)])
-    return Table("", ["what", "step", "numbers", "bits", "times", "learnt by"], rows)
+        rows.append([entry.formula, entry.step, f"{entry.count:,}", _precision(entry), times, " and ".join(entry.recipients)])
+    return Table("", ["what", "step", "numbers", "precision", "times", "learnt by"], rows)
 
 
-def _bits(entry: Disclosure) -> str:
-    return f"to {float(entry.resolution):.0e}" if entry.resolution is not None else str(entry.bits)
+def _precision(entry: Disclosure) -> str:
+    """Totals are exact, in so many bits; what is computed behind the wall is rounded."""
+    if entry.resolution is None:
+        return f"{entry.bits} bit{'s' * (entry.bits != 1)}"
+    return "whole" if entry.resolution == 1 else f"to {float(entry.resolution):.0e}"
 
 
 def _opens(plan: Plan) -> list[str]:
@@ -77,7 +80,29 @@ def _opens(plan: Plan) -> list[str]:
         if any(step.cut.is_sealed for step in plan.steps)
         else "totals over the owners who contribute"
     )
-    return [f"{recipients} {verb} {count}, {what}, and nothing else:"]
+    return [f"{recipients} {verb} {count}, {what}, and nothing else:", *_unopened(plan), *_whole_numbers(plan)]
+
+
+def _whole_numbers(plan: Plan) -> list[str]:
+    """What the table's columns are summed as."""
+    schema = plan.definition.schema
+    columns = [schema[name] for name in plan.statistic.columns(schema)]
+    lattices: dict[tuple[Fraction, Fraction], list[str]] = {}
+    for column in columns:
+        if column.is_numeric and (column.origin != 0 or column.lattice_step != 1):
+            lattices.setdefault((column.lattice_step, column.origin), []).append(column.name)
+    counted = [f"{' and '.join(names)} in steps of {_plain(step)} from {_plain(origin)}" for (step, origin), names in lattices.items()]
+    lines = [f"columns are summed as whole numbers: {', '.join(counted)}"] if counted else []
+    if any("rescaled" in entry.formula for entry in plan.disclosures):
+        lines.append("rescaled: columns are multiplied and shifted by public numbers first")
+    return lines
+
+
+def _unopened(plan: Plan) -> list[str]:
+    """The totals behind what is computed."""
+    levels = plan.definition.schema.level_names()
+    totals = dict.fromkeys(total for step in plan.steps for total in behind(step.cut, levels))
+    return [f"computed from totals that are opened to nobody: {'; '.join(totals)}"] if totals else []
 
 
 def _promise(plan: Plan, privacy: Privacy) -> list[str]:
@@ -100,7 +125,7 @@ def _promise(plan: Plan, privacy: Privacy) -> list[str]:
 
 def _inferences(plan: Plan) -> tuple[str, ...]:
     if any(step.cut.is_sealed for step in plan.steps):
-        return ("what follows from these numbers; the totals behind them stay unknown to everybody",)
+        return ("what follows from these numbers",)
     return plan.inferences
 
 

@@ -37,17 +37,17 @@ class Policy:
         for what in ("statistics", "columns"):
             names = getattr(self, what)
             if names is not None and (isinstance(names, str) or not isinstance(names, Iterable)):
-                raise SchemaError(f"a policy's {what} are a list of names", code="bad_policy")
+                raise SchemaError(f"a policy's {what} must be a list of names", code="bad_policy")
             if names is not None:
                 object.__setattr__(self, what, tuple(names))
                 if not all(isinstance(name, str) for name in names):
-                    raise SchemaError(f"a policy's {what} are a list of names", code="bad_policy")
+                    raise SchemaError(f"a policy's {what} must be a list of names", code="bad_policy")
         for what, number in (("most_openings", self.most_openings), ("min_owners", self.min_owners)):
             if (number is not None or what == "min_owners") and (type(number) is not int or number < 0):
-                raise SchemaError(f"a policy's {what} is a whole number, 0 or more", code="bad_policy")
+                raise SchemaError(f"a policy's {what} must be a whole number, 0 or more", code="bad_policy")
         if self.budget is not None:
             if not isinstance(self.budget, (tuple, list)) or len(self.budget) != 2:
-                raise SchemaError("a policy's budget is a pair (epsilon, delta)", code="bad_policy")
+                raise SchemaError("a policy's budget must be a pair (epsilon, delta)", code="bad_policy")
             check_promise(*self.budget)
             object.__setattr__(self, "budget", (float(self.budget[0]), float(self.budget[1])))
 

@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.architectures.interface import NoiseSource
 from veilstat.dp.mechanism import Gaussian, NoiseShare, calibrate, calibrate_openings
 from veilstat.dp.sensitivity import Block, owner_blocks, row_blocks
 from veilstat.errors import CapabilityError, SchemaError
+from veilstat.language.answers import answers
 from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut
-from veilstat.language.disclosure import NoiseSource
-from veilstat.language.evaluate import NoRows, evaluate
 from veilstat.language.step import Form, HasExpectedErrors, HasPrivateForm, Statistic
 from veilstat.schema.schema import Schema
+
+from .disclosure import describe
 
 _NORMAL_95 = 1.959964
 
@@ -86,7 +88,7 @@ def private_form(statistic: Statistic[Any], schema: Schema) -> Form[Any]:
     """
     if not isinstance(statistic, HasPrivateForm):
         raise CapabilityError(
-            f"{statistic.name} has no form yet whose errors account for noise; privacy= is not for quantiles and logistic regression",
+            f"{statistic.name} has no private form yet, one whose errors account for noise; ask without privacy=, or for another statistic",
             code="no_private_form",
         )
     return statistic.private(schema)
@@ -147,11 +149,9 @@ def answer_noise(cut: Cut, noise: NoiseShare | None, shares: int) -> dict[str, n
     """Variances of the noise in each answer: answers are opened numbers, moved about, each with so many shares of noise."""
     if noise is None:
         return {}
-    nodes = {name: cut.circuit.outputs[name].node for name in cut.answers}
-    places = cut.unflatten(np.arange(cut.size).astype(object))
-    moved = evaluate(cut.circuit, tuple(nodes.values()), rows=NoRows(), inputs={}, known=places)
+    moved = answers(cut, np.arange(cut.size).astype(object), {}, cut.answers)
     variances = np.array([share * shares for share in noise.variances], dtype=object)
-    return {name: variances[moved[node].reshape(-1).astype(np.int64)].reshape(moved[node].shape) for name, node in nodes.items()}
+    return {name: variances[places.reshape(-1).astype(np.int64)].reshape(places.shape) for name, places in moved.items()}
 
 
 def describe_privacy(
@@ -167,7 +167,7 @@ def describe_privacy(
     margins: dict[str, float] = {}
     variances: dict[str, npt.NDArray[np.object_]] = {}
     for cut, noise in zip(cuts, noises, strict=True):
-        names = [cut.circuit.express(opening.node, schema.level_names()) for opening in cut.openings]
+        names = [describe(cut, opening, schema.level_names()) for opening in cut.openings]
         margins |= {name: _NORMAL_95 * math.sqrt(share * source.count) for name, share in zip(names, noise.shares, strict=True)}
         variances |= answer_noise(cut, noise, source.count)
     errors = form.expected(schema, variances) if isinstance(form, HasExpectedErrors) else {}
@@ -180,10 +180,11 @@ def describe_privacy(
 
 def _require_plain(circuit: Circuit, cut: Cut) -> None:
     """Answers are what is opened, moved about and no more, so that the noise in them is known."""
-    opened = frozenset(opening.node for opening in cut.openings)
+    opened = frozenset(cut.nodes)
     for place in circuit.needed(tuple(output.node for output in circuit.outputs.values()), stop=opened):
         node = circuit.nodes[place]
         if node.scale != 1 or (place not in opened and node.op not in (Op.INDEX, Op.CONCATENATE)):
             raise CapabilityError(
-                "noise is calibrated for totals that are opened as they are; leave out min_cell= and its like", code="no_private_form"
+                "noise is calibrated for totals that are opened as they are, and this query computes with them first; ask for the totals",
+                code="no_private_form",
             )

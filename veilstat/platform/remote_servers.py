@@ -6,12 +6,10 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from weakref import finalize
 
 from veilstat.dp.ledger import Budget
 from veilstat.errors import CapabilityError, SchemaError
-from veilstat.language.step import Statistic
 from veilstat.protocol.faults import ProtocolError
 from veilstat.transports.connection import Timeouts
 from veilstat.transports.memory import Hosted, Machine
@@ -19,10 +17,10 @@ from veilstat.transports.remote import RemoteParties
 from veilstat.transports.tcp import Endpoint
 from veilstat.transports.tls import Credential
 
-from .approver import Planner
 from .definition import ANALYST, SERVER, Definition
 from .driver import as_error
 from .identity_file import private_path, read_identity
+from .planner import Planner
 from .roster_file import ROSTER, read_roster
 from .server_log import log_occurrence
 
@@ -57,9 +55,7 @@ class RemoteServers:
         finalize(self, self.endpoint.close)
         self._parties: RemoteParties | None = None
 
-    def machines(
-        self, local: Mapping[str, Hosted], planner: Planner, statistics: Mapping[str, type[Statistic[Any]]]
-    ) -> Mapping[str, Machine]:
+    def machines(self, local: Mapping[str, Hosted], planner: Planner) -> Mapping[str, Machine]:
         self._parties = RemoteParties(self.endpoint, self.roster.with_role("compute"), local, log_occurrence)
         return self._parties.machines
 

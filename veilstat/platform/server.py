@@ -8,27 +8,24 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from pathlib import Path
 
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.identity import Identity, Roster
-from veilstat.statistics.registry import registry
 from veilstat.transports.hosting import serve
 from veilstat.transports.memory import Hosted
 from veilstat.transports.tcp import Endpoint
 from veilstat.transports.tls import Credential
 
 from .allocation import keep_freed_memory
-from .approver import Planner
 from .compute import ComputeServer
 from .definition import ANALYST, PARTIES, SERVER, Definition
 from .driver import as_error
 from .identity_file import read_identity
 from .ledgers import in_directory
 from .opening_file import OpeningFile
-from .plan import make_plan
+from .planner import make_planner
 from .roster_file import read_roster
 from .server_file import ServerFile, load_server
 from .server_log import log, log_occurrence
@@ -51,9 +48,8 @@ def compute_server(identity: Identity, roster: Roster, definition: Definition, c
                 "owners upload rows in this study: the server's file needs uploads = a directory of mode 0700", code="missing_key"
             )
         store = UploadStore(config.uploads, definition.schema, definition.servers.index(identity.name))
-    planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
     openings, ledgers = OpeningFile(config.openings), in_directory(config.ledgers)
-    return ComputeServer(identity, roster, definition, registry(), planner, secrets.token_bytes, store, openings, ledgers)
+    return ComputeServer(identity, roster, definition, make_planner(), secrets.token_bytes, store, openings, ledgers)
 
 
 FACTORIES: Mapping[str, Factory] = {"compute": compute_server}

@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -29,14 +28,12 @@ from veilstat.protocol.faults import ProtocolError, quorum_lost
 from veilstat.protocol.identity import Roster
 from veilstat.protocol.member import Member
 from veilstat.schema.schema import Schema
-from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Cost, Receipt, Result
 from veilstat.statistics.solve import solve
 from veilstat.transports.memory import Fault, Hosted, Machine, MemoryNetwork, Reorder
 
-from .agent import Agent
+from .agent import Agent, Custom
 from .analyst import Analyst
-from .approver import Planner
 from .compute_hosts import ComputeHosts, LocalServers
 from .coordinator import Coordinator
 from .definition import ANALYST, PARTIES, SERVER, Definition
@@ -44,9 +41,11 @@ from .driver import Driver, Progress, as_error, no_progress
 from .epoch_store import EpochStore
 from .epochs import ASK, study_digest
 from .ledgers import OpenLedger, in_directory, in_memory
-from .plan import Plan, make_plan
+from .plan import Plan
+from .planner import make_planner
 from .policy import Policy
 from .table import Table
+from .threads import cores, executor_of
 
 ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = architectures()
 
@@ -91,21 +90,21 @@ class Simulation:
         added: Iterable[type[Statistic[Any]]] = (),
     ) -> None:
         identities, roster = hosts.identities, hosts.roster
-        statistics = registry(*added)
-        planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
+        planner = make_planner(*added)
         self.definition, self.hosts = definition, hosts
         epochs, self.random = self._epoch_stores(definition, roster), random
+        executor = executor_of(cores())
         self.analyst = Analyst(identities[ANALYST], roster, definition, random)
         self.agents = {
             name: Agent(
                 identities[name], roster, definition, Table(name, tables[name], definition.schema), policies.get(name, Policy()),
-                statistics, planner, random, ledgers(name, policies.get(name, Policy()).budget), epoch_store=epochs.get(name),
+                planner, random, ledgers(name, policies.get(name, Policy()).budget), Custom(executor=executor), epochs.get(name),
             )
             for name in definition.owners
         }  # fmt: skip
-        self.coordinator = Coordinator(identities[SERVER], roster, definition, statistics, planner, epochs.get(SERVER))
+        self.coordinator = Coordinator(identities[SERVER], roster, definition, planner, epochs.get(SERVER), executor=executor)
         local: dict[str, Hosted] = {SERVER: self.coordinator, **self.agents, ANALYST: self.analyst}
-        machines: dict[str, Machine] = {**local, **hosts.machines(local, planner, statistics)}
+        machines: dict[str, Machine] = {**local, **hosts.machines(local, planner)}
         kept = (SERVER, *hosts.observable, ANALYST)
         members = {name: Member(identity, roster) for name, identity in identities.items()}
         self.network = MemoryNetwork(machines, {PARTIES: definition.approvers}, faults, members, kept, hosts.tiers)

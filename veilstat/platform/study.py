@@ -106,7 +106,9 @@ class Study:
         """Which parties are connected, and the running query's round, who is missing, and bytes by party (deployments only)."""
         status = getattr(self._backend, "status", None)
         if status is None:
-            raise CapabilityError("in an embedded study everybody is here; a deployment has a status", code="not_deployed")
+            raise CapabilityError(
+                "only a deployment has a status; in an embedded study all parties run in this process", code="not_deployed"
+            )
         found: Mapping[str, Any] = status()
         return found
 
@@ -119,7 +121,9 @@ class Study:
         """Something that only a study in one process has."""
         found = getattr(self._backend, name, None)
         if found is None:
-            raise CapabilityError(f"only an embedded study has {name!r}", code="not_embedded")
+            raise CapabilityError(
+                f"only an embedded study has {name!r}; in a deployment the parties keep it to themselves", code="not_embedded"
+            )
         return found
 
     def __getattr__(self, name: str) -> Callable[..., Any]:

@@ -101,7 +101,9 @@ class UploadStore:
 
     def __post_init__(self) -> None:
         if not self.directory.is_dir():
-            raise SchemaError(f"there is no directory {str(self.directory)!r} for uploads; create it with mode 0700", code="no_directory")
+            raise SchemaError(
+                f"there is no directory {str(self.directory)!r} for uploads; run: install -d -m 700 {self.directory}", code="no_directory"
+            )
         for leftover in self.directory.glob("*.part"):
             leftover.unlink()
 
@@ -138,7 +140,7 @@ class UploadStore:
         """
         header, digest = self._current(owner)
         if header.version != version:
-            raise SchemaError(f"owner {owner!r} has uploaded version {header.version}, not {version}", code="upload_unknown")
+            raise SchemaError(f"data owner {owner!r} has uploaded version {header.version}, not {version}", code="upload_unknown")
         place = self._place(owner)
         if self._verified.get(owner) != header.identifier:
             if _data_digest(place, self._data_bytes(header)) != digest:
@@ -166,7 +168,7 @@ class UploadStore:
             SchemaError: the upload is a later one.
         """
         if self._stored_version(owner) > version:
-            raise SchemaError(f"owner {owner!r} has replaced the upload that it withdraws", code="upload_unknown")
+            raise SchemaError(f"data owner {owner!r} has replaced the upload that it withdraws", code="upload_unknown")
         if self._withdrawn_version(owner) < version:
             with _written():
                 replace_file(self._withdrawn(owner), msgspec.json.encode(_Withdrawal(owner, version)))
@@ -199,7 +201,7 @@ class UploadStore:
                 file.seek(max(0, size - _TRAILER - _DIGEST - length))
                 footer = file.read()
         except FileNotFoundError:
-            raise SchemaError(f"owner {owner!r} has no upload here; upload its rows first", code="upload_unknown") from None
+            raise SchemaError(f"data owner {owner!r} has no upload here; upload its rows first", code="upload_unknown") from None
         if hashlib.sha256(footer[:-_DIGEST]).digest() != footer[-_DIGEST:] or trailer[9 : 9 + len(_MAGIC)] != _MAGIC:
             raise _damaged(owner)
         header = Header.from_bytes(footer[:length])
@@ -212,7 +214,7 @@ class UploadStore:
         """The same, unless it was withdrawn: a crash may have left the file."""
         header, digest = self._header(owner)
         if header.version <= self._withdrawn_version(owner):
-            raise SchemaError(f"owner {owner!r} has withdrawn its upload", code="upload_unknown")
+            raise SchemaError(f"data owner {owner!r} has withdrawn its upload", code="upload_unknown")
         return header, digest
 
     def _stored_version(self, owner: str) -> int:

@@ -9,7 +9,7 @@ that the signature covers the payload without copying it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -153,3 +153,8 @@ def binary_bytes(length: int) -> int:
 def array_bytes(count: int) -> int:
     """Bytes of the head of a MessagePack array or map of ``count`` entries."""
     return 1 if count < 16 else 3 if count < 65536 else 5
+
+
+def names_bytes(names: Collection[str]) -> int:
+    """Bytes of a MessagePack array of parties' names."""
+    return array_bytes(len(names)) + sum(text_bytes(len(name.encode())) for name in names)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 SIGNATURE_BYTES = 64
-LONGEST_NAME = 64
+_LONGEST_NAME = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +60,24 @@ class Roster:
     keys: Mapping[str, bytes]
     roles: Mapping[str, str]
     sealing: Mapping[str, bytes] = field(default_factory=dict)
+    _by_role: Mapping[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if set(self.keys) != set(self.roles):
             raise ValueError("every party needs a key and a role")
         for name, key in self.keys.items():
-            if not 0 < len(name.encode()) <= LONGEST_NAME or len(key) != 32:
-                raise ValueError(f"party {name!r}: a name of 1 to {LONGEST_NAME} bytes and a key of 32 bytes are needed")
+            if not 0 < len(name.encode()) <= _LONGEST_NAME or len(key) != 32:
+                raise ValueError(f"party {name!r}: a name of 1 to {_LONGEST_NAME} bytes and a key of 32 bytes are needed")
         if not set(self.sealing) <= set(self.keys) or any(len(key) != 32 for key in self.sealing.values()):
             raise ValueError("a sealing key has 32 bytes and belongs to a party")
         if len(set(self.keys.values())) != len(self.keys):
             raise ValueError("two parties have the same key")
+        names = {role: tuple(sorted(name for name, its in self.roles.items() if its == role)) for role in self.roles.values()}
+        object.__setattr__(self, "_by_role", names)
 
     def with_role(self, role: str) -> tuple[str, ...]:
         """The parties of one role, in order of name."""
-        return tuple(sorted(name for name, its in self.roles.items() if its == role))
+        return self._by_role.get(role, ())
 
     def verifies(self, name: str, message: bytes, signature: bytes) -> bool:
         """Whether the named party signed the message."""

@@ -7,7 +7,7 @@ levels are public, so that encodings, ring widths and sensitivities follow from 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from fractions import Fraction
@@ -21,6 +21,7 @@ from veilstat.errors import RangeError, SchemaError
 
 from .encoding import Integers, Number, encode, exact, nearest_floats, round_half_even
 from .series import are_whole, day_numbers, is_one_of, plain_numbers
+from .toml import toml_number
 
 Level: TypeAlias = "str | int | float | bool | dt.date"
 Codes: TypeAlias = "tuple[Integers, npt.NDArray[np.bool_]]"
@@ -119,7 +120,7 @@ class _Column:
             value = getattr(self, entry.name)
             if value != entry.default and value is not None:
                 plain[entry.name] = list(value) if isinstance(value, tuple) else value
-        return plain | {name: _toml_number(exact(plain[name])) for name in self.numbers if name in plain}
+        return plain | {name: toml_number(exact(plain[name])) for name in self.numbers if name in plain}
 
     def _present(self, series: pd.Series) -> npt.NDArray[np.bool_]:
         present = series.notna().to_numpy(dtype=bool, copy=True)
@@ -132,7 +133,7 @@ class _Column:
         try:
             return plain_numbers(series).astype(np.float64)
         except OverflowError:
-            raise SchemaError("a number is too large", code="wrong_type") from None
+            raise SchemaError("a number is too large for a float", code="wrong_type") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +221,9 @@ class Binary(_Column):
     def _encode(self, series: pd.Series) -> Integers:
         numbers = plain_numbers(series)
         if any(value not in (0, 1) for value in np.unique(numbers)):
-            raise SchemaError("only 0, 1, False and True were expected", code="unknown_level")
+            raise SchemaError(
+                "only 0, 1, False and True were expected; correct the data, or declare the column Categorical", code="unknown_level"
+            )
         return numbers.astype(np.int64)
 
 
@@ -327,37 +330,6 @@ def _days(day: str) -> int:
 
 def _short(value: Fraction) -> str:
     return f"{int(value):,}" if value.denominator == 1 else f"{float(value):g}"
-
-
-def _toml_number(value: Fraction) -> int | Decimal | str:
-    """A number as TOML holds it exactly; text such as "1/3" where no decimal does."""
-    decimal = Decimal(value.numerator) / Decimal(value.denominator)
-    return int(value) if value.denominator == 1 else decimal if Fraction(decimal) == value else str(value)
-
-
-def column_from_dict(plain: Mapping[str, Any], kinds: Mapping[str, type[_Column]]) -> _Column:
-    """The column that ``to_dict`` wrote.
-
-    Raises:
-        SchemaError: an unknown kind or key.
-    """
-    if not isinstance(plain, Mapping):
-        raise SchemaError("a column of a schema is a table such as {kind = 'binary', name = 'smoker'}", code="bad_schema")
-    rest = dict(plain)
-    kind = rest.pop("kind", None)
-    if not isinstance(kind, str) or kind not in kinds:
-        raise SchemaError(f"unknown kind of column {kind!r}; there are: {', '.join(sorted(kinds))}", code="unknown_kind")
-    known = {entry.name for entry in fields(kinds[kind])}
-    unknown = sorted(set(rest) - known)
-    if unknown:
-        raise SchemaError(
-            f"column {rest.get('name')!r}: unknown key {unknown[0]!r}; there are: {', '.join(sorted(known))}", code="unknown_key"
-        )
-    try:
-        return kinds[kind](**rest)
-    except TypeError:
-        needed = ", ".join(entry.name for entry in fields(kinds[kind]) if entry.name not in rest)
-        raise SchemaError(f"column {rest.get('name')!r}: a key is missing, one of: {needed}", code="missing_key") from None
 
 
 Column = _Column

@@ -20,8 +20,9 @@ import tomli_w
 
 from veilstat.errors import SchemaError
 
-from .columns import Binary, Categorical, Codes, Column, Continuous, Date, Integer, column_from_dict
+from .columns import Binary, Categorical, Codes, Column, Continuous, Date, Integer
 from .derived import Derived
+from .toml import column_from_dict
 
 KINDS: Mapping[str, type[Column]] = {kind.kind: kind for kind in (Integer, Continuous, Binary, Categorical, Date, Derived)}
 DEFAULT_MAX_ROWS = 2**20

@@ -95,7 +95,7 @@ def clip_codes(clip: Clip | None, schema: Schema, names: Sequence[str]) -> dict[
     codes = {}
     for name, *bounds in clip or ():
         if name not in names:
-            raise SchemaError(f"clip= names {name!r}, which the query does not sum; it sums: {', '.join(names)}", code="bad_clip")
+            raise SchemaError(f"clip= names {name!r}, which the query does not use; it uses: {', '.join(names)}", code="bad_clip")
         column = schema.numeric(name)
         low, high = ((exact(bound) - column.origin) / column.lattice_step for bound in bounds)
         if low.denominator != 1 or high.denominator != 1 or not 0 <= low < high <= column.top:
@@ -120,4 +120,4 @@ def clipped_reason(codes: Mapping[str, tuple[int, int]]) -> str | None:
 
 
 def _bad_clip(wanted: str) -> SchemaError:
-    return SchemaError(f"clip= is {wanted}", code="bad_clip")
+    return SchemaError(f"clip= must be {wanted}", code="bad_clip")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -23,10 +23,27 @@ def as_names(columns: str | Sequence[str]) -> tuple[str, ...]:
     """One or several names as a tuple; SchemaError for none, a repeated one, or no text."""
     names = (columns,) if isinstance(columns, str) else tuple(columns) if isinstance(columns, Iterable) else ()
     if not names or any(not isinstance(name, str) for name in names):
-        raise SchemaError("columns are given by name, one or a list of them", code="bad_columns")
+        raise SchemaError("columns must be given by name, one or a list of them", code="bad_columns")
     if len(set(names)) < len(names):
-        raise SchemaError("a column is named twice", code="bad_columns")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise SchemaError(f"column {twice!r} is named twice; name each column once", code="bad_columns")
     return names
+
+
+class OfColumns:
+    """What is asked of one column, of several, or of rows alone."""
+
+    column: str | tuple[str, ...] | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns, in order."""
+        return () if self.column is None else as_names(self.column)
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether the answer is one number, and no Series by column."""
+        return not isinstance(self.column, tuple)
 
 
 def check_missing(missing: str | None) -> None:
@@ -44,6 +61,11 @@ def check_number(name: str, value: object, low: float, high: float) -> None:
     """Refuse what is no number strictly between two bounds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value < high:
         raise SchemaError(f"{name} must be a number above {low:g} and below {high:g}", code="bad_option")
+
+
+def as_they_are(totals: Mapping[str, Value], public: Mapping[str, Value]) -> Mapping[str, Value]:
+    """The combine of a step whose answers are its totals."""
+    return totals
 
 
 def flags(rows: Trace, names: Sequence[str], missing: str | None) -> list[Value]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from veilstat.errors import RangeError, SchemaError
+from veilstat.language.evaluate import SingularMatrix
 from veilstat.language.trace import Trace, Value, stack
 from veilstat.schema.schema import Schema
 
@@ -119,7 +120,10 @@ def make_design(formula: Formula, schema: Schema) -> Design:
     """
     shapes = [shape for term in _with_coding(formula.terms) for shape in term]
     if len(shapes) > MOST_COLUMNS:
-        raise SchemaError(f"the formula gives {len(shapes)} columns, at most {MOST_COLUMNS} are possible", code="too_many_terms")
+        raise SchemaError(
+            f"the formula gives {len(shapes)} columns, at most {MOST_COLUMNS} are possible; use fewer terms, or factors with fewer levels",
+            code="too_many_terms",
+        )
     constant = _constant(formula, shapes)
     columns = tuple(_column(name, numeric, levels, schema, constant is not None) for name, numeric, levels in shapes)
     response = _column(formula.response.name, (formula.response,), (), schema, constant is not None)
@@ -242,3 +246,12 @@ def _expanded(term: Term, numeric: tuple[Numeric, ...], coded: Sequence[tuple[Ca
                 parts.append(f"{factor.name}[{'' if whole[factor] else 'T.'}{factor.levels[code_of[factor]]}]")
         shapes.append((":".join(parts) or "Intercept", numeric, levels))
     return shapes
+
+
+def collinear(design: Design, error: SingularMatrix) -> SchemaError:
+    """The error for a design without a unique solution, naming the term where that is known."""
+    where = f"the term {design.names[error.column]!r} is" if 0 <= error.column < len(design.names) else "a term is"
+    return SchemaError(
+        f"the design is singular: {where} constant, empty (a level that no owner has) or a linear combination of the terms before; remove it",
+        code="singular_design",
+    )

@@ -20,6 +20,11 @@ from .results import Result
 from .table import Summary, Table, number
 
 
+def log_likelihood(n: int, rss: float | None) -> float | None:
+    """Gaussian log-likelihood at the estimates, -n/2 (log(2 pi rss / n) + 1)."""
+    return None if not rss else -n / 2 * (math.log(2 * math.pi * rss / n) + 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Test:
     """A test of hypotheses: its statistic, p-value and degrees of freedom (``df_denom`` None for chi-squared)."""
@@ -148,7 +153,9 @@ class RegressionResult(Result):
                 f"a hypothesis is a term, several, or a matrix with one column for each of {len(names)} terms", code="bad_restriction"
             )
         if not len(matrix) or np.linalg.matrix_rank(matrix) < len(matrix):
-            raise SchemaError("a hypothesis needs restrictions none of which follows from the others", code="bad_restriction")
+            raise SchemaError(
+                "one restriction of the hypothesis follows from the others, or there is none; name each once", code="bad_restriction"
+            )
         return matrix
 
     def _coefficients(self) -> Table:

@@ -17,12 +17,12 @@ from veilstat.language.step import Opened, Request, Step
 from veilstat.schema.schema import Schema
 
 from .columns import check_option
-from .descent import Descent, Fit, Settings, check_binary
-from .design import Design, make_design
+from .descent import GRADIENT_DESCENT, Descent, Fit, Settings, check_binary
+from .design import Design, collinear, make_design
 from .formula import parse_formula
 from .inference import LogisticResult
-from .regression import GRADIENT_DESCENT, collinear
 from .solve import solve
+from .standardisation import LOGISTIC
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class LogisticRegression:
         check_option("method", self.method, ("irls", GRADIENT_DESCENT))
         if self.method == "irls":
             raise CapabilityError(
-                "iteratively reweighted least squares is not available yet; use method='gradient_descent'", code="not_available"
+                "iteratively reweighted least squares (method='irls') is not available yet; use method='gradient_descent'",
+                code="not_available",
             )
         self._settings()
 
@@ -78,7 +79,7 @@ class LogisticRegression:
         return design
 
     def _descent(self, schema: Schema) -> Descent:
-        return Descent(self._design(schema), "logistic", self._settings())
+        return Descent(self._design(schema), LOGISTIC, self._settings())
 
 
 def _result(formula: str, design: Design, fit: Fit) -> LogisticResult:

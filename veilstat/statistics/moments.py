@@ -1,4 +1,4 @@
-"""Counts, sums, means, variances, standard deviations, covariances and correlations, from sums of integers.
+"""Counts, sums, means, variances and standard deviations, from sums of integers.
 
 Population quantities are estimated with ddof = 1. Sums are exact, so the textbook formula
 (n S2 - S1^2) / (n (n - 1)) loses nothing here, unlike in floating point.
@@ -6,27 +6,37 @@ Population quantities are estimated with ddof = 1. Sums are exact, so the textbo
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 
 from veilstat.language.step import Answer, Form, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, as_clip, refuse_clip
-from .columns import LISTWISE, SEALED, as_names, check_missing, counts, flags, in_units, number_or_series, require_rows, root
-from .private import PrivateCount
-from .private_covariance import PrivateCorrelation, PrivateCovariance
-from .private_moments import PrivateMean, PrivateStd, PrivateSum, PrivateVariance
+from .columns import (
+    LISTWISE,
+    SEALED,
+    OfColumns,
+    as_names,
+    as_they_are,
+    check_missing,
+    counts,
+    flags,
+    in_units,
+    number_or_series,
+    require_rows,
+    root,
+)
+from .private_moments import PrivateCount, PrivateMean, PrivateStd, PrivateSum, PrivateVariance
 from .results import EstimateWithError, Result
 
 
 @dataclass(frozen=True)
-class Count:
+class Count(OfColumns):
     """How many rows there are, or how many have a value in each of some columns.
 
     Args:
@@ -44,20 +54,15 @@ class Count:
         check_missing(self.missing)
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
-        return tuple(schema[name].name for name in self._names)
+        return tuple(schema[name].name for name in self.names)
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            present = flags(rows, self._names, self.missing) or [rows.ones]
-            return {"rows": rows.ones.total(), "n": stack(*(flag.total() for flag in present))}
-
-        return (Step("count", contribution, lambda totals, public: totals),)
+        return (Step("count", self._contribution, as_they_are),)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("count")
-        scalar = self.column is None or isinstance(self.column, str)
-        n, n_missing = counts(opened, self._names, scalar)
-        title = f"count of {', '.join(self._names)}" if self._names else "count of rows"
+        n, n_missing = counts(opened, self.names, self.is_scalar)
+        title = f"count of {', '.join(self.names)}" if self.names else "count of rows"
         return Result(title=title, estimate=n, n=n, n_missing=n_missing)
 
     def inferences(self, schema: Schema) -> tuple[str, ...]:
@@ -66,13 +71,13 @@ class Count:
     def private(self, schema: Schema) -> Form[Any]:
         return PrivateCount(self.column, self.missing)
 
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return () if self.column is None else as_names(self.column)
+    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        present = flags(rows, self.names, self.missing) or [rows.ones]
+        return {"rows": rows.ones.total(), "n": stack(*(flag.total() for flag in present))}
 
 
 @dataclass(frozen=True)
-class _OfColumns:
+class _Moments(OfColumns):
     """Statistics of one or several numeric columns, each over its own rows unless ``missing='listwise'``.
 
     ``clip``, with privacy only: {column: (lower, upper)} to which values are moved; (lower, upper) for one column.
@@ -89,15 +94,6 @@ class _OfColumns:
         object.__setattr__(self, "column", self.column if isinstance(self.column, str) else names)
         object.__setattr__(self, "clip", as_clip(self.clip, names))
         check_missing(self.missing)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The columns, in order."""
-        return as_names(self.column)
-
-    @property
-    def _scalar(self) -> bool:
-        return isinstance(self.column, str)
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
         return tuple(schema.numeric(name).name for name in self.names)
@@ -123,22 +119,22 @@ class _OfColumns:
 
 
 @dataclass(frozen=True)
-class Sum(_OfColumns):
+class Sum(_Moments):
     """The total of a numeric column, or of several."""
 
     name: ClassVar[str] = "sum"
     _powers: ClassVar[int] = 1
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        return (Step("sums", self._contribution, lambda totals, public: totals),)
+        return (Step("sums", self._contribution, as_they_are),)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("sums")
-        n, n_missing = counts(opened, self.names, self._scalar)
+        n, n_missing = counts(opened, self.names, self.is_scalar)
         sums = []
         for name, count, codes in zip(self.names, opened["n"], opened["sum"], strict=True):
             sums.append(schema[name].origin * count + schema[name].lattice_step * codes)
-        estimate = number_or_series(sums, self.names, self._scalar)
+        estimate = number_or_series(sums, self.names, self.is_scalar)
         return Result(title=f"sum of {', '.join(self.names)}", estimate=estimate, n=n, n_missing=n_missing)
 
     def private(self, schema: Schema) -> Form[Any]:
@@ -160,7 +156,7 @@ def _spread(totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[st
 
 
 @dataclass(frozen=True)
-class Mean(_OfColumns):
+class Mean(_Moments):
     """The mean of a numeric column, or of several, with standard errors and Student's t intervals."""
 
     name: ClassVar[str] = "mean"
@@ -172,19 +168,19 @@ class Mean(_OfColumns):
         opened = yield Request("moments")
         for name, count in zip(self.names, opened["n"], strict=True):
             require_rows(count, f"mean of {name!r}")
-        n, n_missing = counts(opened, self.names, self._scalar)
+        n, n_missing = counts(opened, self.names, self.is_scalar)
         means = [in_units(schema, name, code) for name, code in zip(self.names, opened["mean"], strict=True)]
         errors = [
             float(schema[name].lattice_step) * root(variance / count)
             for name, variance, count in zip(self.names, opened["variance"], opened["n"], strict=True)
         ]
-        error = number_or_series(errors, self.names, self._scalar)
+        error = number_or_series(errors, self.names, self.is_scalar)
         return EstimateWithError(
             title=f"mean of {', '.join(self.names)}",
-            estimate=number_or_series(means, self.names, self._scalar),
+            estimate=number_or_series(means, self.names, self.is_scalar),
             n=n,
             n_missing=n_missing,
-            std_error=None if self._scalar and np.isnan(error) else error,
+            std_error=None if self.is_scalar and np.isnan(error) else error,
             freedom=n - 1,
         )
 
@@ -193,7 +189,7 @@ class Mean(_OfColumns):
 
 
 @dataclass(frozen=True)
-class Variance(_OfColumns):
+class Variance(_Moments):
     """The variance of a numeric column, or of several (ddof = 1)."""
 
     name: ClassVar[str] = "variance"
@@ -211,14 +207,14 @@ class Variance(_OfColumns):
     def _result(self, schema: Schema, opened: Opened, word: str, scale: Any) -> Result:
         for name, count in zip(self.names, opened["n"], strict=True):
             require_rows(count, f"{word} of {name!r}")
-        n, n_missing = counts(opened, self.names, self._scalar)
+        n, n_missing = counts(opened, self.names, self.is_scalar)
         values = [
             scale(v * schema[name].lattice_step ** 2) if v == v else float("nan")
             for name, v in zip(self.names, opened["variance"], strict=True)
         ]
         return Result(
             title=f"{word} of {', '.join(self.names)}",
-            estimate=number_or_series(values, self.names, self._scalar),
+            estimate=number_or_series(values, self.names, self.is_scalar),
             n=n,
             n_missing=n_missing,
         )
@@ -239,90 +235,3 @@ class Std(Variance):
 
     def private(self, schema: Schema) -> Form[Any]:
         return PrivateStd(self.column, self.missing, self.clip)
-
-
-@dataclass(frozen=True)
-class Covariance:
-    """The covariance matrix of numeric columns over the rows where all are present (ddof = 1).
-
-    ``clip``, with privacy only: {column: (lower, upper)} to which values are moved.
-    """
-
-    name: ClassVar[str] = "covariance"
-    column: tuple[str, ...]
-    clip: Clip | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "column", as_names(self.column))
-        object.__setattr__(self, "clip", as_clip(self.clip, self.column))
-
-    def columns(self, schema: Schema) -> tuple[str, ...]:
-        return tuple(schema.numeric(name).name for name in self.column)
-
-    def steps(self, schema: Schema) -> tuple[Step, ...]:
-        return (Step("moments", self._contribution, self._combine),)
-
-    def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
-        opened = yield Request("moments")
-        steps = [float(schema[name].lattice_step) for name in self.column]
-        matrix = opened["covariance"].astype(np.float64) * np.outer(steps, steps)
-        return self._result(opened, "covariance", matrix)
-
-    def private(self, schema: Schema) -> Form[Any]:
-        return PrivateCovariance(self.column, self.clip)
-
-    def inferences(self, schema: Schema) -> tuple[str, ...]:
-        return (f"means, variances, correlations and every regression among {', '.join(self.column)} over all owners together",)
-
-    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-        refuse_clip(self.clip)
-        vector = stack(rows.ones, *(rows.column(name) for name in self.column)) * rows.all_present(self.column)
-        return {"rows": rows.ones.total(), "products": vector.inner(vector)}
-
-    def _combine(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
-        n, scatter = self._scatter(totals)
-        return {"rows": totals["rows"], "n": n, "covariance": Answer(scatter / (n * (n - 1)), SEALED)}
-
-    def _scatter(self, totals: Mapping[str, Value]) -> tuple[Value, Value]:
-        """n, and n times the sums of products about the means: integers."""
-        n, sums, products = totals["products"][0, 0], totals["products"][0, 1:], totals["products"][1:, 1:]
-        size = len(self.column)
-        outer = sums[np.repeat(np.arange(size), size).reshape(size, size)] * sums[np.tile(np.arange(size), (size, 1))]
-        return n, n * products - outer
-
-    def _result(self, opened: Opened, word: str, matrix: Any) -> Result:
-        n, rows = int(opened.number("n")), int(opened.number("rows"))
-        require_rows(n, f"{word} of {', '.join(self.column)}")
-        frame = pd.DataFrame(matrix, index=list(self.column), columns=list(self.column))
-        return Result(title=f"{word} of {', '.join(self.column)}", estimate=frame, n=n, n_missing=rows - n)
-
-
-@dataclass(frozen=True)
-class Correlation(Covariance):
-    """Pearson's correlation matrix of numeric columns over the rows where all are present.
-
-    Its arithmetic ends with the squares r |r|, which are rational; servers open their roots, other architectures what
-    they follow from.
-    """
-
-    name: ClassVar[str] = "correlation"
-
-    def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
-        opened = yield Request("moments")
-        squares = opened["signed_square"].astype(np.float64)
-        return self._result(opened, "correlation", np.sign(squares) * np.sqrt(np.abs(squares)))
-
-    def private(self, schema: Schema) -> Form[Any]:
-        return PrivateCorrelation(self.column, self.clip)
-
-    def _combine(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
-        n, scatter = self._scatter(totals)
-        size = len(self.column)
-        diagonal = scatter[np.arange(size), np.arange(size)]
-        first, second = np.repeat(np.arange(size), size).reshape(size, size), np.tile(np.arange(size), (size, 1))
-        magnitude = scatter.less(0).select(0 - scatter, scatter)
-        signed = scatter * magnitude / (diagonal[first] * diagonal[second])
-        return {"rows": totals["rows"], "n": n, "signed_square": Answer(signed, SEALED, rooted=True)}
-
-
-__all__: Sequence[str] = ["Correlation", "Count", "Covariance", "Mean", "Std", "Sum", "Variance"]

@@ -7,19 +7,19 @@ one row can change small. Where the noise is too large for an honest interval th
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import pandas as pd
 
-from veilstat.language.step import NoiseError, Noises, Opened, Request, Step
-from veilstat.language.trace import Trace, Value, stack
+from veilstat.language.step import Opened
+from veilstat.language.trace import Value, stack
 from veilstat.schema.schema import Schema
 
 from .clipping import RowColumns
-from .columns import as_names, check_number, flags, in_units, number_or_series
+from .columns import check_number, in_units
 from .distributions import t_quantile
 from .results import EstimateWithError
 
@@ -145,36 +145,3 @@ def noise_freedom(error: Any) -> Any:
 def no_interval(name: str, reason: str) -> str:
     """Why a column has no interval."""
     return f"{name}: no interval, since {reason}"
-
-
-@dataclass(frozen=True)
-class PrivateCount(PrivateForm):
-    """``Count`` with noise: an integer that may be negative."""
-
-    column: str | tuple[str, ...] | None
-    missing: str | None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The columns, in order."""
-        return () if self.column is None else as_names(self.column)
-
-    def steps(self, schema: Schema) -> tuple[Step, ...]:
-        def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            return presence_totals(flags(rows, self.names, self.missing)) if self.names else {"n": rows.ones.total()}
-
-        return (Step("count", contribution, lambda totals, public: totals),)
-
-    def run(self, schema: Schema) -> Generator[Request, Opened, NoisyEstimate]:
-        opened = yield Request("count")
-        scalar = not isinstance(self.column, tuple)
-        n, n_missing = noisy_counts(opened, self.names, scalar) if self.names else (int(opened.number("n")), 0)
-        errors = [math.sqrt(variance) for variance in opened.noise["n"].reshape(-1)]
-        title = f"count of {', '.join(self.names)}" if self.names else "count of rows"
-        error = number_or_series(errors, self.names, scalar)
-        return NoisyEstimate(title=title, estimate=n, n=n, n_missing=n_missing, std_error=error, freedom=noise_freedom(error))
-
-    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
-        variances = noise["n"].reshape(-1)
-        names = [f"count of {name}" for name in self.names] or ["count of rows"]
-        return {name: NoiseError(math.sqrt(variance)) for name, variance in zip(names, variances, strict=True)}

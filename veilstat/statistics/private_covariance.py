@@ -19,6 +19,7 @@ from veilstat.language.trace import Trace, Value
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, Clipped, clip_codes, clipped_reason
+from .columns import as_they_are
 from .private import LEAST_RATIO, Centred, NoisyMatrix, PrivateForm
 from .private_moments import TOO_FEW_ROWS
 from .scaling import NoisyProducts, Scaling
@@ -110,13 +111,7 @@ class PrivateCovariance(PrivateForm):
     clip: Clip | None
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        def contribution(trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            rows = Clipped(trace, self._codes(schema))
-            columns = [rows.ones, *(rows.column(name) for name in self.column)]
-            vector = self._scaling(schema).vector(columns, rows.all_present(self.column))
-            return {"products": vector.inner(vector)}
-
-        return (Step("moments", contribution, lambda totals, public: totals),)
+        return (Step("moments", self._contribution, as_they_are),)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, NoisyCovariance]:
         opened = yield Request("moments")
@@ -165,6 +160,12 @@ class PrivateCovariance(PrivateForm):
     def word(self) -> str:
         """What the matrix is."""
         return "covariance"
+
+    def _contribution(self, trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        rows = Clipped(trace, self._codes(trace.schema))
+        columns = [rows.ones, *(rows.column(name) for name in self.column)]
+        vector = self._scaling(trace.schema).vector(columns, rows.all_present(self.column))
+        return {"products": vector.inner(vector)}
 
     def _codes(self, schema: Schema) -> dict[str, tuple[int, int]]:
         return clip_codes(self.clip, schema, self.column)

@@ -26,6 +26,7 @@ from veilstat.language.trace import Trace, Value, stack
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, clip_codes, clipped_reason
+from .columns import as_they_are
 from .design import make_design
 from .formula import parse_formula
 from .perturbed import PerturbedFit
@@ -37,7 +38,7 @@ CLIP_NORM, ITERATIONS, MOMENTUM = 1.0, 50, 0.8
 _FINENESS = 1 << 16
 """Broadcast coefficients are multiples of 1 / 2^16, of which a column's whole range moves the response by half its range."""
 _LARGEST = 8
-EXPERIMENTAL = "intervals of private gradient descent are experimental, and not given"
+NOT_ACCOUNTED = "the noise that a descent carries from step to step is not accounted for"
 
 
 @dataclass(frozen=True)
@@ -56,23 +57,11 @@ class PrivateDescent(PrivateForm):
     rate: float | None
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        design = self._design(schema)
-        scaling, size = design.scaling, len(design.design.columns)
-        stated = slice(design.terms.start, None)
-        most = self._largest_residual(scaling.size, size)
-
-        def rows(trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            return presence_totals([trace.all_present(design.design.used)])
-
-        def gradient(trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            vector = design.vector(trace, scaling)
-            residual = vector[stated] @ stack(public["coefficients"], -_FINENESS)
-            return {"gradient": vector[design.terms].inner(residual.clip(-most, most))}
-
+        size = len(self._design(schema).design.columns)
         wire = WireType((size,), Fraction(1), Fraction(-_LARGEST * _FINENESS), Fraction(_LARGEST * _FINENESS))
         return (
-            Step("rows", rows, lambda totals, public: totals),
-            Step("gradient", gradient, lambda totals, public: totals, public={"coefficients": wire}, at_most=self.iterations),
+            Step("rows", self._rows_contribution, as_they_are),
+            Step("gradient", self._gradient_contribution, as_they_are, public={"coefficients": wire}, at_most=self.iterations),
         )
 
     def run(self, schema: Schema) -> Generator[Request, Opened, NoisyLinearResult]:
@@ -91,9 +80,19 @@ class PrivateDescent(PrivateForm):
             iterates.append(broadcast.astype(np.float64) / _FINENESS - rate * gradient)
         return self._result(design, iterates[2:], rows, int(counted["missing"][0]))
 
+    def _rows_contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        return presence_totals([rows.all_present(self._design(rows.schema).design.used)])
+
+    def _gradient_contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        design = self._design(rows.schema)
+        vector = design.vector(rows, design.scaling)
+        residual = vector[design.terms.start :] @ stack(public["coefficients"], -_FINENESS)
+        most = self._largest_residual(design.scaling.size, len(design.design.columns))
+        return {"gradient": vector[design.terms].inner(residual.clip(-most, most))}
+
     def _result(self, design: ScaledDesign, iterates: list[npt.NDArray[np.float64]], rows: int, missing: int) -> NoisyLinearResult:
         half = iterates[len(iterates) // 2 :]
-        fit = PerturbedFit(np.mean(half, axis=0), None, math.nan, 0.0, EXPERIMENTAL)
+        fit = PerturbedFit(np.mean(half, axis=0), None, math.nan, 0.0, NOT_ACCOUNTED)
         how = f"by {self.iterations} steps of private gradient descent"
         result = noisy_result(self.formula, design, fit, rows, clipped_reason(design.codes), how)
         matrix, shift = design.to_units(design.scaling)

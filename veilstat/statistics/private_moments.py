@@ -1,4 +1,4 @@
-"""Sums, means, variances and standard deviations from totals with noise.
+"""Counts, sums, means, variances and standard deviations from totals with noise.
 
 Counts, sums and sums of squares are one block of noise each, with equal parts of the promise: which of them matters most
 depends on where the data lie within their bounds, which is not known beforehand. Errors are by linearisation (the delta
@@ -18,7 +18,7 @@ from veilstat.language.trace import Trace, Value, stack
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, Clipped, clip_codes, clipped_reason
-from .columns import as_names, flags, number_or_series
+from .columns import OfColumns, as_they_are, flags, number_or_series
 from .private import (
     LEAST_RATIO,
     LEAST_SPREAD,
@@ -87,21 +87,39 @@ class NoisyMoments:
 
 
 @dataclass(frozen=True)
-class _PrivateMoments(PrivateForm):
+class PrivateCount(OfColumns, PrivateForm):
+    """``Count`` with noise: an integer that may be negative."""
+
+    column: str | tuple[str, ...] | None
+    missing: str | None
+
+    def steps(self, schema: Schema) -> tuple[Step, ...]:
+        return (Step("count", self._contribution, as_they_are),)
+
+    def run(self, schema: Schema) -> Generator[Request, Opened, NoisyEstimate]:
+        opened = yield Request("count")
+        n, n_missing = noisy_counts(opened, self.names, self.is_scalar) if self.names else (int(opened.number("n")), 0)
+        errors = [math.sqrt(variance) for variance in opened.noise["n"].reshape(-1)]
+        title = f"count of {', '.join(self.names)}" if self.names else "count of rows"
+        error = number_or_series(errors, self.names, self.is_scalar)
+        return NoisyEstimate(title=title, estimate=n, n=n, n_missing=n_missing, std_error=error, freedom=noise_freedom(error))
+
+    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
+        variances = noise["n"].reshape(-1)
+        names = [f"count of {name}" for name in self.names] or ["count of rows"]
+        return {name: NoiseError(math.sqrt(variance)) for name, variance in zip(names, variances, strict=True)}
+
+    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        return presence_totals(flags(rows, self.names, self.missing)) if self.names else {"n": rows.ones.total()}
+
+
+@dataclass(frozen=True)
+class _PrivateMoments(OfColumns, PrivateForm):
     column: str | tuple[str, ...]
     missing: str | None
     clip: Clip | None
 
     _squares: ClassVar[bool] = True
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The columns, in order."""
-        return as_names(self.column)
-
-    @property
-    def _scalar(self) -> bool:
-        return isinstance(self.column, str)
 
     def _codes(self, schema: Schema) -> dict[str, tuple[int, int]]:
         return clip_codes(self.clip, schema, self.names)
@@ -110,15 +128,15 @@ class _PrivateMoments(PrivateForm):
         return [Centred.of(schema, name, self._codes(schema)) for name in self.names]
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        def contribution(trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            rows, present = Clipped(trace, self._codes(schema)), flags(trace, self.names, self.missing)
-            columns = list(zip(self._centred(schema), present, strict=True))
-            totals = {**presence_totals(present), "sum": stack(*((column.value(rows) * flag).total() for column, flag in columns))}
-            if self._squares:
-                totals["squares"] = stack(*((column.square(rows) * flag).total() for column, flag in columns))
-            return totals
+        return (Step("moments", self._contribution, as_they_are),)
 
-        return (Step("moments", contribution, lambda totals, public: totals),)
+    def _contribution(self, trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        rows, present = Clipped(trace, self._codes(trace.schema)), flags(trace, self.names, self.missing)
+        columns = list(zip(self._centred(trace.schema), present, strict=True))
+        totals = {**presence_totals(present), "sum": stack(*((column.value(rows) * flag).total() for column, flag in columns))}
+        if self._squares:
+            totals["squares"] = stack(*((column.square(rows) * flag).total() for column, flag in columns))
+        return totals
 
     def _moments(self, schema: Schema, opened: Opened) -> list[tuple[Centred, NoisyMoments]]:
         found = []
@@ -131,18 +149,18 @@ class _PrivateMoments(PrivateForm):
     def _result(
         self, schema: Schema, opened: Opened, word: str, values: list[float], errors: list[float], reasons: list[str | None], freedom: Any
     ) -> NoisyEstimate:
-        n, n_missing = noisy_counts(opened, self.names, self._scalar)
+        n, n_missing = noisy_counts(opened, self.names, self.is_scalar)
         codes = self._codes(schema)
         why = [clipped_reason({name: codes[name]}) if name in codes else reason for name, reason in zip(self.names, reasons, strict=True)]
         error = number_or_series(
-            [math.nan if reason else value for value, reason in zip(errors, why, strict=True)], self.names, self._scalar
+            [math.nan if reason else value for value, reason in zip(errors, why, strict=True)], self.names, self.is_scalar
         )
         return NoisyEstimate(
             title=f"{word} of {', '.join(self.names)}",
-            estimate=number_or_series(values, self.names, self._scalar),
+            estimate=number_or_series(values, self.names, self.is_scalar),
             n=n,
             n_missing=n_missing,
-            std_error=None if self._scalar and math.isnan(error) else error,
+            std_error=None if self.is_scalar and math.isnan(error) else error,
             freedom=n - 1 if freedom is None else freedom,
             reason="; ".join(no_interval(name, reason) for name, reason in zip(self.names, why, strict=True) if reason) or None,
         )
@@ -160,7 +178,7 @@ class PrivateSum(_PrivateMoments):
         for place, column in enumerate(self._centred(schema)):
             values.append(float(column.middle(schema) * opened["n"][place] + column.half_step(schema) * opened["sum"][place]))
             errors.append(self._error(schema, column, opened.noise, place))
-        freedom = noise_freedom(number_or_series(errors, self.names, self._scalar))
+        freedom = noise_freedom(number_or_series(errors, self.names, self.is_scalar))
         return self._result(schema, opened, "sum", values, errors, [None] * len(values), freedom)
 
     def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
@@ -211,7 +229,7 @@ class PrivateVariance(_PrivateMoments):
             values.append(value)
             errors.append(error)
             reasons.append(reason)
-        freedom = noise_freedom(number_or_series(errors, self.names, self._scalar))
+        freedom = noise_freedom(number_or_series(errors, self.names, self.is_scalar))
         return self._result(schema, opened, self.word, values, errors, reasons, freedom)
 
     def _estimate(self, moments: NoisyMoments, unit: float) -> tuple[float, float, str | None]:

@@ -13,6 +13,7 @@ from veilstat.language.trace import Trace, Value
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, clip_codes, clipped_reason
+from .columns import as_they_are
 from .design import Design, make_design
 from .formula import parse_formula
 from .inference import LinearResult
@@ -92,13 +93,7 @@ class PrivateRegression(PrivateForm):
     estimator: str
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        design = self._design(schema)
-
-        def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            vector = design.vector(rows, design.scaling)
-            return {"products": vector.inner(vector)}
-
-        return (Step("moments", contribution, lambda totals, public: totals),)
+        return (Step("moments", self._contribution, as_they_are),)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, NoisyLinearResult]:
         opened = yield Request("moments")
@@ -108,6 +103,11 @@ class PrivateRegression(PrivateForm):
         perturbed = PerturbedProducts(matrix[terms, terms], matrix[terms, -1], float(matrix[-1, -1]), products.rows, products.noise)
         reason = clipped_reason(design.codes) or (None if products.has_rows else TOO_FEW_ROWS)
         return noisy_result(self.formula, design, perturbed.fit(self.estimator), products.rows, reason, f"by {self.estimator.upper()}")
+
+    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        design = self._design(rows.schema)
+        vector = design.vector(rows, design.scaling)
+        return {"products": vector.inner(vector)}
 
     def _design(self, schema: Schema) -> ScaledDesign:
         design: Design = make_design(parse_formula(self.formula, schema), schema)

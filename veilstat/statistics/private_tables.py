@@ -16,6 +16,7 @@ from veilstat.language.trace import Trace, Value, stack
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, Clipped, clip_codes, clipped_reason
+from .columns import as_they_are
 from .private import Centred, NoisyEstimate, NoisyMatrix, PrivateForm, no_interval
 from .private_moments import NoisyMoments
 
@@ -42,11 +43,7 @@ class PrivateHistogram(PrivateForm):
     values: Callable[[Trace], Value]
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            counts = stack(1 - rows.present(self.column), self.values(rows)).total()
-            return {"missing": counts[0], "counts": counts[1:]}
-
-        return (Step("counts", contribution, lambda totals, public: totals),)
+        return (Step("counts", self._contribution, as_they_are),)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, NoisyHistogram]:
         opened = yield Request("counts")
@@ -68,6 +65,10 @@ class PrivateHistogram(PrivateForm):
     def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
         return {"each bin": NoiseError(math.sqrt(noise["counts"][0]))}
 
+    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        counts = stack(1 - rows.present(self.column), self.values(rows)).total()
+        return {"missing": counts[0], "counts": counts[1:]}
+
 
 @dataclass(frozen=True)
 class PrivateCrosstab(PrivateForm):
@@ -80,11 +81,7 @@ class PrivateCrosstab(PrivateForm):
     column: str
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            first, second = (self._with_missing(rows, schema, name) for name in (self.row, self.column))
-            return {"counts": first.inner(second)}
-
-        return (Step("counts", contribution, lambda totals, public: totals),)
+        return (Step("counts", self._contribution, as_they_are),)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, NoisyMatrix]:
         opened = yield Request("counts")
@@ -103,8 +100,9 @@ class PrivateCrosstab(PrivateForm):
     def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
         return {"each cell": NoiseError(math.sqrt(noise["counts"][0, 0]))}
 
-    def _with_missing(self, rows: Trace, schema: Schema, name: str) -> Value:
-        return stack(1 - rows.present(name), one_hot(rows, schema, name))
+    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        first, second = (stack(1 - rows.present(name), one_hot(rows, name)) for name in (self.row, self.column))
+        return {"counts": first.inner(second)}
 
 
 @dataclass(frozen=True)
@@ -116,18 +114,7 @@ class PrivateMeanBy(PrivateForm):
     clip: Clip | None
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        def contribution(trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            rows, column = Clipped(trace, self._codes(schema)), self._centred(schema)
-            levels, present = one_hot(trace, schema, self.by), rows.present(self.column)
-            counts = stack(1 - rows.all_present((self.column, self.by)), levels * present).total()
-            return {
-                "missing": counts[0],
-                "n": counts[1:],
-                "sum": levels.inner(column.value(rows) * present),
-                "squares": levels.inner(column.square(rows) * present),
-            }
-
-        return (Step("moments", contribution, lambda totals, public: totals),)
+        return (Step("moments", self._contribution, as_they_are),)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, NoisyEstimate]:
         opened = yield Request("moments")
@@ -160,6 +147,17 @@ class PrivateMeanBy(PrivateForm):
         worst = noise["sum"][0] + column.width**2 * noise["n"][0]
         return {f"each level's mean of {self.column}": NoiseError(float(column.half_step(schema)) * math.sqrt(worst), over_rows=True)}
 
+    def _contribution(self, trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        rows, column = Clipped(trace, self._codes(trace.schema)), self._centred(trace.schema)
+        levels, present = one_hot(trace, self.by), rows.present(self.column)
+        counts = stack(1 - rows.all_present((self.column, self.by)), levels * present).total()
+        return {
+            "missing": counts[0],
+            "n": counts[1:],
+            "sum": levels.inner(column.value(rows) * present),
+            "squares": levels.inner(column.square(rows) * present),
+        }
+
     def _codes(self, schema: Schema) -> dict[str, tuple[int, int]]:
         return clip_codes(self.clip, schema, (self.column,))
 
@@ -167,9 +165,9 @@ class PrivateMeanBy(PrivateForm):
         return Centred.of(schema, self.column, self._codes(schema))
 
 
-def one_hot(rows: Trace, schema: Schema, name: str) -> Value:
+def one_hot(rows: Trace, name: str) -> Value:
     """For each level 1 in its rows; all 0 where missing."""
-    return rows.column(name).equal(list(range(len(schema.levels(name))))) * rows.present(name)
+    return rows.column(name).equal(list(range(len(rows.schema.levels(name))))) * rows.present(name)
 
 
 def bin_labels(edges: tuple[float, ...]) -> list[str]:

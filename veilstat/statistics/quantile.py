@@ -1,4 +1,4 @@
-"""Quantiles: the smallest value with at least a share q of the rows at or below it (numpy's "inverted_cdf").
+"""Quantiles: the smallest value with at least a part q of the rows at or below it (numpy's "inverted_cdf").
 
 Three forms, of which a plan takes the first that the architecture can protect:
 
@@ -27,7 +27,7 @@ from veilstat.language.trace import Trace, Value, stack
 from veilstat.schema.encoding import exact
 from veilstat.schema.schema import Schema
 
-from .columns import check_option, in_units, require_rows
+from .columns import as_they_are, check_option, in_units, require_rows
 from .results import Result
 
 SEARCH, SELECTION, BISECTION = "search", "selection", "bisection"
@@ -41,7 +41,7 @@ class Quantile:
 
     Args:
         column: a numeric column.
-        q: one share between 0 and 1, or several.
+        q: one probability between 0 and 1, or several.
         form: "search" and "selection" open the quantiles alone, "bisection" opens counts below public points; None takes
             the first that the architecture can protect.
     """
@@ -52,26 +52,28 @@ class Quantile:
     form: str | None = None
 
     def __post_init__(self) -> None:
-        shares = self.q if isinstance(self.q, (list, tuple, np.ndarray, pd.Series)) else (self.q,)
+        probabilities = self.q if isinstance(self.q, (list, tuple, np.ndarray, pd.Series)) else (self.q,)
         try:
-            checked = tuple(float(share) for share in shares)
+            checked = tuple(float(probability) for probability in probabilities)
         except (TypeError, ValueError):
             checked = ()
-        if not checked or len(checked) > 100 or not all(0 <= share <= 1 for share in checked):
-            raise SchemaError("q is a share between 0 and 1, or up to 100 of them", code="bad_option")
+        if not checked or len(checked) > 100 or not all(0 <= probability <= 1 for probability in checked):
+            raise SchemaError("q must be a probability between 0 and 1, or a list of up to 100 of them", code="bad_option")
         check_option("form", self.form, (SEARCH, SELECTION, BISECTION, None))
-        object.__setattr__(self, "q", checked if shares is self.q else checked[0])
+        object.__setattr__(self, "q", checked if probabilities is self.q else checked[0])
 
     @property
-    def shares(self) -> tuple[Fraction, ...]:
-        """The shares, as the decimals that they were written as."""
-        return tuple(exact(share) for share in (self.q if isinstance(self.q, tuple) else (self.q,)))
+    def probabilities(self) -> tuple[Fraction, ...]:
+        """The probabilities, as the decimals that they were written as."""
+        return tuple(exact(probability) for probability in (self.q if isinstance(self.q, tuple) else (self.q,)))
 
     def forms(self, schema: Schema) -> tuple[Quantile, ...]:
         """The forms to try, in order: first the sealed one that takes fewer messages per row; a comparison costs a search twice as many."""
         if self.form is not None:
             return (self,)
-        sealed = (SEARCH, SELECTION) if 2 * self._rounds(schema) * len(self.shares) < schema[self.column].top else (SELECTION, SEARCH)
+        sealed = (
+            (SEARCH, SELECTION) if 2 * self._rounds(schema) * len(self.probabilities) < schema[self.column].top else (SELECTION, SEARCH)
+        )
         return tuple(replace(self, form=form) for form in (*sealed, BISECTION))
 
     def columns(self, schema: Schema) -> tuple[str, ...]:
@@ -82,33 +84,33 @@ class Quantile:
         if self.form == SELECTION:
             if top > MOST_POINTS:
                 raise CapabilityError(
-                    f"{self.column!r} has {top + 1:,} possible values, selection takes at most {MOST_POINTS:,}; use form='bisection'",
+                    f"column {self.column!r} has {top + 1:,} possible values, and form='selection' takes at most {MOST_POINTS:,}; use form='bisection'",
                     code="too_many_points",
                 )
             return (Step("select", self._cumulative(top), self._selected),)
-        one, size = Fraction(1), len(self.shares)
+        one, size = Fraction(1), len(self.probabilities)
         codes, point = (WireType((count,), one, Fraction(0), Fraction(top + 1)) for count in (size, 1))
         halve = Step(
             "halve",
             self._below,
             partial(self._halved, top),
             public={"wanted": WireType((size,), one, Fraction(0), _MOST_ROWS)},
-            state={"low": codes, "high": codes, **dict.fromkeys(self._points, point)},
+            state={"quantiles": codes, "high": codes, **dict.fromkeys(self._points, point)},
             at_most=self._rounds(schema),
-            final=("low",),
+            final=("quantiles",),
             must_hold=self.form == SEARCH,
         )
-        return (Step("count", self._present, lambda totals, public: totals), halve)
+        return (Step("count", self._present, as_they_are), halve)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         if self.form == SELECTION:
             opened = yield Request("select")
-            codes = [int(code) for code in opened["codes"]]
+            codes = [int(code) for code in opened["quantiles"]]
         else:
             opened = yield Request("count")
             require_rows(int(opened.number("n")), self._words)
             halved = yield Request("halve", {"wanted": self._wanted(int(opened.number("n")))}, self._start(schema))
-            codes = [int(code) for code in halved["low"]]
+            codes = [int(code) for code in halved["quantiles"]]
         n = int(opened.number("n"))
         require_rows(n, self._words)
         values = [float(in_units(schema, self.column, code)) for code in codes]
@@ -134,17 +136,17 @@ class Quantile:
 
     @property
     def _points(self) -> list[str]:
-        """Names of what rows are compared with, one for each share."""
-        return [f"point{place}" for place in range(len(self.shares))]
+        """Names of what rows are compared with, one for each probability."""
+        return [f"point{place}" for place in range(len(self.probabilities))]
 
     def _wanted(self, n: int) -> Any:
         """How many rows lie at or below each quantile, at least."""
-        return np.array([max(1, math.ceil(share * n)) for share in self.shares], dtype=object)
+        return np.array([max(1, math.ceil(probability * n)) for probability in self.probabilities], dtype=object)
 
     def _start(self, schema: Schema) -> Arrays:
         """All codes, and the point above the lower half of them."""
-        size, top = len(self.shares), int(schema[self.column].top)
-        ends = {"low": np.zeros(size, dtype=object), "high": np.full(size, top, dtype=object)}
+        size, top = len(self.probabilities), int(schema[self.column].top)
+        ends = {"quantiles": np.zeros(size, dtype=object), "high": np.full(size, top, dtype=object)}
         return {**ends, **dict.fromkeys(self._points, np.array([top // 2 + 1], dtype=object))}
 
     def _present(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
@@ -160,10 +162,10 @@ class Quantile:
         """The half of each interval that holds the quantile, and the point above the lower half of that."""
         points = stack(*(public[name] for name in self._points))
         short = totals["below"].less(public["wanted"])
-        low, high = short.select(points, public["low"]), short.select(public["high"], points - 1)
+        low, high = short.select(points, public["quantiles"]), short.select(public["high"], points - 1)
         above = ((low + high + 1) * Fraction(1, 2)).round(Fraction(1), Fraction(0), Fraction(top + 1))
         following = {name: above[place : place + 1] for place, name in enumerate(self._points)}
-        return {"low": low, "high": high, **following, "done": (high - low).sum().equal(0)}
+        return {"quantiles": low, "high": high, **following, "done": (high - low).sum().equal(0)}
 
     def _cumulative(self, top: int) -> Any:
         def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
@@ -173,9 +175,10 @@ class Quantile:
         return contribution
 
     def _selected(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
-        """For each share, how many points have fewer rows at or below them than wanted."""
+        """For each probability, how many points have fewer rows at or below them than wanted."""
         n, upto = totals["n"], totals["upto"]
         codes = [
-            (upto * (2 * share.denominator)).less(n * (2 * share.numerator) if share else 1).sum()[np.newaxis] for share in self.shares
+            (upto * (2 * probability.denominator)).less(n * (2 * probability.numerator) if probability else 1).sum()[np.newaxis]
+            for probability in self.probabilities
         ]
-        return {"rows": totals["rows"], "n": n, "codes": Answer(n.trace.stack(codes), guarded=True)}
+        return {"rows": totals["rows"], "n": n, "quantiles": Answer(stack(*codes), guarded=True)}

@@ -24,7 +24,7 @@ _PASSES = 2
 def check_fewest(fewest: int | None) -> None:
     """Accept None (nothing is hidden) or a whole number from 2 on."""
     if fewest is not None and (isinstance(fewest, bool) or not isinstance(fewest, int) or not 2 <= fewest <= 1_000_000):
-        raise SchemaError("min_cell is the fewest rows of a cell that may be shown, a whole number from 2 on", code="bad_option")
+        raise SchemaError("min_cell must be the fewest rows of a cell that may be shown, a whole number from 2 on", code="bad_option")
 
 
 def hidden_cells(counts: Value, fewest: int) -> Value:

@@ -18,7 +18,7 @@ from veilstat.schema.encoding import exact
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, as_clip, refuse_clip
-from .columns import SEALED, check_missing, in_units, require_rows, root
+from .columns import SEALED, as_they_are, check_missing, in_units, require_rows, root
 from .private_tables import PrivateCrosstab, PrivateHistogram, PrivateMeanBy, bin_labels, one_hot
 from .results import EstimateWithError, Result
 from .suppression import HIDDEN, check_fewest, hidden_cells, hidden_levels
@@ -53,7 +53,7 @@ class Histogram:
     def __post_init__(self) -> None:
         check_missing(self.missing)
         if isinstance(self.bins, (bool, np.bool_)):
-            raise SchemaError("bins are a number of bins, or edges in increasing order", code="bad_bins")
+            raise SchemaError("bins must be a number of bins, or edges in increasing order", code="bad_bins")
         if isinstance(self.bins, (int, np.integer)):
             if not 1 <= self.bins <= MOST_BINS:
                 raise SchemaError(f"there can be 1 to {MOST_BINS:,} bins", code="bad_bins")
@@ -62,7 +62,7 @@ class Histogram:
         try:
             edges = tuple(float(edge) for edge in self.bins)
         except (TypeError, ValueError, OverflowError):
-            raise SchemaError("bins are a number of bins, or edges in increasing order", code="bad_bins") from None
+            raise SchemaError("bins must be a number of bins, or edges in increasing order", code="bad_bins") from None
         if not 2 <= len(edges) <= MOST_BINS + 1 or not all(a < b for a, b in pairwise(edges)) or not np.isfinite(edges).all():
             raise SchemaError("bins need at least two finite edges in increasing order", code="bad_bins")
         object.__setattr__(self, "bins", edges)
@@ -71,17 +71,7 @@ class Histogram:
         return (schema.numeric(self.column).name,)
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            return {"rows": rows.ones.total(), "counts": self._bins(rows).total()}
-
-        return (Step("counts", contribution, lambda totals, public: totals),)
-
-    def _bins(self, rows: Trace) -> Value:
-        """For each bin, from below the edges to above them, 1 in its rows; all 0 where missing."""
-        edges = [self._first_code(rows.schema, edge) for edge in self._edges(rows.schema)]
-        edges[-1] = self._first_code(rows.schema, self._edges(rows.schema)[-1], after=True)
-        under = rows.column(self.column).less(edges) * rows.present(self.column)
-        return stack(under, rows.present(self.column)) - stack(0, under)
+        return (Step("counts", self._contribution, as_they_are),)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, HistogramResult]:
         opened = yield Request("counts")
@@ -104,6 +94,16 @@ class Histogram:
 
     def private(self, schema: Schema) -> Form[Any]:
         return PrivateHistogram(self.column, self._edges(schema), self._bins)
+
+    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        return {"rows": rows.ones.total(), "counts": self._bins(rows).total()}
+
+    def _bins(self, rows: Trace) -> Value:
+        """For each bin, from below the edges to above them, 1 in its rows; all 0 where missing."""
+        edges = [self._first_code(rows.schema, edge) for edge in self._edges(rows.schema)]
+        edges[-1] = self._first_code(rows.schema, self._edges(rows.schema)[-1], after=True)
+        under = rows.column(self.column).less(edges) * rows.present(self.column)
+        return stack(under, rows.present(self.column)) - stack(0, under)
 
     def _edges(self, schema: Schema) -> tuple[float, ...]:
         if not isinstance(self.bins, int):
@@ -146,14 +146,15 @@ class Crosstab:
         return names
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            first, second = one_hot(rows, schema, self.row), one_hot(rows, schema, self.column)
-            return {"rows": rows.ones.total(), "counts": first.inner(second)}
+        return (Step("counts", self._contribution, self._combine),)
 
-        return (Step("counts", contribution, lambda totals, public: totals if self.min_cell is None else self._suppressed(totals)),)
+    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        first, second = one_hot(rows, self.row), one_hot(rows, self.column)
+        return {"rows": rows.ones.total(), "counts": first.inner(second)}
 
-    def _suppressed(self, totals: Mapping[str, Value]) -> dict[str, Value | Answer]:
-        assert self.min_cell is not None
+    def _combine(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> Mapping[str, Value | Answer]:
+        if self.min_cell is None:
+            return totals
         counts = totals["counts"]
         shown = hidden_cells(counts, self.min_cell).select(HIDDEN, counts)
         return {"rows": totals["rows"], "n": counts.sum(), "counts": Answer(shown, guarded=True)}
@@ -214,15 +215,15 @@ class MeanBy:
         return (schema.numeric(self.column).name, self.by)
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            refuse_clip(self.clip)
-            value = rows.column(self.column)
-            powers = stack(rows.present(self.column), value, value * value)
-            return {"rows": rows.ones.total(), "powers": one_hot(rows, schema, self.by).inner(powers)}
+        return (Step("moments", self._contribution, self._combine),)
 
-        return (Step("moments", contribution, self._by_level),)
+    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        refuse_clip(self.clip)
+        value = rows.column(self.column)
+        powers = stack(rows.present(self.column), value, value * value)
+        return {"rows": rows.ones.total(), "powers": one_hot(rows, self.by).inner(powers)}
 
-    def _by_level(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
+    def _combine(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
         n, total, squares = (totals["powers"][:, place] for place in range(3))
         if self.min_cell is None:
             shown, guarded = n, False
@@ -232,8 +233,8 @@ class MeanBy:
         variance = (n * squares - total * total) / (shown * (n - 1))
         return {
             "rows": totals["rows"],
-            "n": Answer(shown if self.min_cell is None else hidden.select(HIDDEN, n), guarded=guarded),
-            "all": n.sum(),
+            "counts": Answer(shown if self.min_cell is None else hidden.select(HIDDEN, n), guarded=guarded),
+            "n": n.sum(),
             "mean": Answer(total / shown, SEALED, guarded=guarded),
             "variance": Answer(variance, SEALED, guarded=guarded),
         }
@@ -241,8 +242,8 @@ class MeanBy:
     def run(self, schema: Schema) -> Generator[Request, Opened, EstimateWithError]:
         opened = yield Request("moments")
         levels = pd.Index(schema.levels(self.by), name=self.by)
-        n = pd.Series([int(count) for count in opened["n"]], index=levels, name="n")
-        total = int(opened.number("all"))
+        n = pd.Series([int(count) for count in opened["counts"]], index=levels, name="n")
+        total = int(opened.number("n"))
         require_rows(total, f"mean of {self.column!r} by {self.by!r}")
         step = float(schema[self.column].lattice_step)
         means = [float(in_units(schema, self.column, mean)) for mean in opened["mean"]]

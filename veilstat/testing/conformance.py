@@ -45,8 +45,8 @@ QUERIES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("mean_by", {"column": "bp", "by": "region"}),
     ("quantile", {"column": "bmi", "q": [0.1, 0.5]}),
     ("linear_regression", {"formula": "bp ~ age + bmi + C(region)"}),
-    ("linear_regression", {"formula": "bp ~ age + smoker", "method": "gradient_descent"}),
-    ("logistic_regression", {"formula": "smoker ~ age", "method": "gradient_descent"}),
+    ("linear_regression", {"formula": "bp ~ age + smoker", "method": "gradient_descent", "tolerance": 1e-2}),
+    ("logistic_regression", {"formula": "smoker ~ age", "method": "gradient_descent", "tolerance": 1e-2}),
 )
 SHORT = (QUERIES[3], QUERIES[13])
 
@@ -82,11 +82,16 @@ def check_queries(make: Make, queries: Iterable[Statistic[Any]], sample: Sample 
     added = tuple({type(query) for query in asked})
     study, oracle = (simulate(data.tables, data.schema, its, statistics=added) for its in (make(), Clear()))
     for query in asked:
-        before = len(study.observed["analyst"].opened)
-        result = study.run(query)
-        _assert_close(result, _answer(oracle, query), _tolerance(result))
-        _assert_openings(study, result, before)
-        _assert_cost(study, result, before)
+        check_run(study, query, oracle.run(query))
+
+
+def check_run(study: Study, query: Statistic[Any], expected: Result) -> None:
+    """One run of a query in a study that exists: its answer beside ``expected``, what became clear, and what it cost."""
+    before = len(study.observed["analyst"].opened)
+    result = study.run(query)
+    _assert_close(result, expected, _tolerance(result))
+    _assert_openings(study, result, before)
+    _assert_cost(study, result, before)
 
 
 def check_answer(make: Make, query: Statistic[Any]) -> None:
@@ -136,10 +141,12 @@ def _assert_cost(study: Study, result: Result, before: int = 0) -> None:
 
 def check_every_order(make: Make, seeds: range = range(5)) -> None:
     """Messages may arrive in any order."""
-    for query in queries(SHORT):
-        reference = _run(make(), query)
-        for seed in seeds:
-            _assert_close(_run(make(), query, faults=[Reorder(seed)]), reference, 0.0)
+    in_order = _study(make())
+    references = [(query, _answer(in_order, query)) for query in queries(SHORT)]
+    for seed in seeds:
+        study = _study(make(), [Reorder(seed)])
+        for query, reference in references:
+            _assert_close(_answer(study, query), reference, 0.0)
 
 
 def check_every_dropout(make: Make) -> None:
@@ -282,7 +289,7 @@ def _tolerance(result: Result) -> float:
     """0 where integers were opened; else 1e-8 relative, far above the resolution of any answer of the suite; 1e-6 where
     servers approximate a function on rows, to 2^-24 each.
     """
-    functions = any(node.op is Op.FUNCTION for step in result.plan.steps for node in step.circuit.nodes)
+    functions = any(node.op is Op.FUNCTION for step in result.plan.steps for node in step.cut.circuit.nodes)
     if functions and result.plan.definition.keeps_rows:
         return 1e-6
     return 1e-8 if any(entry.resolution is not None for entry in result.plan.disclosures) else 0.0

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from veilstat.language.evaluate import NoRows, evaluate
+from veilstat.language.answers import answers
+from veilstat.language.evaluate import evaluate
 from veilstat.language.step import Arrays, Opened, Request
 from veilstat.platform.plan import Plan, StepPlan
 from veilstat.platform.private_plan import answer_noise
@@ -42,14 +43,11 @@ def _release(plan: Plan, owners: list[Table], random: Callable[[int], bytes]) ->
 
 def _opened(step: StepPlan, request: Request, owners: list[Table], random: Callable[[int], bytes]) -> Opened:
     assert step.noise is not None
-    circuit, chosen = step.circuit, step.cut
+    chosen = step.cut
     public: Arrays = {name: step.step.public[name].integers(name, value) for name, value in request.public.items()}
-    wanted = tuple(opening.node for opening in chosen.openings)
     vector = np.zeros(chosen.size, dtype=object)
     for table in owners:
-        totals = evaluate(circuit, wanted, rows=table.rows(chosen.columns()), inputs=public, known={})
+        totals = evaluate(chosen.circuit, chosen.nodes, rows=table.rows(chosen.columns()), inputs=public, known={})
         vector = vector + chosen.flatten(totals) + step.noise.draw(random)
-    places = {name: circuit.outputs[name].node for name in chosen.answers}
-    computed = evaluate(circuit, tuple(places.values()), rows=NoRows(), inputs=public, known=chosen.unflatten(vector))
-    values = {name: np.asarray(computed[place], dtype=object) for name, place in places.items()}
+    values = answers(chosen, vector, public, chosen.answers)
     return Opened(values, tuple(table.owner for table in owners), noise=answer_noise(chosen, step.noise, len(owners)))

@@ -8,7 +8,7 @@ estimates from the first day, before architectures that can really do so.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, ClassVar
@@ -17,33 +17,33 @@ import numpy as np
 import numpy.typing as npt
 
 from veilstat.architectures.interface import (
+    Architecture,
     Contribution,
-    Custody,
     Random,
     Released,
     RoundCost,
     StepBinding,
     StepCost,
     Trust,
-    no_compute_servers,
 )
 from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total_size
 from veilstat.language.circuit import Op
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.evaluate import SingularMatrix, evaluate
 from veilstat.protocol.faults import violation
-from veilstat.protocol.session import Binding, Message, Session, Turn
+from veilstat.protocol.session import Message, Session, Turn
 from veilstat.schema.columns import Codes
 from veilstat.schema.encoding import round_half_up, rounded_root
 from veilstat.statistics.solve import solve
 
 UPLOAD = "upload"
+_ROUNDS = (UPLOAD, RESULT)
 _WIDTH = 64
 _UNDEFINED = -(1 << (8 * _WIDTH - 1))
 
 
 @dataclass(frozen=True, slots=True)
-class ToyArithmetic:
+class ToyArithmetic(Architecture):
     """Computes on pooled plain rows. Insecure on purpose.
 
     Args:
@@ -66,29 +66,20 @@ class ToyArithmetic:
             1, len(owners), ("nothing is protected: the server sees every row; for tests of veilstat itself only",), ("analyst", "server")
         )
 
-    def describe(self) -> Mapping[str, str | int]:
-        return {"name": self.name, "max_rows": self.max_rows}
-
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         upload = self.max_rows * (1 + 9 * len(cut.columns()))
         return StepCost({owner: (RoundCost(UPLOAD, upload, 0),) for owner in owners}, 0, total_size(owners, 1 + _WIDTH * cut.size))
 
-    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
-        return ()
+    def describe(self) -> Mapping[str, str | int]:
+        return {"name": self.name, "max_rows": self.max_rows}
 
-    def announce(self, cut: Cut, owners: tuple[str, ...], random: Callable[[int], bytes]) -> tuple[bytes, bytes]:
-        return b"", b""
-
-    def owner(self, binding: StepBinding, contribution: Contribution, random: Callable[[int], bytes]) -> Session:
+    def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
         message = Message(UPLOAD, binding.server, self._pack(binding.cut.columns(), contribution))
-        return _session(binding, (binding.server,), Turn((message,), None, binding.participants))
+        return binding.session(_ROUNDS, Turn((message,), None, binding.participants))
 
     def server(self, binding: StepBinding) -> Session:
         first = _Pool(frozenset(binding.participants), self.max_rows, binding)
-        return _session(binding, (*binding.participants, binding.analyst), Turn((), first))
-
-    def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
-        raise no_compute_servers(self.name)
+        return binding.session(_ROUNDS, Turn((), first))
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
         def release(survivors: tuple[str, ...], raw: memoryview) -> Released:
@@ -97,7 +88,7 @@ class ToyArithmetic:
             return Released(plain, survivors, bool(raw[0]))
 
         waiting = AwaitTotal(binding.server, binding.participants, 1 + _WIDTH * binding.cut.size, release)
-        return _session(binding, (binding.server,), Turn((), waiting))
+        return binding.session(_ROUNDS, Turn((), waiting))
 
     def _pack(self, columns: tuple[str, ...], contribution: Contribution) -> bytes:
         count = len(contribution.rows)
@@ -186,7 +177,3 @@ def _rounded(cut: Cut, values: dict[int, npt.NDArray[Any]]) -> list[int]:
             exact = Fraction(int(value) if isinstance(value, np.integer) else value)
             integers.append(rounded_root(exact, resolution) if opening.rooted else round_half_up(exact / resolution))
     return integers
-
-
-def _session(binding: StepBinding, tell: tuple[str, ...], first: Turn) -> Session:
-    return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, (UPLOAD, RESULT), tell), first)

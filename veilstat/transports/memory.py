@@ -103,7 +103,7 @@ class Reorder:
     seed: int = 0
 
 
-def flip_last_bit(payload: bytes) -> bytes:
+def _flip_last_bit(payload: bytes) -> bytes:
     """The smallest lie."""
     return payload[:-1] + bytes((payload[-1] ^ 1,)) if payload else b"\1"
 
@@ -114,7 +114,7 @@ class Lie:
 
     party: str
     round: str
-    change: Callable[[bytes], bytes] = flip_last_bit
+    change: Callable[[bytes], bytes] = _flip_last_bit
     after: int = 0
 
 

@@ -5,44 +5,43 @@ Owners send their totals as they are. It exists to check answers and to debug st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from veilstat.architectures.interface import (
+    Architecture,
     Contribution,
-    Custody,
     Random,
     Released,
     RoundCost,
     StepBinding,
     StepCost,
     Trust,
-    no_compute_servers,
 )
 from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total_size
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.rings import Elements, Ring, ring_bits
 from veilstat.errors import CapabilityError
-from veilstat.language.cut import Cut, Entry, Facts
+from veilstat.language.cut import Cut, Facts
 from veilstat.protocol.faults import violation
-from veilstat.protocol.session import Binding, Message, Session, Turn
+from veilstat.protocol.session import Message, Session, Turn
 
 CONTRIBUTION = "contribution"
+_ROUNDS = (CONTRIBUTION, RESULT)
 
 
 @dataclass(frozen=True, slots=True)
-class Clear:
+class Clear(Architecture):
     """Nothing is protected: the server sees every owner's totals. For tests and debugging."""
 
     name: ClassVar[str] = "clear"
-    entry: ClassVar[Entry] = Entry.TOTALS
     rounds: ClassVar[tuple[str, ...]] = (CONTRIBUTION,)
     input_round: ClassVar[str] = CONTRIBUTION
 
     def supports(self, facts: Facts) -> bool:
         """The same as masking, so that both open the same numbers."""
-        return facts.is_linear and facts.scale is not None
+        return facts.is_linear
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
         if not owners:
@@ -50,33 +49,24 @@ class Clear:
         words = ("nothing is protected: the server sees the totals of every owner; use it with simulated data only",)
         return Trust(1, len(owners), words, ("analyst", "server"))
 
-    def describe(self) -> Mapping[str, str | int]:
-        return {"name": self.name}
-
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         vector = cut.size * _ring(cut).element_bytes
         return StepCost({owner: (RoundCost(CONTRIBUTION, vector, 0),) for owner in owners}, 0, total_size(owners, vector))
 
-    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
-        return ()
+    def describe(self) -> Mapping[str, str | int]:
+        return {"name": self.name}
 
-    def announce(self, cut: Cut, owners: tuple[str, ...], random: Callable[[int], bytes]) -> tuple[bytes, bytes]:
-        return b"", b""
-
-    def owner(self, binding: StepBinding, contribution: Contribution, random: Callable[[int], bytes]) -> Session:
+    def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
         ring = _ring(binding.cut)
         vector = ring.encode(owner_totals(binding, contribution, binding.cut))
         message = Message(CONTRIBUTION, binding.server, ring.to_bytes(vector))
-        return _session(binding, (binding.server,), Turn((message,), None, binding.participants))
+        return binding.session(_ROUNDS, Turn((message,), None, binding.participants))
 
     def server(self, binding: StepBinding) -> Session:
         ring = _ring(binding.cut)
         size = binding.cut.size * ring.element_bytes
         first = _Collect(frozenset(binding.participants), size, binding.analyst, ring, ring.zeros(binding.cut.size))
-        return _session(binding, (*binding.participants, binding.analyst), Turn((), first))
-
-    def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
-        raise no_compute_servers(self.name)
+        return binding.session(_ROUNDS, Turn((), first))
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
         ring = _ring(binding.cut)
@@ -85,7 +75,7 @@ class Clear:
             return Released(ring.decode(ring.from_bytes(raw), binding.cut.lower), survivors)
 
         size = binding.cut.size * ring.element_bytes
-        return _session(binding, (binding.server,), Turn((), AwaitTotal(binding.server, binding.participants, size, release)))
+        return binding.session(_ROUNDS, Turn((), AwaitTotal(binding.server, binding.participants, size, release)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +103,3 @@ class _Collect:
 
 def _ring(cut: Cut) -> Ring:
     return Ring(ring_bits(cut.bits))
-
-
-def _session(binding: StepBinding, tell: tuple[str, ...], first: Turn) -> Session:
-    return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, (CONTRIBUTION, RESULT), tell), first)

@@ -145,9 +145,9 @@ def _round(total: Any, fractions: Any, residues: Any, factor: Any, factor_ratio:
 
 _ratio_word = njit(_ratio)
 
-forward = _compiled(njit, _forward, types.void(_words, _words, _words, _word))
+forward = _compiled(njit, _forward, types.void(_words, _words, _words, _word), nogil=True)
 """The negacyclic transform in place: roots in bit-reversed order of their exponents, with their ratios (Cooley, Tukey)."""
-inverse = _compiled(njit, _inverse, types.void(_words, _words, _words, _word, _word, _word))
+inverse = _compiled(njit, _inverse, types.void(_words, _words, _words, _word, _word, _word), nogil=True)
 """The inverse transform in place, scaled by 1 / n (Gentleman, Sande)."""
-add_quotients = _compiled(njit, _round, types.void(_words, types.float64[::1], _words, _word, _word, _word, _word))
+add_quotients = _compiled(njit, _round, types.void(_words, types.float64[::1], _words, _word, _word, _word, _word), nogil=True)
 """Add one prime q's part of t x / Q: its whole part modulo t to ``total``, the rest to ``fractions``."""

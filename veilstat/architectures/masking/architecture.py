@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from veilstat.architectures.interface import Contribution, Custody, Random, RoundCost, StepBinding, StepCost, Trust, no_compute_servers
-from veilstat.architectures.threshold import curious_threshold, default_colluding
+from veilstat.architectures.interface import (
+    Architecture,
+    Contribution,
+    NoiseSite,
+    NoiseSource,
+    Random,
+    StepBinding,
+    StepCost,
+    Trust,
+)
+from veilstat.architectures.threshold import curious_threshold, default_colluding, formula, may_drop_out, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.arithmetic.rings import Ring, ring_bits
-from veilstat.arithmetic.shamir import SHARE_BYTES
 from veilstat.errors import CapabilityError
-from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.disclosure import NoiseSite, NoiseSource
+from veilstat.language.cut import Cut, Facts
 from veilstat.protocol.faults import violation
-from veilstat.protocol.session import Binding, Session, Turn
+from veilstat.protocol.session import Session, Turn
 
 from . import bonawitz17 as paper
 from .bonawitz17_analyst import AwaitResult
 from .bonawitz17_owner import Owner
 from .bonawitz17_server import Server
 
+_ROUNDS = (*paper.ROUNDS, paper.RESULT)
+
 
 @dataclass(frozen=True, slots=True)
-class Masking:
+class Masking(Architecture):
     """Data owners mask their totals pairwise; an untrusted server adds them up.
 
     Args:
@@ -41,52 +51,39 @@ class Masking:
     min_owners: int | None = None
     recipient: str = "analyst"
 
+    name: ClassVar[str] = "masking"
+    rounds: ClassVar[tuple[str, ...]] = paper.ROUNDS
+    input_round: ClassVar[str] = paper.MASKED_INPUT
+
     def __post_init__(self) -> None:
         if not isinstance(self.threat, str) or not isinstance(self.recipient, str):
-            raise CapabilityError("threat and recipient are words", code="bad_configuration")
-        if self.threat == "active":
-            raise CapabilityError(
-                "masking against an active server (threat='active') is not available yet; use threat='curious'", code="not_available"
-            )
-        if self.threat != "curious":
-            raise CapabilityError(f"threat must be 'curious' or 'active', not {self.threat!r}", code="bad_configuration")
+            raise CapabilityError("threat and recipient must be text", code="bad_configuration")
+        require_curious(self.threat, "masking against an active server")
         if self.recipient not in ("analyst", "server"):
             raise CapabilityError(f"recipient must be 'analyst' or 'server', not {self.recipient!r}", code="bad_configuration")
 
-    @property
-    def name(self) -> str:
-        return "masking"
-
-    @property
-    def entry(self) -> Entry:
-        return Entry.TOTALS
-
-    @property
-    def rounds(self) -> tuple[str, ...]:
-        return paper.ROUNDS
-
-    @property
-    def input_round(self) -> str:
-        return paper.MASKED_INPUT
-
     def supports(self, facts: Facts) -> bool:
         """Pairwise masks cancel under addition and nothing else."""
-        return facts.is_linear and facts.scale is not None
+        return facts.is_linear
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
         """The computed threshold; CapabilityError where it cannot be reached."""
         count = len(owners)
         colluding = default_colluding(count) if self.colluding is None else self.colluding
         threshold = curious_threshold(count, colluding, self.min_owners)
-        lost = count - threshold
         words = (
             f"the server and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
-            f"threshold {threshold} = max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0}): "
-            + (f"up to {lost} owner{'s' * (lost != 1)} may drop out at any time" if lost else "no owner may drop out"),
+            f"threshold {threshold} = {formula(colluding, self.min_owners)}: {may_drop_out(count, threshold)}"
+            + (" at any time" if threshold < count else ""),
             "not defended: a server or owner that deviates from the protocol, and owners that lie about their own data",
         )
         recipients = ("analyst",) if self.recipient == "analyst" else ("analyst", "server")
         return Trust(threshold, colluding, words, recipients, noise=NoiseSource(NoiseSite.OWNERS, count, threshold - colluding))
+
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
+        vector = cut.size * _ring(cut).element_bytes
+        by_owner = {owner: paper.round_costs(owner, owners, vector) for owner in owners}
+        return StepCost(by_owner, PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0, paper.result_size(owners, vector))
 
     def describe(self) -> Mapping[str, str | int]:
         return {
@@ -97,30 +94,13 @@ class Masking:
             "recipient": self.recipient,
         }
 
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
-        vector = cut.size * _ring(cut).element_bytes
-        count = len(owners)
-        by_owner = {}
-        for owner in owners:
-            others = [peer for peer in owners if peer != owner]
-            by_owner[owner] = (
-                RoundCost(paper.ADVERTISE_KEYS, paper.KEYS_BYTES, 0),
-                RoundCost(paper.SHARE_KEYS, paper.shares_size(count), paper.keys_size(owners)),
-                RoundCost(paper.MASKED_INPUT, vector, paper.records_size(others)),
-                RoundCost(paper.UNMASKING, count * SHARE_BYTES, paper.names_size(owners)),
-            )
-        return StepCost(by_owner, PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0, paper.result_size(owners, vector))
-
-    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
-        return ()
-
-    def announce(self, cut: Cut, owners: tuple[str, ...], random: Callable[[int], bytes]) -> tuple[bytes, bytes]:
+    def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         if self.recipient == "server":
             return b"", b""
         pair = KeyPair.generate(random)
         return pair.secret, pair.public
 
-    def owner(self, binding: StepBinding, contribution: Contribution, random: Callable[[int], bytes]) -> Session:
+    def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
         ring = _ring(binding.cut)
         if len(binding.key) != (PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0):
             raise violation("bad_key", f"{binding.analyst!r} announced no key for the pad that only it may remove", binding.analyst)
@@ -137,7 +117,7 @@ class Masking:
             random=random,
             authorise=contribution.authorise,
         )
-        return _session(binding, (binding.server,), party.start())
+        return binding.session(_ROUNDS, party.start())
 
     def server(self, binding: StepBinding) -> Session:
         party = Server(
@@ -149,14 +129,12 @@ class Masking:
             ring=_ring(binding.cut),
             length=binding.cut.size,
             addition=binding.addition,
+            executor=binding.executor,
         )
-        return _session(binding, (*binding.participants, binding.analyst), party.start())
-
-    def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
-        raise no_compute_servers(self.name)
+        return binding.session(_ROUNDS, party.start())
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
-        party = AwaitResult(
+        waiting = AwaitResult(
             server=binding.server,
             participants=binding.participants,
             threshold=self.trust(binding.owners).threshold,
@@ -164,12 +142,8 @@ class Masking:
             lower=binding.cut.lower,
             pair=KeyPair.from_secret(secret) if secret else None,
         )
-        return _session(binding, (binding.server,), party.start())
+        return binding.session(_ROUNDS, Turn((), waiting))
 
 
 def _ring(cut: Cut) -> Ring:
     return Ring(ring_bits(cut.bits))
-
-
-def _session(binding: StepBinding, tell: tuple[str, ...], first: Turn) -> Session:
-    return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, (*paper.ROUNDS, paper.RESULT), tell), first)

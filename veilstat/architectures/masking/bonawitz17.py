@@ -19,21 +19,22 @@ from dataclasses import dataclass
 
 import msgspec
 
+from veilstat.architectures.interface import RoundCost
 from veilstat.arithmetic import agreement, shamir
 from veilstat.arithmetic.keystream import SEED_BYTES
-from veilstat.protocol.codec import decode
-from veilstat.protocol.context import digest, digest_names
-from veilstat.protocol.envelope import array_bytes, binary_bytes, text_bytes
+from veilstat.protocol.codec import LENGTH_BYTES, decode, split_head, with_head
+from veilstat.protocol.context import DIGEST_BYTES, digest, digest_names
+from veilstat.protocol.envelope import array_bytes, binary_bytes, names_bytes
 from veilstat.protocol.faults import violation
 
 ADVERTISE_KEYS, SHARE_KEYS, MASKED_INPUT, UNMASKING = "advertise_keys", "share_keys", "masked_input", "unmasking"
 ROUNDS = (ADVERTISE_KEYS, SHARE_KEYS, MASKED_INPUT, UNMASKING)
 RESULT = "result"
 
-DIGEST_BYTES = 16
+SHARE_DIGEST_BYTES = 16
 SEALED_BYTES = 2 * shamir.SHARE_BYTES + agreement.TAG_BYTES
-RECORD_BYTES = SEALED_BYTES + 2 * DIGEST_BYTES
-COMMITMENT_BYTES = 32
+RECORD_BYTES = SEALED_BYTES + 2 * SHARE_DIGEST_BYTES
+COMMITMENT_BYTES = DIGEST_BYTES
 KEYS_BYTES = 2 * agreement.PUBLIC_KEY_BYTES
 _ENVELOPE_KEY_BYTES = 16
 
@@ -56,22 +57,9 @@ class PublicKeys:
         return PublicKeys(bytes(raw[:32]), bytes(raw[32:]))
 
 
-def agree(mine: agreement.KeyPair, theirs: bytes, holder: str) -> bytes:
-    """The secret shared with the holder of a key; a violation by the holder where the key is none, or of small order."""
-    try:
-        return mine.exchange(theirs)
-    except ValueError:
-        raise violation("bad_key", f"{holder!r} sent a key that agrees with nobody", holder) from None
-
-
 def channel_key(secret: bytes, context: bytes) -> bytes:
     """The key that seals shares between two owners, both ways."""
     return agreement.derive(secret, context, b"channel", _ENVELOPE_KEY_BYTES)
-
-
-def channel_nonce(sender: str, recipient: str) -> bytes:
-    """One nonce for each direction of a channel, which carries one box each way."""
-    return (b"\0" if sender < recipient else b"\1") * 12
 
 
 def mask_context(context: bytes, u2: Iterable[str]) -> bytes:
@@ -102,7 +90,7 @@ def adds_mask(me: str, other: str) -> bool:
 def share_digests(rows: Sequence[bytes], context: bytes, dealer: str, holder: str) -> bytes:
     """What binds a dealer to the two shares of a holder: of its self-mask seed, and of its mask key."""
     prefix = context + dealer.encode() + b"\0" + holder.encode() + b"\0"
-    return b"".join(hashlib.sha256(prefix + bytes((place,)) + row).digest()[:DIGEST_BYTES] for place, row in enumerate(rows))
+    return b"".join(hashlib.sha256(prefix + bytes((place,)) + row).digest()[:SHARE_DIGEST_BYTES] for place, row in enumerate(rows))
 
 
 def commitment(secret: bytes, context: bytes) -> bytes:
@@ -151,42 +139,42 @@ def decode_names(payload: memoryview, sender: str) -> tuple[str, ...]:
 
 def encode_result(channels: dict[str, bytes], label: bytes, total: memoryview) -> bytes:
     """For the analyst: survivors with their channel keys, the label of the masks, and the (padded) total."""
-    head = msgspec.msgpack.encode(({name: channels[name] for name in sorted(channels)}, label))
-    return b"".join((len(head).to_bytes(4, "little"), head, total))
+    return with_head(({name: channels[name] for name in sorted(channels)}, label), (total,))
 
 
 def decode_result(payload: memoryview, sender: str) -> tuple[dict[str, bytes], bytes, memoryview]:
     """The inverse of ``encode_result``."""
-    end = 4 + int.from_bytes(payload[:4], "little")
-    channels, label = decode(payload[4:end], tuple[dict[str, bytes], bytes], sender)
-    return channels, label, payload[end:]
+    head, total = split_head(payload)
+    return *decode(head, tuple[dict[str, bytes], bytes], sender), total
 
 
 def keys_size(names: Sequence[str]) -> int:
     """Bytes of ``encode_keys``, from the names alone."""
-    return array_bytes(len(names)) + sum(_name(name) + binary_bytes(KEYS_BYTES) for name in names)
+    return names_bytes(names) + len(names) * binary_bytes(KEYS_BYTES)
 
 
 def shares_size(count: int) -> int:
     """Bytes that a dealer sends for ``count`` owners, itself among them."""
-    return COMMITMENT_BYTES + (count - 1) * SEALED_BYTES + count * 2 * DIGEST_BYTES
+    return COMMITMENT_BYTES + (count - 1) * SEALED_BYTES + count * 2 * SHARE_DIGEST_BYTES
 
 
 def records_size(others: Sequence[str]) -> int:
     """Bytes of ``encode_records``."""
-    return array_bytes(2) + names_size(others) + binary_bytes(len(others) * RECORD_BYTES)
-
-
-def names_size(names: Sequence[str]) -> int:
-    """Bytes of ``encode_names``."""
-    return array_bytes(len(names)) + sum(_name(name) for name in names)
+    return array_bytes(2) + names_bytes(others) + binary_bytes(len(others) * RECORD_BYTES)
 
 
 def result_size(survivors: Sequence[str], vector: int) -> int:
     """Bytes of ``encode_result`` with a vector of ``vector`` bytes."""
-    keys = array_bytes(len(survivors)) + sum(_name(name) + binary_bytes(agreement.PUBLIC_KEY_BYTES) for name in survivors)
-    return 4 + array_bytes(2) + keys + binary_bytes(32) + vector
+    keys = names_bytes(survivors) + len(survivors) * binary_bytes(agreement.PUBLIC_KEY_BYTES)
+    return LENGTH_BYTES + array_bytes(2) + keys + binary_bytes(DIGEST_BYTES) + vector
 
 
-def _name(name: str) -> int:
-    return text_bytes(len(name.encode()))
+def round_costs(owner: str, owners: Sequence[str], vector: int) -> tuple[RoundCost, ...]:
+    """What an owner sends and receives, for a vector of so many bytes, where nobody is lost."""
+    others = [peer for peer in owners if peer != owner]
+    return (
+        RoundCost(ADVERTISE_KEYS, KEYS_BYTES, 0),
+        RoundCost(SHARE_KEYS, shares_size(len(owners)), keys_size(owners)),
+        RoundCost(MASKED_INPUT, vector, records_size(others)),
+        RoundCost(UNMASKING, len(owners) * shamir.SHARE_BYTES, names_bytes(owners)),
+    )

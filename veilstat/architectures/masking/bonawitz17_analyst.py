@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from veilstat.architectures.channels import agree
 from veilstat.architectures.interface import Released
+from veilstat.architectures.waiting import FromServer
 from veilstat.arithmetic.agreement import KeyPair
-from veilstat.arithmetic.keystream import Keystream, fastest_mode
+from veilstat.arithmetic.keystream import add_keystreams
 from veilstat.arithmetic.rings import Elements, Ring
 from veilstat.protocol.faults import unreported, violation
 from veilstat.protocol.session import Turn
@@ -16,33 +18,19 @@ from . import bonawitz17 as paper
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitResult:
+class AwaitResult(FromServer):
     """Wait for the server's total; ``pair`` is None where the server is the recipient and the total is not padded."""
 
-    server: str
     participants: tuple[str, ...]
     threshold: int
     ring: Ring
     lower: tuple[int, ...] = field(repr=False)
     pair: KeyPair | None
-    inbox: list[memoryview] = field(default_factory=list, repr=False)
     name: ClassVar[str] = paper.RESULT
-    quorum: ClassVar[int] = 1
-
-    def start(self) -> Turn:
-        """Nothing is sent: the request carried the analyst's key."""
-        return Turn((), self)
-
-    @property
-    def senders(self) -> frozenset[str]:
-        return frozenset((self.server,))
 
     @property
     def largest(self) -> int:
         return paper.result_size(self.participants, len(self.lower) * self.ring.element_bytes)
-
-    def take(self, sender: str, payload: memoryview) -> None:
-        self.inbox.append(payload)
 
     def close(self) -> Turn:
         with unreported():
@@ -58,7 +46,6 @@ class AwaitResult:
             raise violation("malformed", f"{self.server!r} sent a total of the wrong length or over the wrong owners", self.server)
         total: Elements = self.ring.from_bytes(raw).copy()
         if self.pair is not None:
-            stream = Keystream(self.ring, fastest_mode())
-            for key in channels.values():
-                stream.subtract(total, paper.pad_seed(paper.agree(self.pair, key, self.server), label))
+            pads = [paper.pad_seed(agree(self.pair, key, self.server), label) for key in channels.values()]
+            add_keystreams(self.ring, total, (), pads)
         return Released(self.ring.decode(total, self.lower), tuple(sorted(channels)))

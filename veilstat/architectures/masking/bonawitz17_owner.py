@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from veilstat.architectures.channels import agree, channel_nonce
+from veilstat.architectures.waiting import OwnerFromServer
 from veilstat.arithmetic import shamir
 from veilstat.arithmetic.agreement import KeyPair, seal, unseal
-from veilstat.arithmetic.keystream import Keystream, fastest_mode
+from veilstat.arithmetic.keystream import add_keystreams
 from veilstat.arithmetic.rings import Elements, Ring
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Message, Turn
@@ -50,26 +52,10 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class _FromServer:
-    """A round that waits for one message of the server."""
-
+class _FromServer(OwnerFromServer):
     owner: Owner
-    inbox: list[memoryview] = field(default_factory=list, repr=False, kw_only=True)
 
-    quorum: ClassVar[int] = 1
     largest: ClassVar[int] = 1 << 27
-
-    @property
-    def senders(self) -> frozenset[str]:
-        return frozenset((self.owner.server,))
-
-    def take(self, sender: str, payload: memoryview) -> None:
-        """Keep the message until the round closes."""
-        self.inbox.append(payload)
-
-    def refuse(self, code: str, message: str) -> Exception:
-        """A violation by the server."""
-        return violation(code, f"owner {self.owner.name!r}: {message}", self.owner.server)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +81,8 @@ class AwaitKeys(_FromServer):
             if peer == owner.name:
                 own = raw
                 continue
-            channels[peer] = paper.channel_key(paper.agree(self.channel, keys[peer].channel, peer), owner.context)
-            sealed.append(seal(channels[peer], paper.channel_nonce(owner.name, peer), raw, owner.context))
+            channels[peer] = paper.channel_key(agree(self.channel, keys[peer].channel, peer), owner.context)
+            sealed.append(seal(channels[peer], channel_nonce(owner.name, peer), raw, owner.context))
         payload = b"".join((paper.commitment(secret, owner.context), *sealed, *digests))
         following = AwaitShares(owner, self.channel, self.mask, secret, keys, channels, own)
         return Turn((Message(paper.SHARE_KEYS, owner.server, payload),), following)
@@ -136,26 +122,26 @@ class AwaitShares(_FromServer):
             )
         held = {owner.name: self.own} | {peer: self._open(peer, record) for peer, record in records.items()}
         label = paper.mask_context(owner.context, u2)
-        masked = owner.vector.copy()
-        stream = Keystream(owner.ring, fastest_mode())
-        stream.add(masked, paper.self_seed(self.secret, label))
+        added, subtracted = [paper.self_seed(self.secret, label)], list[bytes]()
         if owner.pad_key is not None:
-            stream.add(masked, paper.pad_seed(paper.agree(self.channel, owner.pad_key, owner.analyst), label))
+            added.append(paper.pad_seed(agree(self.channel, owner.pad_key, owner.analyst), label))
         for peer in records:
-            seed = paper.pair_seed(paper.agree(self.mask, self.keys[peer].mask, peer), label)
-            (stream.add if paper.adds_mask(owner.name, peer) else stream.subtract)(masked, seed)
+            seed = paper.pair_seed(agree(self.mask, self.keys[peer].mask, peer), label)
+            (added if paper.adds_mask(owner.name, peer) else subtracted).append(seed)
+        masked = owner.vector.copy()
+        add_keystreams(owner.ring, masked, added, subtracted)
         following = AwaitSurvivors(owner, u2, held)
         return Turn((Message(paper.MASKED_INPUT, owner.server, owner.ring.to_bytes(masked)),), following)
 
     def _open(self, dealer: str, record: memoryview) -> bytes:
         owner = self.owner
         sealed, digests = bytes(record[: paper.SEALED_BYTES]), bytes(record[paper.SEALED_BYTES :])
-        raw = unseal(self.channels[dealer], paper.channel_nonce(dealer, owner.name), sealed, owner.context)
+        raw = unseal(self.channels[dealer], channel_nonce(dealer, owner.name), sealed, owner.context)
         if raw is None:
-            raise violation("bad_share", f"owner {owner.name!r} could not open the share that {dealer!r} sealed for it", dealer)
+            raise violation("bad_share", f"data owner {owner.name!r} could not open the share that {dealer!r} sealed for it", dealer)
         halves = (raw[: shamir.SHARE_BYTES], raw[shamir.SHARE_BYTES :])
         if paper.share_digests(halves, owner.context, dealer, owner.name) != digests:
-            raise violation("bad_share", f"owner {owner.name!r} got a share from {dealer!r} that does not match its digest", dealer)
+            raise violation("bad_share", f"data owner {owner.name!r} got a share from {dealer!r} that does not match its digest", dealer)
         return raw
 
 

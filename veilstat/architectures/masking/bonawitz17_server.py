@@ -12,9 +12,11 @@ from typing import ClassVar
 import numpy as np
 
 from veilstat.architectures.addition import Addition, SumHere, VectorSum
+from veilstat.architectures.channels import agree
 from veilstat.arithmetic import shamir
 from veilstat.arithmetic.agreement import KeyPair
-from veilstat.arithmetic.keystream import Keystream, fastest_mode
+from veilstat.arithmetic.executor import SERIAL, Executor
+from veilstat.arithmetic.keystream import add_keystreams
 from veilstat.arithmetic.rings import Elements, Ring
 from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Message, Turn
@@ -25,7 +27,7 @@ from .bonawitz17 import PublicKeys
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What the server knows before the session. ``length`` counts the vector's elements, ``addition`` begins their sum."""
+    """What the server knows before the session. ``length`` counts the vector's elements, ``addition`` begins their sum, ``executor`` unmasks."""
 
     name: str
     analyst: str
@@ -35,6 +37,7 @@ class Server:
     ring: Ring
     length: int
     addition: Addition = SumHere
+    executor: Executor = SERIAL
 
     def start(self) -> Turn:
         """Round 0: wait for keys."""
@@ -97,7 +100,7 @@ class CollectShares(_FromOwners):
             if holder != sender:
                 sealed[holder] = bytes(payload[start : start + paper.SEALED_BYTES])
                 start += paper.SEALED_BYTES
-        width = 2 * paper.DIGEST_BYTES
+        width = 2 * paper.SHARE_DIGEST_BYTES
         digests = {holder: bytes(payload[start + place * width : start + (place + 1) * width]) for place, holder in enumerate(u1)}
         self.dealt[sender] = Dealt(bytes(payload[: paper.COMMITMENT_BYTES]), sealed, digests)
 
@@ -161,14 +164,13 @@ class CollectUnmasking(_FromOwners):
         u2, u3 = sorted(self.dealt), sorted(self.senders)
         secrets = dict(zip(u2, self._reconstruct(u2), strict=True))
         label = paper.mask_context(self.server.context, u2)
-        stream = Keystream(self.server.ring, fastest_mode())
-        for owner in u3:
-            stream.subtract(self.total, paper.self_seed(secrets[owner], label))
+        added, subtracted = list[bytes](), [paper.self_seed(secrets[owner], label) for owner in u3]
         for lost in (owner for owner in u2 if owner not in self.senders):
             pair = KeyPair.from_secret(secrets[lost])
             for owner in u3:
-                seed = paper.pair_seed(paper.agree(pair, self.keys[owner].mask, owner), label)
-                (stream.subtract if paper.adds_mask(owner, lost) else stream.add)(self.total, seed)
+                seed = paper.pair_seed(agree(pair, self.keys[owner].mask, owner), label)
+                (subtracted if paper.adds_mask(owner, lost) else added).append(seed)
+        add_keystreams(self.server.ring, self.total, added, subtracted, self.server.executor)
         channels = {owner: self.keys[owner].channel for owner in u3}
         payload = paper.encode_result(channels, label, self.server.ring.to_bytes(self.total))
         return Turn((Message(paper.RESULT, self.server.analyst, payload),), None, tuple(u3))
@@ -195,7 +197,7 @@ class CollectUnmasking(_FromOwners):
         for holder, shares in self.revealed.items():
             rows = (shares[place].tobytes(), shares[place].tobytes())
             digests = paper.share_digests(rows, self.server.context, dealer, holder)
-            part = slice(half * paper.DIGEST_BYTES, (half + 1) * paper.DIGEST_BYTES)
+            part = slice(half * paper.SHARE_DIGEST_BYTES, (half + 1) * paper.SHARE_DIGEST_BYTES)
             if digests[part] != self.dealt[dealer].digests[holder][part]:
                 liars.append(holder)
         if liars:

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from veilstat.architectures.interface import Contribution, Custody, Random, RoundCost, StepBinding, StepCost, Trust
-from veilstat.architectures.threshold import curious_threshold, default_colluding
+from veilstat.architectures.interface import (
+    Architecture,
+    Contribution,
+    Custody,
+    NoiseSite,
+    NoiseSource,
+    Random,
+    StepBinding,
+    StepCost,
+    Trust,
+)
+from veilstat.architectures.threshold import curious_threshold, default_colluding, formula, may_drop_out, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.errors import CapabilityError
 from veilstat.language.circuit import Op
 from veilstat.language.cut import Cut, Entry, Facts
-from veilstat.language.disclosure import NoiseSite, NoiseSource
-from veilstat.protocol.session import Binding, Session, Turn
+from veilstat.protocol.session import Session, Turn
 
-from .analysis import supports
 from .analyst import AwaitParts
-from .execute_rows import supports_rows
-from .messages import ROUNDS, SHARE, part_size, share_size
-from .owner import deal_out
+from .circuit.analysis import supports
+from .compute import ComputeServer
+from .messages import ROUNDS, SHARE, part_size, round_costs
+from .owner import Owner
+from .rows.execute import supports_rows
 from .schemes import Added, Scheme
 from .sealed import Sealed, SealedRows
-from .server import Server
 from .uploads import UPLOAD_BITS
 
 OWNERS = "owners"
@@ -31,7 +41,7 @@ MOST_SERVERS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Sharing:
+class Sharing(Architecture):
     """Data owners split their totals into shares for compute servers of different operators.
 
     Args:
@@ -51,13 +61,11 @@ class Sharing:
     colluding: int | None = None
     min_owners: int | None = None
 
+    name: ClassVar[str] = "sharing"
+    input_round: ClassVar[str] = SHARE
+
     def __post_init__(self) -> None:
-        if self.threat == "active":
-            raise CapabilityError(
-                "sharing against servers that deviate (threat='active') is not available yet; use threat='curious'", code="not_available"
-            )
-        if self.threat != "curious":
-            raise CapabilityError(f"threat must be 'curious' or 'active', not {self.threat!r}", code="bad_configuration")
+        require_curious(self.threat, "sharing against servers that deviate")
         whole = isinstance(self.servers, int) and not isinstance(self.servers, bool)
         if self.servers != OWNERS and not (whole and 2 <= int(self.servers) <= MOST_SERVERS):
             raise CapabilityError(f"servers must be 2 to {MOST_SERVERS}, or 'owners', not {self.servers!r}", code="bad_configuration")
@@ -77,16 +85,13 @@ class Sharing:
         return self.entry is Entry.ROWS or self.open == ESTIMATE
 
     @property
-    def name(self) -> str:
-        return "sharing"
-
-    @property
     def rounds(self) -> tuple[str, ...]:
         return () if self.entry is Entry.ROWS else (SHARE,)
 
-    @property
-    def input_round(self) -> str:
-        return SHARE
+    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
+        if self.servers == OWNERS:
+            return tuple(f"{owner}.compute" for owner in sorted(owners))
+        return tuple(f"compute{place + 1:02d}" if int(self.servers) > 9 else f"compute{place + 1}" for place in range(int(self.servers)))
 
     def supports(self, facts: Facts) -> bool:
         """Servers that add protect what is linear; three that multiply protect arithmetic on rows, and on totals."""
@@ -94,12 +99,7 @@ class Sharing:
             return supports_rows(facts, UPLOAD_BITS)
         if self.open == ESTIMATE:
             return supports(facts)
-        return facts.is_linear and facts.scale is not None
-
-    def compute_servers(self, owners: tuple[str, ...]) -> tuple[str, ...]:
-        if self.servers == OWNERS:
-            return tuple(f"{owner}.compute" for owner in sorted(owners))
-        return tuple(f"compute{place + 1:02d}" if int(self.servers) > 9 else f"compute{place + 1}" for place in range(int(self.servers)))
+        return facts.is_linear
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
         """The threshold of owners; CapabilityError where it cannot be reached."""
@@ -111,15 +111,12 @@ class Sharing:
                 f"entry='rows' and open='estimate' need three compute servers, and {servers} data owners would run {servers}",
                 code="bad_configuration",
             )
-        lost = count - threshold
         who = "each data owner runs one" if self.servers == OWNERS else "run by different operators"
         corrupt = "one of the servers" if self._multiplies else "all but one of the servers"
         words = (
             f"{servers} compute servers, {who}: {', '.join(self.compute_servers(owners))}",
             f"{corrupt} and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
-            f"threshold {threshold} = max(colluding + 2, min_owners) = max({colluding} + 2, {self.min_owners or 0}): "
-            + (f"up to {lost} owner{'s' * (lost != 1)} may drop out" if lost else "no owner may drop out")
-            + ", and no compute server",
+            f"threshold {threshold} = {formula(colluding, self.min_owners)}: {may_drop_out(count, threshold)}, and no compute server",
             "not defended: a server or owner that deviates from the protocol, and owners that lie about their own data",
         )
         if self.entry is Entry.ROWS:
@@ -127,6 +124,16 @@ class Sharing:
         else:
             noise = NoiseSource(NoiseSite.OWNERS, count, threshold - colluding)
         return Trust(threshold, colluding, words, ("analyst",), ("servers",) if self._multiplies else (), noise=noise)
+
+    def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
+        servers = self.compute_servers(owners)
+        scheme = self._scheme(cut, len(servers))
+        analyst_receives = len(servers) * part_size(owners, scheme.result_bytes)
+        if self.entry is Entry.ROWS:
+            return StepCost(dict.fromkeys(owners, ()), PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
+        payloads = [scheme.dealing.payload_bytes(place, scheme.inward.size) for place in range(len(servers))]
+        by_owner = dict.fromkeys(owners, round_costs(servers, payloads))
+        return StepCost(by_owner, PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
 
     def describe(self) -> Mapping[str, str | int]:
         return {
@@ -139,47 +146,39 @@ class Sharing:
             "min_owners": self.min_owners or 0,
         }
 
-    def cost(self, cut: Cut, owners: tuple[str, ...], analyst: str) -> StepCost:
-        servers = self.compute_servers(owners)
-        scheme = self._scheme(cut, len(servers))
-        analyst_receives = len(servers) * part_size(owners, scheme.result_bytes)
-        if self.entry is Entry.ROWS:
-            return StepCost(dict.fromkeys(owners, ()), PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
-        length = scheme.inward.size
-        sent = tuple(
-            RoundCost(SHARE, share_size(scheme.dealing.payload_bytes(place, length)), 0, server) for place, server in enumerate(servers)
-        )
-        return StepCost(dict.fromkeys(owners, sent), PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
-
     def announce(self, cut: Cut, owners: tuple[str, ...], random: Random) -> tuple[bytes, bytes]:
         pair = KeyPair.generate(random)
         return pair.secret, pair.public
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
         scheme = self._scheme(binding.cut, len(binding.servers))
-        totals = owner_totals(binding, contribution, scheme.inward)
-        return _session(binding, deal_out(binding, scheme.dealing, totals, contribution, random))
+        party = Owner(
+            name=binding.identity.name,
+            roster=binding.roster,
+            servers=binding.servers,
+            participants=binding.participants,
+            context=binding.step,
+            dealing=scheme.dealing,
+            vector=owner_totals(binding, contribution, scheme.inward),
+            fewest=contribution.fewest,
+            random=random,
+        )
+        return binding.session(ROUNDS, party.start())
 
     def server(self, binding: StepBinding) -> Session:
-        return _session(binding, Turn((), None, binding.participants))
+        return binding.session(ROUNDS, Turn((), None, binding.participants))
 
     def compute(self, binding: StepBinding, custody: Custody, random: Random) -> Session:
         scheme = self._scheme(binding.cut, len(binding.servers))
-        party = Server(binding, scheme, self.trust(binding.owners).threshold, custody, random)
-        return _session(binding, party.start_from_uploads() if self.entry is Entry.ROWS else party.start())
+        party = ComputeServer(binding, scheme, self.trust(binding.owners).threshold, custody, random)
+        return binding.session(ROUNDS, party.start_from_uploads() if self.entry is Entry.ROWS else party.start())
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
         scheme = self._scheme(binding.cut, len(binding.servers))
-        threshold = self.trust(binding.owners).threshold
-        return _session(binding, Turn((), AwaitParts(binding, KeyPair.from_secret(secret), threshold, scheme)))
+        waiting = AwaitParts(binding, KeyPair.from_secret(secret), self.trust(binding.owners).threshold, scheme)
+        return binding.session(ROUNDS, Turn((), waiting))
 
     def _scheme(self, cut: Cut, servers: int) -> Scheme:
         if self.entry is Entry.ROWS:
             return SealedRows(cut)
         return Sealed(cut) if self.open == ESTIMATE else Added(cut, servers)
-
-
-def _session(binding: StepBinding, first: Turn) -> Session:
-    """Whoever fails tells the servers, the analyst and the coordinator, who tells the owners."""
-    told = tuple(name for name in (*binding.servers, binding.analyst, binding.server) if name != binding.identity.name)
-    return Session(Binding(binding.identity, binding.roster, binding.root, binding.step, ROUNDS, told), first)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import msgspec
 
+from veilstat.architectures.interface import RoundCost
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, SEALED_BYTES
 from veilstat.protocol.context import DIGEST_BYTES
-from veilstat.protocol.envelope import array_bytes, binary_bytes, text_bytes
+from veilstat.protocol.envelope import array_bytes, binary_bytes, names_bytes
 from veilstat.protocol.faults import violation
 
 SHARE, TALLY, COMPUTE, RESULT = "share", "tally", "compute", "result"
@@ -71,16 +72,16 @@ def share_size(payload: int) -> int:
     return SEALED_BYTES + _FEWEST_BYTES + payload
 
 
-def names_size(owners: Sequence[str]) -> int:
-    """Bytes of a list of names."""
-    return array_bytes(len(owners)) + sum(text_bytes(len(name.encode())) for name in owners)
-
-
 def tally_size(owners: Sequence[str]) -> int:
     """Bytes of a Tally over all owners, at most."""
-    return array_bytes(3) + names_size(owners) + binary_bytes(PUBLIC_KEY_BYTES) + binary_bytes(DIGEST_BYTES)
+    return array_bytes(3) + names_bytes(owners) + binary_bytes(PUBLIC_KEY_BYTES) + binary_bytes(DIGEST_BYTES)
 
 
 def part_size(owners: Sequence[str], payload: int) -> int:
     """Bytes of a Part over all owners, at most."""
-    return array_bytes(2) + names_size(owners) + binary_bytes(SEALED_BYTES + payload)
+    return array_bytes(2) + names_bytes(owners) + binary_bytes(SEALED_BYTES + payload)
+
+
+def round_costs(servers: Sequence[str], payloads: Sequence[int]) -> tuple[RoundCost, ...]:
+    """What each owner sends to every server, for payloads of so many bytes."""
+    return tuple(RoundCost(SHARE, share_size(payload), 0, server) for server, payload in zip(servers, payloads, strict=True))

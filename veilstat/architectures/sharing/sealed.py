@@ -16,18 +16,18 @@ from veilstat.language.cut import Cut, entering
 from veilstat.language.step import Arrays
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 
-from .analysis import ranges
-from .araki16 import Shares, random_shares
+from .circuit.analysis import ranges
+from .circuit.execute import Executed, execute
+from .circuit.ranges import Ranges
+from .circuit.traffic import traffic
 from .dealing import Dealing, replicated
-from .division import HIGHEST, LOWEST, OUT_OF_RANGE, UNDEFINED
-from .execute import Executed, execute
-from .execute_rows import execute_rows
-from .field import Field
-from .piecewise import ERROR
-from .prss import Party, Prss
-from .ranges import Ranges
+from .protocols.araki16 import Shares, random_shares
+from .protocols.division import HIGHEST, LOWEST, OUT_OF_RANGE, UNDEFINED
+from .protocols.field import Field
+from .protocols.piecewise import ERROR
+from .protocols.prss import Party, Prss
+from .rows.execute import execute_rows
 from .schemes import Place
-from .traffic import traffic
 from .uploads import UPLOAD_BITS
 
 
@@ -59,11 +59,13 @@ class Sealed:
         return 1 + self.cut.size * self.field.element_bytes
 
     def passage(self) -> tuple[str, ...]:
-        between = traffic(_ranges(self.cut))
-        return (
-            f"{self.inward.size:,} totals of each owner travel as shares modulo the prime 2^{self.field.exponent} - 1, in which no number on the way can wrap",
-            f"each server sends at most {between.rounds:,} messages to the next, {between.payload:,} bytes",
+        between, count = traffic(_ranges(self.cut)), self.inward.size
+        totals = "1 total" if count == 1 else f"{count:,} totals"
+        travel = (
+            f"each owner sends {totals}, as shares modulo the prime 2^{self.field.exponent} - 1, in which no number on the way can wrap"
         )
+        computed = f"each server sends at most {between.rounds:,} messages to the next, {between.payload:,} bytes"
+        return (travel, computed) if between.rounds else (travel,)
 
     def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays, noise: Noise) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))
@@ -134,7 +136,7 @@ def _left_bounds(iterates: bool) -> ProtocolError:
     return ProtocolError(Fault("RangeError", "out_of_range", "an answer exceeds 2^128 units of its resolution; use coarser columns"))
 
 
-def _marked(value: int, rounded: bool) -> Any:
+def _marked(value: int, rounded: bool) -> int | float:
     if value == UNDEFINED:
         return math.nan
     if rounded and not LOWEST <= value <= HIGHEST:

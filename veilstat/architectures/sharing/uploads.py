@@ -22,7 +22,7 @@ from veilstat.errors import ProtocolViolation
 from veilstat.schema.columns import Categorical, Codes
 from veilstat.schema.schema import Schema
 
-from .rounds import SERVERS
+from .protocols.rounds import SERVERS
 
 COUNTED, PRESENT, CODES, LEVEL = "counted", "present", "codes", "level"
 UPLOAD_BITS = 128

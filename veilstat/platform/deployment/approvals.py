@@ -62,7 +62,9 @@ class Approvals:
         try:
             entries = msgspec.json.decode(self.path.read_bytes(), type=list[Entry])
         except msgspec.MsgspecError:
-            raise VeilstatError(f"the file of approvals {str(self.path)!r} is damaged; remove it", code="record_damaged") from None
+            raise VeilstatError(
+                f"the file of approvals {str(self.path)!r} is damaged; remove it, and grant again what it held", code="record_damaged"
+            ) from None
         self._entries = {entry.digest: entry for entry in entries}
 
     def consent(self, plan: Plan) -> None:

@@ -10,23 +10,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from veilstat.architectures.addition import Addition, SumHere
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.protocol.identity import Roster
-from veilstat.statistics.registry import registry
 from veilstat.transports.line import SocketLine
 
-from ..approver import Planner
 from ..coordinator import Coordinator
 from ..definition import SERVER, Definition
 from ..epoch_store import EpochStore
 from ..identity_file import read_identity
-from ..plan import make_plan
+from ..planner import make_planner
 from ..roster_file import read_roster
 from ..study_file import load_published
+from ..threads import executor_of
 from .compute_lines import ComputeLines
 from .coordinator_file import CoordinatorFile, load_coordinator_file
 from .epoch_directory import open_store
@@ -72,8 +71,15 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
             f"{config.roster.name} lists other parties than {config.study.name}; make the certificates anew", code="roster_differs"
         )
     identity = read_identity(config.identity, SERVER, roster.keys[SERVER])
-    planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
-    party = Coordinator(identity, roster, definition, registry(), planner, _epoch_store(config, definition, roster), _addition(config))
+    party = Coordinator(
+        identity,
+        roster,
+        definition,
+        make_planner(),
+        _epoch_store(config, definition, roster),
+        _addition(config, journal),
+        executor_of(config.threads),
+    )
     board = Switchboard(party, Patience(config.progress, time.monotonic), _reporter(journal))
     sessions = Sessions(board, secrets.token_bytes, time.monotonic)
     gateway = Gateway(
@@ -91,7 +97,8 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         lines = _sockets(config, definition.owners)
         tasks = []
-        if far := [owner for owner in definition.owners if owner not in lines]:
+        far = [owner for owner in definition.owners if owner not in lines]
+        if far or _workers(config):
             cluster = _cluster(config, far, stack)
             lines |= cluster.connects
             tasks.append(group.create_task(cluster.watch()))
@@ -123,9 +130,15 @@ def _epoch_store(config: CoordinatorFile, definition: Definition, roster: Roster
     return open_store(config.epoch, definition, roster)
 
 
-def _addition(config: CoordinatorFile) -> Addition:
+def _workers(config: CoordinatorFile) -> int:
+    return 0 if config.ray is None else config.ray.workers
+
+
+def _addition(config: CoordinatorFile, journal: Journal) -> Addition:
     """In Ray's tasks where its head has workers for them."""
-    return addition_in(RayTasks(config.ray.workers)) if config.ray is not None and config.ray.workers else SumHere
+    if not _workers(config):
+        return SumHere
+    return addition_in(RayTasks(_workers(config)), lambda added, lost: journal.write("added_in_tasks", vectors=added, lost=lost))
 
 
 def _reporter(journal: Journal) -> Callable[[str, str, str], None]:

@@ -11,12 +11,14 @@ from veilstat.errors import SchemaError
 from veilstat.transports.address import Address
 
 from ..study_file import load_coordinator
+from ..threads import cores
 
 _NEEDED = ("roster", "identity", "gateway", "certificate", "tokens", "log")
-_OPTIONAL = ("listen", "progress", "epoch", "sockets", "ray")
+_OPTIONAL = ("listen", "progress", "epoch", "threads", "sockets", "ray")
 _RAY = ("head", "token", "certificates", "directory")
 _LONGEST_DIRECTORY = 40
 _MOST_WORKERS = 256
+_MOST_THREADS = 256
 PORTS = 50
 """How many ports a machine of Ray's uses, where they are pinned; a node's first one is its node manager's."""
 
@@ -45,6 +47,7 @@ class CoordinatorFile:
 
     ``sockets``: agents' sockets on this machine, by owner; the other owners are reached over Ray.
     ``progress``: seconds that a round may wait. ``epoch``: the directory that encrypted rows are kept in, if the study has any.
+    ``threads``: how many take masks off long vectors.
     """
 
     study: Path
@@ -59,6 +62,7 @@ class CoordinatorFile:
     epoch: Path | None
     sockets: Mapping[str, Path]
     ray: RayFile | None
+    threads: int
 
 
 def load_coordinator_file(path: Path) -> CoordinatorFile:
@@ -69,6 +73,9 @@ def load_coordinator_file(path: Path) -> CoordinatorFile:
     sockets = plain.get("sockets", {})
     if not isinstance(sockets, dict) or not all(isinstance(entry, str) for entry in sockets.values()):
         raise SchemaError(f"{path.name}: [coordinator.sockets] has an agent's socket for each owner on this machine", code="bad_value")
+    threads = plain.get("threads", cores())
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= _MOST_THREADS:
+        raise SchemaError(f"{path.name}: [coordinator] threads is a whole number from 1 to {_MOST_THREADS}", code="bad_value")
     try:
         gateway = Address.parse(plain["gateway"])
         listen = Address.parse(str(plain.get("listen", plain["gateway"])))
@@ -89,6 +96,7 @@ def load_coordinator_file(path: Path) -> CoordinatorFile:
         folder / str(plain["epoch"]) if "epoch" in plain else None,
         {name: folder / socket for name, socket in sockets.items()},
         ray,
+        threads,
     )
 
 

@@ -8,7 +8,7 @@ import ssl
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPSConnection
@@ -23,10 +23,12 @@ from veilstat.transports.address import Address
 from ..doctor import Finding
 from ..policy_file import load_policy
 from ..server_file import load_server
-from ..study_file import load_definition
+from ..study_file import load_definition, load_published
 from .authority import AUTHORITY
 from .coordinator_file import PORTS, CoordinatorFile, RayFile, load_coordinator_file
+from .node_labels import judge_labels
 from .owner_file import OwnerFile, load_owner
+from .ray_cluster import LabelledNode, living_nodes
 from .tokens import read_tokens
 from .transport_certificates import head_certificate, node_certificate
 
@@ -35,8 +37,11 @@ _LARGEST_SKEW = 60.0
 _RENEW_DAYS = 30
 
 
-def inspect_study(path: Path) -> Iterator[Finding]:
-    """A coordinator's machine: versions, ports, certificates with a handshake, tokens, modes, clock.
+def inspect_study(path: Path, look: Callable[[RayFile], Iterable[LabelledNode]] = living_nodes) -> Iterator[Finding]:
+    """A coordinator's machine: versions, ports, certificates with a handshake, tokens, modes, clock, and the labels of nodes.
+
+    Args:
+        look: asks Ray's head which nodes there are, once it answers.
 
     Raises:
         VeilstatError: the file cannot be read.
@@ -58,7 +63,7 @@ def inspect_study(path: Path) -> Iterator[Finding]:
             certificate = node_certificate(config.ray.certificates, owner)
             if certificate.exists():
                 yield _named(certificate, host)
-        yield from _ports(config, config.ray)
+        yield from _ray(config, config.ray, look)
 
 
 def inspect_owner(path: Path) -> Iterator[Finding]:
@@ -200,20 +205,29 @@ def _gateway(config: CoordinatorFile) -> Iterator[Finding]:
     yield _finding("gateway", ask, f"start it: veilstat coordinator --config {config.study}; open its port")
 
 
-def _ports(config: CoordinatorFile, ray: RayFile) -> Iterator[Finding]:
-    """Ray's: the head's answer, or nobody else has them; nodes' answer."""
+def _ray(config: CoordinatorFile, ray: RayFile, look: Callable[[RayFile], Iterable[LabelledNode]]) -> Iterator[Finding]:
+    """The head's answer, and what it knows of nodes; or that nobody else has its ports."""
     authority, credential = config.certificate.parent / AUTHORITY, head_certificate(ray.certificates)
     head = _handshake(ray.head, credential, authority, "Ray's head")
     yield head
-    if head.is_well:
-        for owner, first in ray.node_ports.items():
-            where = Address(ray.nodes.get(owner, owner), first)
-            yield _handshake(where, credential, authority, f"node of {owner}", f"start it: veilstat node --owner {owner}; open {where}")
+    if not head.is_well:
+        yield _ports(ray)
         return
+    for owner, first in ray.node_ports.items():
+        where = Address(ray.nodes.get(owner, owner), first)
+        yield _handshake(where, credential, authority, f"node of {owner}", f"start it: veilstat node --owner {owner}; open {where}")
+    owners = [owner for owner in load_published(config.study).definition().owners if owner not in config.sockets]
+    try:
+        yield from judge_labels(look(ray), ray.head.host, {owner: ray.nodes.get(owner, "ADDRESS") for owner in owners})
+    except (ConnectionError, VeilstatError) as error:
+        yield Finding("labels", type(error).__name__, f"Ray's head does not say which nodes there are; {ray.directory} has its logs")
+
+
+def _ports(ray: RayFile) -> Finding:
     own = range(ray.ports, ray.ports + PORTS) if ray.ports is not None else ()
     taken = [port for port in (ray.head.port, *own) if _is_taken(port)]
     advice = f"another process has {', '.join(map(str, taken))}; end it, or change head and ports in [coordinator.ray]" if taken else ""
-    yield Finding("Ray's ports", "taken" if taken else "free", advice)
+    return Finding("Ray's ports", "taken" if taken else "free", advice)
 
 
 def _is_taken(port: int) -> bool:

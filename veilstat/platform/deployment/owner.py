@@ -9,29 +9,28 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 
 from veilstat import __version__
 from veilstat.dp.ledger_file import open_ledger
 from veilstat.errors import QuorumLost, SchemaError
 from veilstat.protocol.faults import QUORUM, Fault, ProtocolError
-from veilstat.statistics.registry import registry
 from veilstat.transports.stream import VERSION, Greeting, Stream, listen
 
 from ..agent import Agent, Custom
-from ..approver import Planner
 from ..definition import SERVER
 from ..driver import as_error
 from ..identity_file import read_identity
 from ..opening_file import OpeningFile
-from ..plan import Plan, make_plan
+from ..plan import Plan
+from ..planner import make_planner
 from ..policy import Policy
 from ..policy_file import PolicyFile, load_policy
 from ..roster_file import read_roster
 from ..session_file import SessionFile
 from ..streamed_table import StreamedTable
 from ..study_file import load_definition
+from ..threads import cores, executor_of
 from .approvals import Approvals
 from .approvals_socket import answer_person
 from .encrypted_rows import EncryptedRows, KeyLog
@@ -98,11 +97,11 @@ def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal:
         table.content.version,
         _consent(approvals, refusals),
         refusals.conceal,
+        executor_of(cores()),
     )
-    planner: Planner = lru_cache(maxsize=64)(make_plan)  # type: ignore[assignment]
     ledger = open_ledger(config.state / "ledger", policy.budget)
     store = open_store(config.state / "epoch", definition, roster) if definition.keeps_epochs else None
-    return Agent(identity, roster, definition, table, policy, registry(), planner, secrets.token_bytes, ledger, custom, store)
+    return Agent(identity, roster, definition, table, policy, make_planner(), secrets.token_bytes, ledger, custom, store)
 
 
 def _consent(approvals: Approvals, refusals: Refusals) -> Callable[[Plan], None]:

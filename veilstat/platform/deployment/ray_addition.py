@@ -7,6 +7,7 @@ protocol: a vector was taken once, and its owner is asked for nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -38,6 +39,10 @@ class Pending(Protocol):
         ...
 
 
+Report = Callable[[int, int], None]
+"""Told, at the end of a sum, how many vectors were added in tasks, and how many of those that were sent came to nothing there."""
+
+
 class Tasks(Protocol):
     """Where batches are added, ``workers`` of them at a time."""
 
@@ -49,10 +54,10 @@ class Tasks(Protocol):
         ...
 
 
-def addition_in(tasks: Tasks) -> Addition:
+def addition_in(tasks: Tasks, report: Report) -> Addition:
     """Adds large vectors of wide elements in tasks, and others here."""
     return lambda ring, length: (
-        SumInTasks(tasks, ring, length)
+        SumInTasks(tasks, ring, length, report)
         if ring.limbs >= FEWEST_LIMBS and length * ring.element_bytes >= FEWEST_BYTES
         else SumHere(ring, length)
     )
@@ -70,7 +75,8 @@ class SumInTasks:
     After the first loss everything is added here.
     """
 
-    def __init__(self, tasks: Tasks, ring: Ring, length: int) -> None:
+    def __init__(self, tasks: Tasks, ring: Ring, length: int, report: Report) -> None:
+        self._report, self._added, self._lost = report, 0, 0
         self._tasks, self._free, self._ring, self._bytes = tasks, tasks.workers, ring, length * ring.element_bytes
         self._here = SumHere(ring, length)
         self._arrived: list[memoryview] = []
@@ -92,6 +98,7 @@ class SumInTasks:
         self._add_here(self._arrived)
         for batch in list(self._running):
             self._finish(batch)
+        self._report(self._added, self._lost)
         return self._here.total()
 
     def _send(self, vectors: list[memoryview]) -> None:
@@ -109,11 +116,13 @@ class SumInTasks:
             return
         if len(result) == self._bytes:
             self._here.add(result)
+            self._added += len(batch.vectors)
         else:
             self._lose(batch.vectors)
 
     def _lose(self, vectors: list[memoryview]) -> None:
         self._free = 0
+        self._lost += len(vectors)
         self._add_here(vectors)
 
     def _add_here(self, vectors: list[memoryview]) -> None:

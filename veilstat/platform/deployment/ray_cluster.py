@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from veilstat.errors import CapabilityError, SchemaError, VeilstatError
 from veilstat.transports.address import Address
@@ -25,11 +24,12 @@ from veilstat.transports.address import Address
 from .authority import AUTHORITY
 from .coordinator_file import PORTS, RayFile, check_directory
 from .owner_lines import Connect
+from .ray_head import head_process, temporary
 from .transport_certificates import head_certificate, node_certificate
 
 _INHERITED = frozenset(("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "OMP_NUM_THREADS", "LD_LIBRARY_PATH"))
 OBJECT_STORE_BYTES = 256 << 20
-_STARTED_WITHIN, _ENDED_WITHIN, _LOOKS = 60.0, 10.0, 0.5
+_LOOKS, _ENDED_WITHIN = 0.5, 15.0
 
 
 def plain_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -60,12 +60,14 @@ def ray_environment(certificate: Path, authority: Path, token: Path) -> dict[str
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         # A busy machine takes longer than Ray's half minute to start a node.
         "RAY_raylet_start_wait_time_s": "120",
+        # A node whose head was started anew is of no use until it is started again itself; Ray's own is a minute.
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
     }
 
 
 def head_command(config: RayFile) -> list[str]:
     """Ray's head, in the foreground."""
-    place = [f"--port={config.head.port}", f"--node-ip-address={config.head.host}", f"--temp-dir={config.directory}"]
+    place = [f"--port={config.head.port}", f"--node-ip-address={config.head.host}", f"--temp-dir={temporary(config.directory)}"]
     cores = f"--num-cpus={max(1, config.workers)}"
     return [*_ray(), "--head", *place, "--include-dashboard=false", cores, *_pinned(config.ports), *_SIZES]
 
@@ -79,7 +81,7 @@ def node_command(owner: str, head: Address, address: str, directory: Path, ports
         SchemaError: the directory's path is relative, or too long for the sockets in it.
     """
     check_directory(directory, "--directory")
-    place = [f"--address={head}", f"--node-ip-address={address}", f"--temp-dir={directory}"]
+    place = [f"--address={head}", f"--node-ip-address={address}", f"--temp-dir={temporary(directory)}"]
     return [*_ray(), *place, f"--labels=owner={owner}", "--num-cpus=1", *_pinned(ports), *_SIZES]
 
 
@@ -96,6 +98,14 @@ def node_environment(owner: str, folder: Path, token: Path, agent: Path) -> dict
     from veilstat.transports.ray import SOCKET_VARIABLE
 
     return {**ray_environment(node_certificate(folder, owner), folder / AUTHORITY, token), SOCKET_VARIABLE: str(agent.resolve())}
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledNode:
+    """A node of the cluster: its address, and whose it says it is; ``owner`` is None where it does not say."""
+
+    address: str
+    owner: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,29 +128,60 @@ def join_cluster(config: RayFile, owners: Iterable[str], stack: AsyncExitStack) 
     Raises:
         SchemaError, CapabilityError: a file is missing or not kept well, Ray is not installed, or the head did not start.
     """
-    environment = ray_environment(head_certificate(config.certificates), config.certificates / AUTHORITY, config.token)
-    # Ray reads its settings from the environment of the process when it is imported.
+    environment = _head_environment(config)
+    ray, lines = _import_ray(environment)
+    is_over = threading.Event()
+    stack.callback(is_over.set)
+    environment |= plain_environment(os.environ)
+    head = stack.enter_context(head_process(head_command(config), environment, config.head, config.directory))
+    threading.Thread(target=_end_without, args=(head, is_over), daemon=True).start()
+    _become_driver(ray, config)
+    stack.callback(ray.shutdown)
+    return Cluster(head, {owner: partial(lines.RayLine.connect, owner) for owner in owners})
+
+
+def living_nodes(config: RayFile) -> tuple[LabelledNode, ...]:
+    """The cluster's nodes as its head knows them at present, the head's own among them. To be asked on its machine.
+
+    Raises:
+        SchemaError, CapabilityError: a file is missing or not kept well, or Ray is not installed. ConnectionError: the head does not answer.
+    """
+    ray, lines = _import_ray(_head_environment(config))
+    _become_driver(ray, config)
+    try:
+        alive = (its for its in ray.nodes() if its["Alive"])
+        return tuple(LabelledNode(its["NodeManagerAddress"], its["Labels"].get(lines.OWNER_LABEL)) for its in alive)
+    finally:
+        ray.shutdown()
+
+
+def _head_environment(config: RayFile) -> dict[str, str]:
+    return ray_environment(head_certificate(config.certificates), config.certificates / AUTHORITY, config.token)
+
+
+def _import_ray(environment: Mapping[str, str]) -> tuple[Any, Any]:
+    """Ray, and lines over it; Ray reads its settings from the environment of the process when it is imported."""
     os.environ.update(environment)
     try:
         import ray
 
-        from veilstat.transports.ray import RayLine
+        from veilstat.transports import ray as lines
     except ImportError:
         raise CapabilityError(
             "owners on other machines are reached over Ray: pip install 'veilstat[deploy]'", code="not_installed"
         ) from None
-    head = subprocess.Popen(  # noqa: S603
-        head_command(config),
-        env=plain_environment(os.environ) | environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    stack.callback(_end, head)
-    _await_port(head, config.head)
+    return ray, lines
+
+
+def _become_driver(ray: Any, config: RayFile) -> None:
     ray.init(address=str(config.head), _node_ip_address=config.head.host, log_to_driver=False, configure_logging=False)
-    stack.callback(ray.shutdown)
-    return Cluster(head, {owner: partial(RayLine.connect, owner) for owner in owners})
+
+
+def _end_without(head: subprocess.Popen[bytes], is_over: threading.Event) -> None:
+    """End this process where it does not end by itself: a call of Ray's that waits for a head that is gone blocks for a minute."""
+    head.wait()
+    if not is_over.wait(_ENDED_WITHIN):
+        os._exit(1)
 
 
 _OWN_PORTS = (
@@ -151,27 +192,3 @@ _SIZES = (f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats"
 
 def _ray() -> list[str]:
     return [sys.executable, "-m", "ray.scripts.scripts", "start"]
-
-
-def _await_port(head: subprocess.Popen[bytes], address: Address) -> None:
-    deadline = time.monotonic() + _STARTED_WITHIN
-    while head.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection((address.host, address.port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise CapabilityError(
-        f"Ray's head did not start on {address} within {_STARTED_WITHIN:g} seconds; `veilstat doctor` checks ports and certificates",
-        code="no_head",
-    )
-
-
-def _end(head: subprocess.Popen[bytes]) -> None:
-    """The head and all that it started."""
-    head.send_signal(signal.SIGTERM)
-    try:
-        head.wait(_ENDED_WITHIN)
-    except subprocess.TimeoutExpired:
-        os.killpg(head.pid, signal.SIGKILL)
-        head.wait()
