@@ -8,7 +8,7 @@ import pytest
 import veilstat as vs
 from tests.deployments import SECRET, TABLES
 from tests.deviating import Head, now
-from veilstat.architectures.homomorphic.row_answers import Kept, Record
+from veilstat.architectures.homomorphic.rows.answers import Kept, Record
 from veilstat.platform.deployment.encrypted_rows import EncryptedRows, KeyLog
 from veilstat.platform.deployment.journal import Journal
 from veilstat.platform.epoch_store import EpochStore

@@ -1,7 +1,6 @@
 """Epochs through the coordinator's switchboard, with everybody's files: whoever dies in whatever round, none is half done and the next one works."""
 
 import os
-from functools import lru_cache
 
 import pytest
 
@@ -19,17 +18,17 @@ from veilstat.platform.deployment.patience import Patience
 from veilstat.platform.deployment.switchboard import Switchboard
 from veilstat.platform.driver import Driver
 from veilstat.platform.plan import make_plan
+from veilstat.platform.planner import make_planner
 from veilstat.platform.policy import Policy
 from veilstat.platform.table import Table
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import QUORUM, Fault
-from veilstat.statistics.registry import registry
 from veilstat.statistics.solve import solve
 
 OWNERS = ("o0", "o1", "o2")
 TOTAL = sum(int(frame["x"].sum()) for frame in tables().values())
 PATIENCE = 10.0
-planner = lru_cache(make_plan)
+planner = make_planner()
 
 
 class Parties:
@@ -50,14 +49,14 @@ class Parties:
         for name in names:
             store = open_store(self.folder / name, self.definition, self.roster)
             if name == SERVER:
-                party = Coordinator(self.identities[name], self.roster, self.definition, registry(), planner, store)
+                party = Coordinator(self.identities[name], self.roster, self.definition, planner, store)
                 self.board = Switchboard(party, Patience(PATIENCE, self.clock), lambda *words: self.reports.append(words))
                 self.opener = EpochOpener(self.board, self.clock)
                 for owner in self.agents:
                     self.connect(owner)
                 continue
             self.agents[name] = Agent(
-                self.identities[name], self.roster, self.definition, Table(name, tables()[name], SCHEMA), Policy(), registry(), planner,
+                self.identities[name], self.roster, self.definition, Table(name, tables()[name], SCHEMA), Policy(), planner,
                 os.urandom, Ledger(None), epoch_store=store,
             )  # fmt: skip
             self.connect(name)
@@ -128,7 +127,7 @@ class Parties:
         self.analyst = Analyst(self.identities[ANALYST], self.roster, self.definition, os.urandom)
         self.board.plug(ANALYST, lambda frame: self.queue.append((ANALYST, frame)))
         try:
-            return Driver(planner(vs.Sum("x"), self.definition, None), self.analyst, self.settle, solve).run().estimate
+            return Driver(make_plan(vs.Sum("x"), self.definition), self.analyst, self.settle, solve).run().estimate
         finally:
             self.board.unplug(ANALYST, "closed")
             self.settle()
@@ -138,7 +137,7 @@ class Parties:
 
 
 @pytest.fixture
-def parties(tmp_path):
+def parties(tmp_path):  # not the ones that are fed by hand
     return Parties(tmp_path)
 
 

@@ -143,6 +143,14 @@ def test_a_query_whose_plan_is_another_here_is_refused(deployment, call):
     assert decode_fault(answer.payload, "north").code == "plan_differs"
 
 
+def test_a_query_of_another_study_is_not_heard(deployment, call, tmp_path):
+    """Whose parties have the same names; its roster has other keys."""
+    caller = call()
+    caller.say(*proposal(analyst(Deployment(tmp_path))))
+    caller.hears_nothing()
+    assert deployment.log("north")[-1]["code"] == "bad_signature"
+
+
 def test_nobody_speaks_for_the_analyst(deployment, call):
     caller, party = call(), analyst(deployment)
     (frame,) = proposal(party)

@@ -64,6 +64,16 @@ def test_all_that_a_head_started_ends_with_it(tmp_path, address):
     assert is_gone(left)
 
 
+def test_all_that_a_head_started_ends_with_it_when_its_keeper_is_gone_too(tmp_path, address):
+    """Ray's own watcher tells the whole group to end, which agents take their time to do."""
+    with head_process(command(address), {}, address, tmp_path / "ray") as head:
+        left = orphan(tmp_path / "ray")
+        (keeper,) = [process for process in psutil.Process().children() if "killpg" in " ".join(process.cmdline())]
+        keeper.kill()
+        os.kill(head.pid, signal.SIGKILL)
+    assert is_gone(left)
+
+
 def test_a_head_does_not_outlive_a_coordinator_that_is_killed(tmp_path, address):
     words = [sys.executable, "-c", STARTER, str(address.port), str(tmp_path / "ray"), LISTENING]
     with subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as starter:

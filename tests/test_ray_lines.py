@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -38,12 +39,15 @@ class RayDeployment(Deployment):
         certify(folder)
 
     def start_node(self, owner):
-        command = [sys.executable, "-m", "veilstat", "node", "--owner", owner, "--head", self.head, "--address", address(owner)]
-        command += ["--agent", f"{owner}/agent.sock", "--directory", f"{self.directory}-{owner}"]
         start = len(self.log())
+        self.launch_node(owner, address(owner))
+        self.wait_for("connected", owner, start, seconds=120)
+
+    def launch_node(self, owner, place, *words):
+        command = [sys.executable, "-m", "veilstat", "node", "--owner", owner, "--head", self.head, "--address", place]
+        command += ["--agent", f"{owner}/agent.sock", "--directory", f"{self.directory}-{owner}", *words]
         with open(self.folder / f"{owner}-node.err", "a") as errors:
             self.processes[f"{owner}-node"] = subprocess.Popen(command, cwd=self.folder, env=ENVIRONMENT, stdout=errors, stderr=errors)
-        self.wait_for("connected", owner, start, seconds=120)
 
     def relays(self, owner):
         """The processes of relays on an owner's node."""
@@ -55,20 +59,28 @@ def address(owner):
     return f"127.0.0.{31 + OWNERS.index(owner)}"
 
 
-@pytest.fixture
-def deployment(tmp_path):
+@contextmanager
+def ray_deployment(folder, prepare=lambda folder: None):
+    """Agents and the coordinator with its head; nodes are started by the test."""
     directory = f"/tmp/vr-{os.getpid()}"
-    its = RayDeployment(tmp_path, directory)
+    its = RayDeployment(folder, directory)
+    prepare(folder)
     try:
         its.start(*OWNERS, "coordinator")
         its.wait_for("started", None, seconds=90)
-        for owner in OWNERS:
-            its.start_node(owner)
         yield its
     finally:
         for name in reversed(list(its.processes)):
             its.kill(name, signal.SIGTERM)
-        subprocess.run(["rm", "-rf", directory, *(f"{directory}-{owner}" for owner in OWNERS)], check=True)
+        subprocess.run(["rm", "-rf", directory, *(f"{directory}-{owner}" for owner in (*OWNERS, "nobody"))], check=True)
+
+
+@pytest.fixture
+def deployment(tmp_path):
+    with ray_deployment(tmp_path) as its:
+        for owner in OWNERS:
+            its.start_node(owner)
+        yield its
 
 
 def test_queries_over_ray_survive_whatever_is_killed(deployment):
@@ -107,3 +119,52 @@ def test_queries_over_ray_survive_whatever_is_killed(deployment):
     for owner in OWNERS[:2]:
         deployment.start_node(owner)
     assert study.mean("age").n == 61
+
+
+def ray_processes(deployment):
+    return psutil.Process(deployment.processes["coordinator"].pid).children(recursive=True)
+
+
+def start_again(deployment):
+    start = len(deployment.log())
+    deployment.start("coordinator")
+    deployment.wait_for("started", None, start, seconds=90)
+
+
+def test_a_coordinator_is_started_again_at_once_whatever_of_it_was_killed_and_old_nodes_make_way(deployment):
+    """An old node mentions the head's address, and so do agents of a head that was killed; Ray starts none beside either."""
+    left = ray_processes(deployment)
+    deployment.kill("coordinator")
+    start_again(deployment)
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in left)
+
+    for killed in ("gcs_server", "raylet", ""):
+        for process in ray_processes(deployment):
+            if killed in process.name():
+                process.kill()
+        # A call of Ray's for a head that is gone would block for a minute.
+        assert deployment.processes.pop("coordinator").wait(40) != 0
+        start_again(deployment)
+
+    for owner in OWNERS:
+        assert deployment.processes.pop(f"{owner}-node").wait(60) != 0
+        deployment.start_node(owner)
+    assert deployment.connect().mean("bp").n == 93
+    assert "no node" not in doctor(deployment)
+
+    deployment.kill("south-node", signal.SIGTERM)
+    (deployment.folder / "private/ray-nobody.pem").write_bytes((deployment.folder / "private/ray-south.pem").read_bytes())
+    (deployment.folder / "private/ray-nobody.pem").chmod(0o600)
+    deployment.launch_node("nobody", address("south"))
+    deadline = time.monotonic() + 60
+    while "label owner=nobody" not in (found := doctor(deployment)):
+        assert time.monotonic() < deadline, found
+    assert "no node" in found
+    assert "start it: veilstat node --owner south" in found
+
+
+def doctor(deployment):
+    """What it says, in lines that are not broken."""
+    command = [sys.executable, "-m", "veilstat", "doctor", "--config", "study.toml"]
+    done = subprocess.run(command, cwd=deployment.folder, env=ENVIRONMENT | {"COLUMNS": "400"}, capture_output=True, text=True, timeout=120)
+    return " ".join(done.stdout.split())

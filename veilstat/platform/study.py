@@ -73,8 +73,9 @@ class Study:
 
         Args:
             privacy: the differential privacy to promise; noise is added before anything is opened.
-            progress: called after every opening with the step, how many so far, and at most how many; by default a
-                progress bar in notebooks and terminals for queries of many openings.
+            progress: called after every opening with the step, how many so far, and at most how many; one that has a method
+                ``waits`` is given a deployment's status about once a second besides. By default a progress bar in notebooks
+                and terminals, for queries of many openings and for waits.
 
         Raises:
             VeilstatError: what went wrong and what to do; nothing was opened beyond what the plan lists.

@@ -20,6 +20,7 @@ from ..definition import ANALYST, Definition
 from ..driver import Driver, Progress, as_error
 from ..identity_file import read_identity
 from ..plan import Plan
+from ..progress import Watching
 from ..published import Published
 from ..roster_file import ROSTER, read_roster
 from ..study import Study
@@ -27,7 +28,7 @@ from .gateway_client import GatewayClient
 from .packing import pack, unpack
 from .patience import Patience
 
-_WAIT = 20
+_WAIT, _WAIT_WATCHED = 20, 1
 _POSTED_TOGETHER = 1 << 21
 
 
@@ -43,7 +44,8 @@ class Deployment:
 
     def status(self) -> dict[str, Any]:
         """Which parties are connected, the running query's round, who is missing, and bytes by party; where rows are encrypted, under
-        which key, and which owners ask for another one."""
+        which key, and which owners ask for another one.
+        """
         with closing(self.client):
             return self.client.get_json("/v1/status")
 
@@ -55,7 +57,7 @@ class Deployment:
         """
         started = time.perf_counter()
         with self._session() as path:
-            exchange = _Exchange(self.client, f"{path}/frames", self.analyst, Patience(self.timeout, time.monotonic))
+            exchange = _Exchange(self.client, f"{path}/frames", self.analyst, Patience(self.timeout, time.monotonic), progress)
             driver = Driver(plan, self.analyst, exchange.settle, solve, progress)
             try:
                 result: Result = driver.run()
@@ -86,15 +88,17 @@ class Deployment:
 class _Exchange:
     """The analyst's frames of one query."""
 
-    def __init__(self, client: GatewayClient, path: str, analyst: Analyst, patience: Patience) -> None:
+    def __init__(self, client: GatewayClient, path: str, analyst: Analyst, patience: Patience, progress: Progress) -> None:
         self.client, self.path, self.analyst, self.patience = client, path, analyst, patience
         self._last = 0
+        self._watching = progress if isinstance(progress, Watching) else None
 
     def settle(self) -> None:
         """Send what the analyst says and fetch what it awaits, until it awaits nothing."""
         self._send()
+        wait = _WAIT if self._watching is None else _WAIT_WATCHED
         while self.analyst.waiting:
-            response, body = self.client.request("GET", f"{self.path}?after={self._last}&wait={_WAIT}")
+            response, body = self.client.request("GET", f"{self.path}?after={self._last}&wait={wait}")
             try:
                 frames = unpack(body)
                 self._last = int(response.headers.get("veilstat-last", ""))
@@ -102,6 +106,8 @@ class _Exchange:
                 raise CapabilityError(f"what answers at {self.client.where} is no veilstat gateway", code="no_gateway") from None
             for frame in frames:
                 self.analyst.receive(frame)
+            if not frames and self._watching is not None:
+                self._watching.waits(self.client.get_json("/v1/status"))
             if self.patience.is_over(self.analyst.awaits):
                 self.analyst.expire()
             self._send()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from veilstat.architectures.homomorphic.row_parameters import MOST_ANSWERS
+from veilstat.architectures.homomorphic.rows.parameters import MOST_ANSWERS
 
 from ..agent import Agent
 from ..key_consent import MOST_ATTEMPTS
