@@ -74,9 +74,9 @@ class WithTasks(deployments.Deployment):
         deployments.certify(folder)
 
     def workers(self):
-        """The processes in which tasks run."""
+        """The processes in which tasks run; Ray's own agents are others."""
         children = psutil.Process(self.processes["coordinator"].pid).children(recursive=True)
-        return [its for its in children if "ray::" in " ".join(its.cmdline())]
+        return [its for its in children if " ".join(its.cmdline()).startswith(("ray::IDLE", "ray::sum_of"))]
 
     def added(self):
         return [(entry["vectors"], entry["lost"]) for entry in self.log() if entry["event"] == "added_in_tasks"]
