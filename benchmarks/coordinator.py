@@ -19,110 +19,117 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from benchmarks.measuring import row
+from benchmarks.measuring import Clock, row
 from veilstat.architectures.masking import bonawitz17 as paper
 from veilstat.architectures.masking.bonawitz17_owner import Owner
 from veilstat.architectures.masking.bonawitz17_server import Server
 from veilstat.arithmetic.executor import Executor
-from veilstat.arithmetic.keystream import Keystream, fastest_mode
-from veilstat.arithmetic.rings import Ring
+from veilstat.arithmetic.keystream import SEED_BYTES, add_keystreams
+from veilstat.arithmetic.rings import Elements, Ring
 from veilstat.platform.threads import executor_of
 from veilstat.protocol.envelope import Envelope, seal
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.member import Member
-from veilstat.protocol.session import Binding, Send, Session
+from veilstat.protocol.session import Binding, Send, Session, Turn
 from veilstat.transports.stream import Stream, dial, listen
 
 ROOT, STEP = bytes(32), bytes([1]) * 32
-RUNS = 3
-
-T = TypeVar("T")
-
-
-class Leasts:
-    """The least seconds by name, of this process and of everybody's clock."""
-
-    def __init__(self) -> None:
-        self.cpu: dict[str, float] = {}
-        self.wall: dict[str, float] = {}
-
-    def time(self, name: str, call: Callable[[], T]) -> T:
-        cpu, wall = time.process_time(), time.perf_counter()
-        result = call()
-        self.note(name, time.process_time() - cpu, time.perf_counter() - wall)
-        return result
-
-    def note(self, name: str, cpu: float, wall: float) -> None:
-        self.cpu[name] = min(self.cpu.get(name, cpu), cpu)
-        self.wall[name] = min(self.wall.get(name, wall), wall)
+RECEIVE, VERIFY, ADD, UNMASK = "receive", "verify", "assemble and add", "take off all masks, seal the total"
+RUNS, SENT = 3, 3
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Owners, of whom some are lost before their masked vectors, and vectors."""
+
+    count: int
+    lost: int
+    length: int
+    ring: Ring
+
+    @property
+    def masks(self) -> int:
+        """What the server expands: each survivor's own, and those that it shares with each of the lost."""
+        return (self.count - self.lost) * (1 + self.lost)
+
+    def vector(self, factor: int) -> Elements:
+        """Every owner's input, times a factor."""
+        total = self.ring.zeros(self.length)
+        (total if self.ring.limbs == 1 else total[:, 0])[:] = np.arange(self.length) * factor
+        return total
+
+
+@dataclass
 class Owners:
-    """Owners of one session, which the server's frames are passed to."""
+    """The owners of one session, by hand."""
 
-    def __init__(self, count: int, length: int, ring: Ring) -> None:
-        self.names = tuple(f"owner{place:02}" for place in range(count))
-        everybody = [Identity.from_seed(name, hashlib.sha256(name.encode()).digest()) for name in (*self.names, "server")]
-        self.identities = {its.name: its for its in everybody}
+    shape: Shape
+    names: tuple[str, ...]
+    identities: dict[str, Identity]
+    waiting: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(shape: Shape) -> Owners:
+        names = tuple(f"owner{place:02}" for place in range(shape.count))
+        return Owners(shape, names, {name: Identity.from_seed(name, hashlib.sha256(name.encode()).digest()) for name in (*names, "server")})
+
+    @property
+    def roster(self) -> Roster:
         roles = {name: "server" if name == "server" else "owner" for name in self.identities}
-        self.roster = Roster({its.name: its.public for its in everybody}, roles)
-        self.ring, self.length = ring, length
-        self.vector = np.random.default_rng(1).integers(0, 2**20, length).astype(np.uint64)
-        self.rounds: dict[str, Any] = {}
+        return Roster({name: its.public for name, its in self.identities.items()}, roles)
 
-    def start(self) -> Iterator[bytes]:
-        threshold = len(self.names) // 2 + 1
-        its = ring_vector(self.ring, self.vector)
+    @property
+    def threshold(self) -> int:
+        return self.shape.count // 2 + 1
+
+    def start(self) -> list[bytes]:
+        """Everybody's first frames."""
+        vector, frames = self.shape.vector(1), list[bytes]()
         for name in self.names:
-            party = Owner(name, "server", "analyst", self.names, threshold, STEP, self.ring, its, None, os.urandom, lambda survivors: None)
-            turn = party.start()
-            self.rounds[name] = turn.following
-            yield from self._frames(name, turn)
+            party = Owner(
+                name, "server", "analyst", self.names, self.threshold, STEP, self.shape.ring, vector, None, os.urandom, lambda survivors: None
+            )  # fmt: skip
+            frames += self._sealed(name, party.start())
+        return frames
 
-    def answer(self, name: str, payload: memoryview) -> list[bytes]:
-        self.rounds[name].take("server", payload)
-        turn = self.rounds[name].close()
-        self.rounds[name] = turn.following
-        return list(self._frames(name, turn))
+    def answer(self, event: Send) -> list[bytes]:
+        """One owner's frames, once it was told something."""
+        waiting = self.waiting[event.recipient]
+        waiting.take("server", Envelope.decode(event.frame).payload)
+        return list(self._sealed(event.recipient, waiting.close()))
 
-    def _frames(self, name: str, turn: Any) -> Iterator[bytes]:
+    def _sealed(self, name: str, turn: Turn) -> Iterator[bytes]:
+        self.waiting[name] = turn.following
         for message in turn.send:
             yield from seal(self.identities[name], ROOT, STEP, message.round, "server", message.payload)
 
 
-def ring_vector(ring: Ring, vector: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
-    total = ring.zeros(len(vector))
-    (total if ring.limbs == 1 else total[:, 0])[:] = vector
-    return total
-
-
-async def through_a_socket(frames: list[bytes], clock: Leasts) -> list[bytes]:
+async def through_a_socket(frames: list[bytes], clock: Clock) -> list[bytes]:
     """The same frames, from another process, on a connection that has carried as many before."""
     folder = tempfile.mkdtemp(prefix="vs-")
     arrived: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
 
     async def read(stream: Stream) -> None:
         received = [await stream.receive() for _ in frames]
-        cpu, wall = time.process_time(), time.perf_counter()
+        start = time.process_time()
         received = [await stream.receive() for _ in frames]
-        clock.note("receive", time.process_time() - cpu, time.perf_counter() - wall)
+        clock.spent.setdefault(RECEIVE, []).append(time.process_time() - start)
         stream.send(b"")
         await stream.flush()
         arrived.set_result(received)
 
-    tasks: list[asyncio.Task[None]] = []
+    tasks = []
     server = await listen(Path(folder) / "socket", lambda stream: tasks.append(asyncio.create_task(read(stream))))
-    sender = multiprocessing.get_context("fork").Process(target=send_all, args=(f"{folder}/socket", frames))
+    sender = multiprocessing.get_context("fork").Process(target=send_all, args=(f"{folder}/socket", [*frames, *frames]))
     sender.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         received = await arrived
     sender.join()
     server.close()
@@ -131,9 +138,11 @@ async def through_a_socket(frames: list[bytes], clock: Leasts) -> list[bytes]:
 
 
 def send_all(path: str, frames: list[bytes]) -> None:
+    """What the other process does."""
+
     async def send() -> None:
         stream = await dial(path)
-        for frame in (*frames, *frames):
+        for frame in frames:
             stream.send(frame)
             await stream.flush()
         await stream.receive()
@@ -141,76 +150,66 @@ def send_all(path: str, frames: list[bytes]) -> None:
     asyncio.run(send())
 
 
-def taken(member: Member, frames: Iterable[bytes]) -> list[Envelope]:
-    """Envelopes whose senders' signatures hold."""
-    envelopes = [Envelope.decode(frame) for frame in frames]
-    for envelope in envelopes:
-        envelope.verify(member)
-    return envelopes
-
-
-def receive_all(session: Session, envelopes: Iterable[Envelope]) -> None:
-    """What the coordinator's party does with checked envelopes."""
-    for envelope in envelopes:
-        session.receive(envelope)
-
-
-def run(clock: Leasts, count: int, lost: int, length: int, bits: int, executor: Executor) -> None:
-    """A whole session; the total is checked."""
-    ring = Ring(bits)
-    owners = Owners(count, length, ring)
-    server = Server("server", "analyst", owners.names, count // 2 + 1, STEP, ring, length, executor=executor)
+def run(clock: Clock, shape: Shape, executor: Executor) -> float:
+    """One session; the sum is checked. Wall seconds of taking off all masks."""
+    owners = Owners.of(shape)
+    server = Server("server", "analyst", owners.names, owners.threshold, STEP, shape.ring, shape.length, executor=executor)
     binding = Binding(owners.identities["server"], owners.roster, ROOT, STEP, (*paper.ROUNDS, paper.RESULT), ())
-    session = Session(binding, server.start())
-    member = Member(owners.identities["server"], owners.roster)
-    receive_all(session, taken(member, owners.start()))
-    for _ in range(3):
-        asked = [event for event in session.events() if isinstance(event, Send)]
-        masked, unmasking = session.waiting_for == paper.MASKED_INPUT, session.waiting_for == paper.UNMASKING
-        silent = set(owners.names[:lost] if masked else ())
-        speaking = [event for event in asked if event.recipient not in silent]
-        answers = [owners.answer(event.recipient, Envelope.decode(event.frame).payload) for event in speaking]
-        for place, frames in enumerate(answers):
-            if masked:
-                frames = asyncio.run(through_a_socket(frames, clock)) if place < RUNS else frames
-                envelopes = clock.time("verify", partial(taken, member, frames))
-                clock.time("assemble and add", partial(receive_all, session, envelopes))
-            elif unmasking and place == len(answers) - 1:
-                envelopes = taken(member, frames)
-                clock.time("take off all masks, seal the total", partial(receive_all, session, envelopes))
-            else:
-                receive_all(session, taken(member, frames))
-        if silent:
-            session.expire(paper.MASKED_INPUT)
-    payload = b"".join(bytes(Envelope.decode(event.frame).payload) for event in session.events() if isinstance(event, Send))
-    _, _, raw = paper.decode_result(memoryview(payload), "server")
-    assert bytes(raw) == bytes(ring.to_bytes(ring_vector(ring, owners.vector * np.uint64(count - lost))))
+    session, member = Session(binding, server.start()), Member(owners.identities["server"], owners.roster)
+
+    def verified(frames: list[bytes]) -> list[Envelope]:
+        envelopes = [Envelope.decode(frame) for frame in frames]
+        for envelope in envelopes:
+            envelope.verify(member)
+        return envelopes
+
+    def take(envelopes: list[Envelope]) -> None:
+        for envelope in envelopes:
+            session.receive(envelope)
+
+    def asked() -> list[Send]:
+        return [event for event in session.events() if isinstance(event, Send)]
+
+    take(verified(owners.start()))
+    for event in asked():
+        take(verified(owners.answer(event)))
+    for place, event in enumerate(asked()[shape.lost :]):
+        frames = owners.answer(event)
+        if place < SENT:
+            frames = asyncio.run(through_a_socket(frames, clock))
+        envelopes = clock.time(VERIFY, lambda: verified(frames))  # noqa: B023
+        clock.time(ADD, lambda: take(envelopes))  # noqa: B023
+    if shape.lost:
+        session.expire(paper.MASKED_INPUT)
+    answers = [verified(owners.answer(event)) for event in asked()]
+    for answer in answers[:-1]:
+        take(answer)
+    start = time.perf_counter()
+    clock.time(UNMASK, lambda: take(answers[-1]))
+    wall = time.perf_counter() - start
+    payload = b"".join(Envelope.decode(event.frame).payload for event in asked())
+    _, _, total = paper.decode_result(memoryview(payload), "server")
+    assert total == shape.ring.to_bytes(shape.vector(shape.count - shape.lost))
+    return wall
 
 
-def measure_floors(clock: Leasts, count: int, lost: int, length: int, bits: int) -> int:
-    """How many masks are taken off; what cannot be done without is timed."""
-    ring = Ring(bits)
-    total, raw = ring.zeros(length), os.urandom(length * ring.element_bytes)
-    stream, other = Keystream(ring, fastest_mode()), ring.from_bytes(raw)
-
-    def expand() -> None:
-        for _ in range(10):
-            stream.add(total, bytes(28))
-
-    for _ in range(3 * RUNS):
-        clock.time("sha", lambda: hashlib.sha256(raw).digest())
-        clock.time("sum", lambda: ring.add(total, other))
-        clock.time("streams", expand)
+def measure_floors(clock: Clock, shape: Shape) -> None:
+    """What cannot be done without, by the names of what does it."""
+    total, raw = shape.ring.zeros(shape.length), os.urandom(shape.length * shape.ring.element_bytes)
+    other = shape.ring.from_bytes(raw)
+    buffer = memoryview(bytearray(len(raw)))
+    for _ in range(9):
+        clock.time(VERIFY, lambda: hashlib.sha256(raw).digest())
+        clock.time(ADD, lambda: shape.ring.add(total, other))
+        clock.time(UNMASK, lambda: add_keystreams(shape.ring, total, [bytes(SEED_BYTES)] * 10, []))
         theirs, ours = socket.socketpair()
-        if os.fork() == 0:
-            theirs.sendall(raw)
-            os._exit(0)
-        buffer = memoryview(bytearray(len(raw)))
-        clock.time("bytes", partial(receive_into, ours, buffer))
-        os.wait()
+        sender = multiprocessing.get_context("fork").Process(target=theirs.sendall, args=(raw,))
+        sender.start()
+        clock.time(RECEIVE, lambda: receive_into(ours, buffer))  # noqa: B023
+        sender.join()
         theirs.close()
         ours.close()
-    return (count - lost) * (1 + lost)
+    clock.spent[UNMASK] = [seconds * shape.masks / 10 for seconds in clock.spent[UNMASK]]
 
 
 def receive_into(line: socket.socket, buffer: memoryview) -> None:
@@ -220,23 +219,21 @@ def receive_into(line: socket.socket, buffer: memoryview) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--owners", type=int, default=20)
     parser.add_argument("--lost", type=int, default=5)
     parser.add_argument("--length", type=int, default=10**6)
     parser.add_argument("--bits", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    shape = (options.owners, options.lost, options.length, options.bits)
-    clock, floor = Leasts(), Leasts()
-    for _ in range(RUNS):
-        run(clock, *shape, executor_of(options.threads))
-    masks = measure_floors(floor, *shape)
-    floors = {"receive": floor.cpu["bytes"], "verify": floor.cpu["sha"], "assemble and add": floor.cpu["sum"]}
-    for name in clock.cpu:
-        least = floors.get(name, masks / 10 * floor.cpu["streams"])
-        print(row(name, f"{1e3 * clock.cpu[name]:.1f}", f"{1e3 * least:.1f}", f"{clock.cpu[name] / least:.1f}"))
-    print(f"{masks} masks; wall of the last line: {1e3 * clock.wall[name]:.1f} ms")
+    shape = Shape(options.owners, options.lost, options.length, Ring(options.bits))
+    clock, floors = Clock(), Clock()
+    wall = min(run(clock, shape, executor_of(options.threads)) for _ in range(RUNS))
+    measure_floors(floors, shape)
+    for name in (RECEIVE, VERIFY, ADD, UNMASK):
+        least, floor = min(clock.spent[name]), min(floors.spent[name])
+        print(row(name, f"{1e3 * least:.1f}", f"{1e3 * floor:.1f}", f"{least / floor:.1f}"))
+    print(f"{shape.masks} masks; wall of the last line: {1e3 * wall:.1f} ms")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
+from tests.altered import flipped
 from tests.deployments import OWNERS, TABLES
 from tests.deviating import Head
 from veilstat.architectures.channels import channel_nonce
@@ -32,10 +33,6 @@ def head(tmp_path, request):
 @pytest.fixture
 def masking(tmp_path):
     return Head(tmp_path)
-
-
-def flipped(frame):
-    return frame[:-1] + bytes((frame[-1] ^ 1,))
 
 
 def test_a_head_that_follows_the_protocol_gets_an_answer(head):

@@ -49,8 +49,7 @@ class Published:
         """The study that every party agrees on.
 
         Raises:
-            SchemaError: schema, owners or policies are wrong. CapabilityError: the architecture cannot serve them, or not
-            from several processes.
+            SchemaError: schema, owners or policies are wrong. CapabilityError: the architecture cannot serve them.
         """
         try:
             schema = Schema.from_dict(tomllib.loads(self.schema, parse_float=Decimal))
@@ -59,14 +58,7 @@ class Published:
             raise SchemaError(
                 "the study that was published could not be read; install the same version on both sides", code="bad_study"
             ) from None
-        definition = Definition(schema, self.owners, configure(self.architecture, self.options), policies)
-        if definition.keeps_epochs:
-            raise CapabilityError(
-                f"[{self.architecture}] entry = 'rows': nobody opens an epoch, in which owners encrypt their rows, between processes yet; "
-                "use entry = 'totals', or vs.simulate",
-                code="not_available",
-            )
-        return definition
+        return Definition(schema, self.owners, configure(self.architecture, self.options), policies)
 
 
 def configure(name: str, options: Mapping[str, Any]) -> Architecture:

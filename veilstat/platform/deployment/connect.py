@@ -43,7 +43,9 @@ class Deployment:
         self.client, self.analyst, self.definition, self.timeout = client, analyst, definition, timeout
 
     def status(self) -> dict[str, Any]:
-        """Which parties are connected, and the running query's round, who is missing, and bytes by party."""
+        """Which parties are connected, the running query's round, who is missing, and bytes by party; where rows are encrypted, under
+        which key, and which owners ask for another one.
+        """
         with closing(self.client):
             return self.client.get_json("/v1/status")
 

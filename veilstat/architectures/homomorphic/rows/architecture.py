@@ -170,7 +170,11 @@ def _require(kept: Any) -> Kept:
 
 
 def _no_epoch() -> CapabilityError:
-    return CapabilityError("rows are not encrypted under a key that is still held; upload them again", code="no_epoch")
+    return CapabilityError(
+        "rows are not encrypted under a key that everybody still holds; all data owners must share them again (`study.upload`, or "
+        "`veilstat rows share` in a deployment)",
+        code="no_epoch",
+    )
 
 
 def _epoch_session(binding: EpochBinding, tell: tuple[str, ...], first: Turn) -> Session:
