@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -73,7 +73,7 @@ class Exchange:
                 self.bytes_received += len(message.payload)
                 its = self.waiting[name]
                 its.take("server", memoryview(message.payload))
-                self._keep(name, self.clock.time("owner " + message.round, its.close))
+                self._keep(name, self.clock.time("owner " + message.round.partition("/")[0], its.close))
         return b""
 
 
@@ -123,9 +123,9 @@ class Session:
         roles = {name: name if name in ("server", "analyst") else "owner" for name in self.identities}
         self.roster = Roster({name: its.public for name, its in self.identities.items()}, roles)
 
-    def _keep(self, record: Any) -> Any:
-        self.records.append(self.records[0] if self.records else record)
-        return self.records[0]
+    def _keep(self, kept: Any) -> Any:
+        self.records.append(self.records[0] if self.records else kept.record)
+        return replace(kept, record=self.records[0])
 
     def epoch(self) -> Exchange:
         """Keys are made and tables encrypted; then what one encryption takes."""
@@ -138,7 +138,7 @@ class Session:
             owner = EncryptingOwner(identity, "server", terms, encoded.columns, size.rows, size.rows, os.urandom, self._keep)
             starts[name] = self.clock.time("owner epoch_commit", owner.start)
         epoch = Exchange(self.clock, KeepingServer(terms, "parties", self._keep).start(), starts)
-        for _ in range(3):
+        while epoch.collecting is not None:
             epoch.step()
         key, message = architecture.scheme.ring.from_bytes(self.records[0].key), np.arange(architecture.parameters.degree)
         for _ in range(7):
@@ -227,11 +227,16 @@ def by_party(size: Size) -> None:
     keys, ciphertexts = session.architecture.epoch_bytes(size.rows)
     measured = epoch.bytes_sent / size.owners
     assert 0 <= measured - keys - ciphertexts < 1024, "the plan's bytes of an epoch are not those that were sent"
+
+    def in_pieces(round_name: str) -> float:
+        """Milliseconds of one owner, in a round that may bring its message in several pieces."""
+        return 1e3 * sum(clock.spent[f"owner {round_name}"]) / size.owners
+
     lines = (
         ("owner: shares of keys", clock.milliseconds("owner epoch_commit", "owner epoch_reveal"), None),
-        (f"owner: checks shares, encrypts {encryptions}", clock.milliseconds("owner epoch_upload"), None),
+        (f"owner: checks shares, encrypts {encryptions}", in_pieces("epoch_upload"), None),
         ("of that, encrypting", encryptions * clock.milliseconds("encrypt"), alone["encrypt"]),
-        ("owner: checks and keeps all uploads", clock.milliseconds("owner epoch_keep"), None),
+        ("owner: checks and keeps all uploads", in_pieces("epoch_keep"), None),
         (
             f"cloud: {products} products, {pairs} relinearisations",
             clock.milliseconds("cloud reveal_zero"),

@@ -72,7 +72,7 @@ class Deployment:
             f'architecture = "{architecture}"\nschema = "schema.toml"\nowners = {list(OWNERS)}\n[{architecture}]\n{options}\n'
             f"[addresses]\n{addresses}\n[coordinator]\n"
             'roster = "private/roster.toml"\nidentity = "private/server.pem"\ncertificate = "private/gateway.pem"\n'
-            f'tokens = "private/tokens.toml"\nlog = "coordinator.log"\ngateway = "127.0.0.1:{self.port}"\nprogress = {progress}\n'
+            f'tokens = "private/tokens.toml"\nlog = "coordinator.log"\nepoch = "epoch"\ngateway = "127.0.0.1:{self.port}"\nprogress = {progress}\n'
             f"[coordinator.sockets]\n{sockets}"
         )
         for name in OWNERS:

@@ -77,7 +77,7 @@ class Exchange:
         return self
 
 
-def begin_epoch(parties, frames=None, root=None, keep=lambda record: record):
+def begin_epoch(parties, frames=None, root=None, keep=lambda kept: kept):
     """The first turns of an epoch."""
     frames = frames or tables()
     terms = Terms(root or os.urandom(32), parties.names, parties.roster, parties.schema, parties.rows.parameters, parties.rows.scheme)
@@ -92,7 +92,7 @@ def begin_epoch(parties, frames=None, root=None, keep=lambda record: record):
 def make_epoch(parties, frames=None):
     """What every party keeps of a whole epoch."""
     run = begin_epoch(parties, frames)
-    for _ in range(3):
+    while run.collecting is not None:
         run.step()
     return {**run.finished, "server": run.result}
 

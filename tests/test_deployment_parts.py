@@ -4,14 +4,13 @@ import json
 import os
 import socket
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 import veilstat as vs
 from tests.deployments import Deployment, certify
-from veilstat.platform.deployment import coordinator, owner
+from veilstat.platform.deployment import coordinator
 from veilstat.platform.deployment.approvals import Approvals, Verdict
 from veilstat.platform.deployment.authority import issue_certificate
 from veilstat.platform.deployment.coordinator_file import load_coordinator_file
@@ -234,32 +233,13 @@ def test_what_is_published_says_the_same_to_everybody_and_holds_no_path(tmp_path
             Published.from_json(text).definition()
 
 
-@pytest.mark.parametrize(
-    "load", [load_definition, coordinator.run_coordinator, lambda path: owner.run_owner(path.parent / "north" / "owner.toml")]
-)
-def test_encrypted_rows_are_refused_when_a_study_is_loaded(tmp_path, monkeypatch, load):
-    """Else parties would start, and every query would end since nobody holds rows."""
-    folder = tmp_path / "trial"
-    write_files(folder, "homomorphic", ("north", "south", "west"), Layout())
-    certify(folder)
-    path = folder / "study.toml"
-    path.write_text(path.read_text().replace("[homomorphic]\n", '[homomorphic]\nentry = "rows"\n'))
+def test_a_coordinator_of_encrypted_rows_is_told_where_to_keep_them(tmp_path, monkeypatch):
+    path = Deployment(tmp_path, "homomorphic", 'entry = "rows"').folder / "study.toml"
+    path.write_text(path.read_text().replace('epoch = "epoch"\n', ""))
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    for process in (coordinator, owner):
-        monkeypatch.setattr(process, "read_identity", lambda *_: pytest.fail("it went on to its key"))
-    with pytest.raises(vs.CapabilityError, match="use entry = 'totals'") as error:
-        load(path)
-    assert error.value.code == "not_available"
-
-
-def test_an_analyst_is_not_told_of_encrypted_rows_that_nobody_holds(tmp_path):
-    folder = tmp_path / "trial"
-    write_files(folder, "homomorphic", ("north", "south", "west"), Layout())
-    published = load_published(folder / "study.toml")
-    told = Published.from_json(replace(published, options={**published.options, "entry": "rows"}).to_json())
-    with pytest.raises(vs.CapabilityError) as error:
-        told.definition()
-    assert error.value.code == "not_available"
+    with pytest.raises(vs.SchemaError, match="add epoch = 'epoch'") as error:
+        coordinator.run_coordinator(path)
+    assert error.value.code == "missing_key"
 
 
 def test_the_doctor_says_how_to_mend_a_coordinator(tmp_path):

@@ -18,13 +18,16 @@ from tests.encrypted_rows import (
     without,
 )
 from veilstat.architectures.homomorphic.messages import decode_parts, encode_parts
-from veilstat.architectures.homomorphic.rows.epoch import COMMIT, REVEAL, UPLOAD, Commitment
+from veilstat.architectures.homomorphic.rows import epoch as epoch_rounds
+from veilstat.architectures.homomorphic.rows.epoch import COMMIT, REVEAL, Commitment
 from veilstat.architectures.homomorphic.rows.query import DECRYPT, REVEAL_ZERO
 from veilstat.architectures.homomorphic.rows.query_owner import DecryptingOwner
 from veilstat.arithmetic.agreement import unseal_with
 from veilstat.protocol.faults import Fault, ProtocolError
 
 QUERY = vs.Mean("x")
+UPLOAD = f"{epoch_rounds.UPLOAD}/0"
+"""The whole is one piece."""
 
 
 def refused(run, code, culprit, **step):

@@ -3,16 +3,15 @@
 import os
 import stat
 
+import msgspec
 import pandas as pd
 import pytest
 
 import veilstat as vs
-from tests.encrypted_rows import SCHEMA, begin_query, finished_query, released, tables
-from veilstat.architectures.homomorphic.rows.answers import Kept
+from tests.encrypted_rows import SCHEMA, begin_query, finished_query, released, tables, with_record, without
+from veilstat.architectures.homomorphic.rows import pieces
 from veilstat.errors import VeilstatError
-from veilstat.platform.epoch_store import EpochStore
-from veilstat.platform.epochs import OPEN, epoch_root
-from veilstat.protocol.envelope import NO_STEP, Envelope, seal
+from veilstat.platform.epoch_store import EpochStore, _body
 from veilstat.testing import Dropout, Lie, Tamper
 
 STUDY = bytes(32)
@@ -29,18 +28,12 @@ def code_of(call):
     return error.value.code
 
 
-def kept_by(store, kept):
-    stored = Kept(store.keep(kept.record), kept.secret)
-    store.keep_secret(stored)
-    return stored
-
-
 def test_after_a_restart_owners_and_cloud_answer_as_before(parties, epoch, tmp_path):
     again = {}
     for name, kept in epoch.items():
         (tmp_path / name).mkdir()
         here = EpochStore(tmp_path / name, STUDY)
-        kept_by(here, kept) if kept.secret is not None else here.keep(kept.record)
+        here.keep(kept)
         again[name] = EpochStore(tmp_path / name, STUDY).kept()
     assert again["server"].secret is None
     run = finished_query(begin_query(parties, again, vs.Sum("x")))
@@ -48,15 +41,15 @@ def test_after_a_restart_owners_and_cloud_answer_as_before(parties, epoch, tmp_p
 
 
 def test_files_are_readable_by_nobody_else(store, epoch):
-    kept_by(store, epoch["o0"])
+    store.keep(epoch["o0"])
     modes = {place.name: stat.S_IMODE(place.stat().st_mode) for place in store.directory.iterdir()}
-    assert modes == {"epoch": 0o600, "secret": 0o600, "spent": 0o600}
+    assert modes == {"epoch": 0o600, "secret": 0o600, "used": 0o600}
     assert epoch["o0"].secret.tobytes() not in (store.directory / "epoch").read_bytes()
 
 
 @pytest.mark.parametrize("place", [0, 20, 60, 90, 5_000, -1])
 def test_a_damaged_file_is_refused(store, epoch, place):
-    kept_by(store, epoch["o0"])
+    store.keep(epoch["o0"])
     file = store.directory / "epoch"
     raw = bytearray(file.read_bytes())
     raw[place] ^= 1
@@ -65,7 +58,7 @@ def test_a_damaged_file_is_refused(store, epoch, place):
 
 
 def test_a_truncated_or_empty_file_is_refused(store, epoch):
-    kept_by(store, epoch["o0"])
+    store.keep(epoch["o0"])
     file = store.directory / "epoch"
     whole = file.read_bytes()
     for length in (len(whole) - 1, 40, 0):
@@ -74,19 +67,41 @@ def test_a_truncated_or_empty_file_is_refused(store, epoch):
 
 
 def test_a_record_of_another_study_is_refused(store, epoch):
-    store.keep(epoch["o0"].record)
+    store.keep(epoch["server"])
     assert code_of(EpochStore(store.directory, b"\1" * 32).kept) == "epoch_foreign"
 
 
-def test_a_share_of_another_epochs_key_is_refused(store, epoch):
-    kept_by(store, epoch["o0"])
-    secret = store.directory / "secret"
-    secret.write_bytes(b"\1" * 32 + secret.read_bytes()[32:])
+def test_a_record_is_written_as_it_would_be_encoded_whole(store, epoch):
+    store.keep(epoch["o0"])
+    again, record = msgspec.msgpack.decode(b"".join(_body(epoch["o0"].record))), epoch["o0"].record
+    assert again == msgspec.msgpack.decode(msgspec.msgpack.encode(record))
+    assert list(again) == list(record.__struct_fields__)
+
+
+def test_a_share_of_another_epochs_key_is_refused(store, epoch, tmp_path):
+    store.keep(epoch["o0"])
+    (tmp_path / "other").mkdir()
+    EpochStore(tmp_path / "other", STUDY).keep(with_record(epoch["o0"], without(epoch["o0"].record, identity=b"\1" * 32)))
+    (tmp_path / "other/secret").replace(store.directory / "secret")
     assert code_of(store.kept) == "epoch_damaged"
 
 
+@pytest.mark.parametrize("file", ["secret", "used"])
+def test_a_damaged_key_or_count_is_refused_and_so_is_a_lost_count(store, epoch, file):
+    store.keep(epoch["o0"])
+    place = store.directory / file
+    whole = place.read_bytes()
+    for raw in (whole[:-1], whole[:-1] + bytes((whole[-1] ^ 1,)), b""):
+        place.write_bytes(raw)
+        assert code_of(store.kept) == "epoch_damaged"
+    (store.directory / "secret").write_bytes(whole) if file == "secret" else None
+    (store.directory / "used").unlink()
+    assert code_of(store.kept) == "epoch_damaged"
+    assert code_of(lambda: store.spend(1, 10)) == "epoch_damaged"
+
+
 def test_a_crash_while_writing_leaves_no_key_without_its_record(store, epoch, monkeypatch):
-    kept_by(store, epoch["o0"])
+    store.keep(epoch["o0"])
     monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert code_of(lambda: store._replace(store._record, (b"x",))) == "disk_failed"
     monkeypatch.undo()
@@ -94,40 +109,43 @@ def test_a_crash_while_writing_leaves_no_key_without_its_record(store, epoch, mo
 
 
 def test_answers_are_counted_before_they_are_decrypted_and_across_restarts(store, epoch):
-    kept_by(store, epoch["o0"])
+    store.keep(epoch["o0"])
     store.spend(7, 10)
     again = EpochStore(store.directory, STUDY)
     assert code_of(lambda: again.spend(4, 10)) == "epoch_spent"
     again.spend(3, 10)
     assert code_of(lambda: store.spend(1, 10)) == "epoch_spent"
-    kept_by(store, epoch["o0"])
+    store.keep(epoch["o0"])
     store.spend(10, 10)
 
 
 def test_what_was_forgotten_is_gone(store, epoch):
-    kept_by(store, epoch["o0"])
+    store.keep(epoch["o0"])
     store.forget()
     assert store.kept() is None
     assert list(store.directory.iterdir()) == []
 
 
 def test_a_withdrawal_outlives_a_restart(store, epoch):
-    kept_by(store, epoch["o0"])
+    store.keep(epoch["o0"])
     store.withdraw()
     again = EpochStore(store.directory, STUDY)
-    assert again.is_withdrawn
+    assert again.consent.is_withdrawn
     assert again.kept() is None
-    again.rejoin()
-    assert not EpochStore(store.directory, STUDY).is_withdrawn
+    again.consent.rejoin()
+    assert not EpochStore(store.directory, STUDY).consent.is_withdrawn
 
 
 def test_a_key_that_cannot_be_written_is_not_used(study, monkeypatch):
     """The disk fails when the share of the key is written: the epoch ends, and nobody decrypts under it."""
 
-    def full(*arguments):
-        raise VeilstatError("no space", code="disk_failed")
+    def full(store, place, parts):
+        if place.name == "secret":
+            raise VeilstatError("no space", code="disk_failed")
+        return write(store, place, parts)
 
-    monkeypatch.setattr(EpochStore, "keep_secret", full)
+    write = EpochStore._replace
+    monkeypatch.setattr(EpochStore, "_replace", full)
     with pytest.raises(VeilstatError):
         study.upload("o0")
     monkeypatch.undo()
@@ -151,7 +169,7 @@ def study():
     return simulated()
 
 
-@pytest.mark.parametrize("round_name", ["epoch_commit", "epoch_reveal", "epoch_upload"])
+@pytest.mark.parametrize("round_name", ["epoch_commit", "epoch_reveal", "epoch_upload/0", "epoch_keep/0"])
 def test_an_owner_lost_while_the_key_is_made_ends_the_epoch(round_name):
     with pytest.raises(vs.QuorumLost) as error:
         simulated([Dropout("o1", round_name)])
@@ -168,9 +186,40 @@ def test_an_owner_lost_in_a_query_ends_it_and_the_next_one_is_answered(round_nam
     assert study.sum("x").estimate == sum(frame["x"].sum() for frame in tables().values())
 
 
+@pytest.mark.parametrize(
+    ("round_name", "answers_meanwhile"),
+    [("epoch_commit", True), ("epoch_reveal", True), ("epoch_upload/0", True), ("epoch_keep/0", False), ("epoch_done", True)],
+)
+def test_an_epoch_that_ends_early_leaves_a_whole_one_or_none_and_the_next_one_works(round_name, answers_meanwhile):
+    """Once an owner keeps new rows its former ones are gone; nobody ever answers half over these, half over those."""
+    study = simulated()
+    network, total = study._backend.network, study.sum("x").estimate
+    network.faults = (Dropout("server" if round_name == "epoch_done" else "o1", round_name),)
+    with pytest.raises(vs.QuorumLost):
+        study.upload("o0")
+    network.faults = ()
+    network._silent.clear()
+    if answers_meanwhile:
+        assert study.sum("x").estimate == total
+    else:
+        with pytest.raises((vs.ProtocolViolation, vs.CapabilityError)) as error:
+            study.sum("x")
+        assert error.value.code in ("epoch_differs", "no_epoch")
+    study.upload("o0")
+    assert study.sum("x").estimate == total
+
+
+def test_messages_longer_than_a_piece_travel_in_several(monkeypatch):
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 3_000_001)
+    study = simulated()
+    rounds = {envelope.round for envelope in study.observed["server"].envelopes}
+    assert {"epoch_upload/0", "epoch_upload/1", "epoch_keep/0", "epoch_keep/1"} <= rounds
+    assert study.count().estimate == 30
+
+
 def test_an_upload_altered_on_the_way_names_its_claimed_sender():
     with pytest.raises(vs.ProtocolViolation) as error:
-        simulated([Tamper("o2", "epoch_upload")])
+        simulated([Tamper("o2", "epoch_upload/0")])
     assert error.value.culprits == ("o2",)
 
 
@@ -187,7 +236,7 @@ def test_an_owner_that_gives_up_its_key_ends_all_queries_until_the_next_epoch(st
     assert (error.value.code, error.value.culprits) == ("no_epoch", ("o1",))
     with pytest.raises(vs.SchemaError):
         study.withdraw("o1")
-    with pytest.raises(vs.PolicyDenied, match="takes part again when it uploads") as error:
+    with pytest.raises(vs.PolicyDenied, match="takes part again when it shares") as error:
         study.upload("o0")
     assert error.value.culprits == ("o1",)
     study.upload("o1")
@@ -198,7 +247,7 @@ def test_spent_keys_answer_no_more_until_the_next_epoch(study):
     for agent in study._backend.agents.values():
         agent.epochs.spend((1 << 20) - 3, 1 << 20)
     study.count()
-    with pytest.raises(vs.PolicyDenied, match="make a new key by uploading again") as error:
+    with pytest.raises(vs.PolicyDenied, match="make a new key by sharing the rows again") as error:
         study.covariance(["x", "y"])
     assert error.value.code == "epoch_spent"
     study.upload("o0")
@@ -213,39 +262,6 @@ def test_rows_that_changed_count_after_the_next_epoch(study):
     assert study.sum("x").estimate == before
     study.upload("o0")
     assert study.sum("x").estimate != before
-
-
-def opening(study, identifier, root=None):
-    """The cloud's word that opens an epoch."""
-    backend = study._backend
-    root = root or epoch_root(backend.definition, backend.hosts.roster, identifier)
-    [frame] = seal(backend.hosts.identities["server"], root, NO_STEP, OPEN, "parties", identifier)
-    return frame
-
-
-def test_an_epoch_is_opened_once_and_for_this_study_only(study):
-    agent = study._backend.agents["o0"]
-    kept = agent.kept
-    agent.receive(opening(study, bytes(16), root=b"\7" * 32))
-    assert agent.rejected[-1].code == "bad_root"
-    assert agent.kept is kept
-    agent.receive(opening(study, bytes(16)))
-    first = [event.frame for event in agent.events()]
-    assert len(first) == 1
-    agent.receive(opening(study, bytes(16)))
-    assert agent.rejected[-1].code == "already_answered"
-    assert list(agent.events()) == []
-
-
-def test_nobody_but_the_server_opens_an_epoch(study):
-    backend = study._backend
-    root = epoch_root(backend.definition, backend.hosts.roster, bytes(16))
-    [frame] = seal(backend.hosts.identities["o1"], root, NO_STEP, OPEN, "parties", bytes(16))
-    agent = backend.agents["o0"]
-    kept = agent.kept
-    agent.receive(frame)
-    assert agent.kept is kept
-    assert not any(Envelope.decode(event.frame).round == "epoch_commit" for event in agent.events())
 
 
 def test_tables_that_do_not_fit_are_refused_before_anything_is_encrypted():

@@ -14,10 +14,10 @@ from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.dp.ledger import Ledger
 from veilstat.errors import PolicyDenied, RangeError, SchemaError, VeilstatError
 from veilstat.language.cut import Cut
-from veilstat.protocol.envelope import Envelope
+from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster
-from veilstat.protocol.session import Session, Turn
+from veilstat.protocol.session import Send, Session, Turn
 from veilstat.schema.encoding import Integers
 
 from . import epochs
@@ -89,7 +89,12 @@ class Agent(Approver):
     ) -> None:
         super().__init__(identity, roster, definition, planner, random, custom.answered)
         self.table, self.policy, self.ledger, self.custom, self.epochs = table, policy, ledger, custom, epoch_store
-        self.kept = None if epoch_store is None else epoch_store.kept()
+        kept = None if epoch_store is None else epoch_store.kept()
+        self.kept = None if kept is None or kept.secret is None else kept
+        self.version = custom.table_version
+        """Of the rows that answers are over."""
+        if epoch_store is not None and self.kept is not None:
+            self.version = epoch_store.use().table
         fewest = definition.architecture.trust(definition.owners).colluding + 2
         self.record = OpeningRecord(fewest) if custom.openings is None else OpeningRecord.on_disk(fewest, custom.openings)
         self.survivors: tuple[str, ...] | None = None
@@ -161,22 +166,50 @@ class Agent(Approver):
         else:
             super().expire()
 
-    def give_up_key(self) -> None:
-        """Forget the share of the key that rows are encrypted under: nobody can decrypt anything of them any more. The owner
-        takes part in no other key until ``rejoin``.
+    def ask_for_key(self) -> None:
+        """Ask for a key that all owners make together, and for rows to be encrypted under it, until one is made.
 
         Raises:
-            SchemaError: there is none.
+            PolicyDenied: the owner has withdrawn. VeilstatError: the word could not be written down.
         """
-        if self.epochs is None or self.kept is None:
+        assert self.epochs is not None
+        if self.epochs.consent.is_withdrawn:
+            raise self._withdrawn()
+        self.epochs.consent.ask(self.random(epochs.WISH_BYTES))
+        self.tell_wish()
+
+    def tell_wish(self) -> None:
+        """Say to the server whether the owner asks for a key."""
+        assert self.epochs is not None
+        root = epochs.asking_root(self.definition, self.roster)
+        for frame in seal(self.member, root, NO_STEP, epochs.ASK, SERVER, self.epochs.consent.number):
+            self._outbox.append(Send(SERVER, frame))
+
+    @property
+    def is_making_key(self) -> bool:
+        """Whether an epoch is being made."""
+        return self.epochs is not None and self.gate is None and self.session is not None and self.session.waiting_for is not None
+
+    def give_up_key(self) -> None:
+        """Forget the share of the key that rows are encrypted under: nobody can decrypt anything of them any more. The owner
+        takes part in no other key until ``rejoin``; what runs with it ends.
+
+        Raises:
+            SchemaError: there is none, and none was asked for.
+        """
+        if self.epochs is None or (self.kept is None and not self.epochs.consent.number):
             raise SchemaError(f"{self.title} holds no share of a key of encrypted rows", code="upload_unknown")
         self.epochs.withdraw()
         self.kept = None
+        if self.waiting:
+            withdrawn = self._withdrawn()
+            self.fail(Fault(type(withdrawn).__name__, withdrawn.code, withdrawn.message, (self.name,)))
+        self.tell_wish()
 
     def rejoin(self) -> None:
         """Take part in the next key."""
         if self.epochs is not None:
-            self.epochs.rejoin()
+            self.epochs.consent.rejoin()
 
     def on_query(self, envelope: Envelope) -> None:
         if envelope.round == epochs.OPEN and envelope.sender == SERVER and self.epochs is not None:
@@ -226,31 +259,50 @@ class Agent(Approver):
             raise self.custom.conceal(error) from None
 
     def _join_epoch(self, envelope: Envelope, store: EpochStore) -> None:
-        """Make a key with the other owners, and encrypt all rows under it."""
-        architecture, schema = self.definition.architecture, self.definition.schema
+        """Make a key with the other owners, and encrypt all rows under it. A former one stays until then."""
+        architecture, schema, opening = self.definition.architecture, self.definition.schema, bytes(envelope.payload)
         assert isinstance(architecture, KeepsEpochs)
-        if envelope.root in self.answered:
-            self._note_replay(envelope)
-            return
-        if envelope.root != epochs.epoch_root(self.definition, self.roster, bytes(envelope.payload)):
+        if envelope.root != epochs.epoch_root(self.definition, self.roster, opening):
             self.rejected.append(violation("bad_root", f"{envelope.sender!r} bound a key to another study", envelope.sender).fault)
             return
-        self.answered.add(envelope.root)
-        self.root, self.session, self.gate, self.fault, self.kept = envelope.root, None, None, None, None
         try:
-            if store.is_withdrawn:
-                raise PolicyDenied(
-                    f"{self.title} has withdrawn its rows; it takes part again when it uploads them", code="upload_withdrawn"
-                )
+            asked = epochs.read_opening(opening, epochs.asking_root(self.definition, self.roster), self.definition.owners, self.roster)
+        except ProtocolError as error:
+            self.rejected.append(error.fault)
+            return
+        if asked[self.name] != store.consent.number:
+            self._note_replay(envelope)
+            return
+        self.root, self.session, self.gate, self.fault = envelope.root, None, None, None
+        try:
+            store.consent.spend(self.random(epochs.WISH_BYTES))
             rows = self.table.rows(tuple(column.name for column in schema))
+            binding = EpochBinding(self.identity, self.roster, envelope.root, SERVER, PARTIES, self._keep)
+            declared = min(padded(len(rows)), schema.max_rows)
+            its = architecture.epoch_owner(binding, rows.columns, len(rows), declared, self.random)
         except VeilstatError as error:
-            shown = self.custom.conceal(error)
+            shown = error
+            if isinstance(error, SchemaError | RangeError):
+                # The same table would not fit the next time.
+                store.consent.settle()
+                shown = self.custom.conceal(error)
+            self.tell_wish()
             self.fail(Fault(type(shown).__name__, shown.code, shown.message, (self.name,)))
             return
-        binding = EpochBinding(self.identity, self.roster, envelope.root, SERVER, PARTIES, store.keep)
-        declared = min(padded(len(rows)), schema.max_rows)
-        its = architecture.epoch_owner(binding, rows.columns, len(rows), declared, self.random)
+        self.tell_wish()
         self.begin(its.binding.step, its)
+
+    def _keep(self, kept: Kept) -> Kept:
+        """Put rows and key of an epoch where they last, in place of the former ones."""
+        assert self.epochs is not None
+        self.kept = None
+        self.kept, self.version = self.epochs.keep(kept, self.custom.table_version), self.custom.table_version
+        return self.kept
+
+    def _withdrawn(self) -> PolicyDenied:
+        return PolicyDenied(
+            f"{self.title} has withdrawn its rows; it takes part again when it shares them", code="upload_withdrawn", culprits=(self.name,)
+        )
 
     def _contribution(self, step: StepPlan, context: bytes, digest: bytes) -> Contribution:
         """Rows, who may see their total, and noise, which is paid for before it is drawn, and after the rows were read and found to fit."""
@@ -272,12 +324,8 @@ class Agent(Approver):
         if isinstance(result, tuple):
             self.survivors = result
         elif isinstance(result, Kept) and self.epochs is not None:
-            try:
-                self.epochs.keep_secret(result)
-            except VeilstatError as error:
-                self.fail(Fault(type(error).__name__, error.code, error.message, (self.name,)))
-                return
-            self.kept = result
+            self.epochs.consent.settle()
+            self.tell_wish()
 
     def _require_owners(self, survivors: tuple[str, ...]) -> None:
         if len(survivors) < self.policy.min_owners:
@@ -297,7 +345,7 @@ class Agent(Approver):
 
     def _recorded(self, owner: str) -> str:
         """An owner as the record of openings knows it: the difference of totals over two contents of this table is its rows alone."""
-        return f"{owner}, table {self.custom.table_version}" if owner == self.name and self.custom.table_version else owner
+        return f"{owner}, table {self.version}" if owner == self.name and self.version else owner
 
     def _count_answers(self, cut: Cut) -> None:
         """Decryptions under a key that lasts."""

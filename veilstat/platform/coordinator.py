@@ -5,15 +5,17 @@ It is trusted with nothing but following the protocol: it holds no row, no key a
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from veilstat.architectures.addition import Addition, SumHere
 from veilstat.architectures.homomorphic.rows.answers import Kept
 from veilstat.architectures.interface import EpochBinding, KeepsEpochs, StepBinding
 from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.errors import VeilstatError
-from veilstat.protocol.envelope import Envelope
-from veilstat.protocol.faults import Fault, quorum_lost, violation
+from veilstat.protocol.envelope import NO_STEP, Envelope, seal
+from veilstat.protocol.faults import QUORUM, Fault, quorum_lost, violation
 from veilstat.protocol.identity import Identity, Roster
-from veilstat.protocol.session import Send
+from veilstat.protocol.session import ABORT, Send, encode_fault
 
 from . import epochs, messages
 from .definition import ANALYST, PARTIES, SERVER, Definition
@@ -29,6 +31,8 @@ class Coordinator(Party):
     ``executor`` takes their masks off.
     """
 
+    beginnings: ClassVar[frozenset[str]] = Party.beginnings | {epochs.ASK}
+
     def __init__(
         self,
         identity: Identity,
@@ -43,6 +47,8 @@ class Coordinator(Party):
         self.addition, self.executor = addition, executor
         self.epochs = epoch_store
         self.kept = None if epoch_store is None else epoch_store.kept()
+        self.wishes: dict[str, bytes] = {}
+        """The words of owners who ask for a new key, by owner, as they signed them."""
         self.fault: Fault | None = None
         self.definition, self.planner = definition, planner
         self.gate: ReleaseGate | None = None
@@ -66,8 +72,14 @@ class Coordinator(Party):
             return
         self._conclude()
 
+    def lost(self, fault: Fault) -> bool:
+        # A key is the owners' own matter.
+        return not (self.is_making_key and fault.culprits == (ANALYST,)) and super().lost(fault)
+
     def on_query(self, envelope: Envelope) -> None:
         match envelope.round:
+            case epochs.ASK if envelope.sender in self.definition.owners and self.epochs is not None:
+                self._hear_wish(envelope)
             case messages.PROPOSE if envelope.sender == ANALYST:
                 self._propose(envelope)
             case messages.APPROVE if envelope.sender in self.definition.approvers and envelope.root == self.root:
@@ -80,19 +92,46 @@ class Coordinator(Party):
             case _:
                 raise violation("unexpected_message", f"{envelope.sender!r} sent a message that has no place here", envelope.sender)
 
-    def open_epoch(self, identifier: bytes) -> None:
-        """Have all owners make a key and encrypt their rows under it; ``identifier`` is random and never used again."""
+    @property
+    def is_making_key(self) -> bool:
+        """Whether an epoch is being made."""
+        return self.gate is None and self.session is not None and self.session.waiting_for is not None
+
+    @property
+    def may_open_epoch(self) -> bool:
+        """Whether all owners ask for a new key, and none is being made."""
+        return set(self.wishes) == set(self.definition.owners) and not self.is_making_key
+
+    def open_epoch(self) -> None:
+        """Have all owners, who ask for it, make a key and encrypt their rows under it. A former one stays until then."""
         architecture = self.definition.architecture
-        assert isinstance(architecture, KeepsEpochs) and self.epochs is not None
-        self.session, self.gate, self.approved, self.fault, self.kept = None, None, None, None, None
-        self.root = epochs.epoch_root(self.definition, self.roster, identifier)
-        self.send(epochs.OPEN, PARTIES, identifier)
-        its = architecture.epoch_server(EpochBinding(self.identity, self.roster, self.root, SERVER, PARTIES, self.epochs.keep))
+        assert isinstance(architecture, KeepsEpochs) and self.may_open_epoch
+        opening, self.wishes = epochs.encode_opening(self.wishes), {}
+        self.session, self.gate, self.approved, self.fault = None, None, None, None
+        self.root = epochs.epoch_root(self.definition, self.roster, opening)
+        self.send(epochs.OPEN, PARTIES, opening)
+        its = architecture.epoch_server(EpochBinding(self.identity, self.roster, self.root, SERVER, PARTIES, self._keep))
         self.begin(its.binding.step, its)
 
     def on_finished(self, result: object) -> None:
         if isinstance(result, Kept):
-            self.kept = result
+            # What owners asked for while it was made is made.
+            self.wishes = {}
+
+    def _keep(self, kept: Kept) -> Kept:
+        """Put the rows of an epoch where they last, in place of the former ones."""
+        assert self.epochs is not None
+        self.kept = None
+        self.kept = self.epochs.keep(kept)
+        return self.kept
+
+    def _hear_wish(self, envelope: Envelope) -> None:
+        if envelope.root != epochs.asking_root(self.definition, self.roster):
+            self._note_stranger(envelope)
+        elif len(envelope.payload) == epochs.WISH_BYTES:
+            self.wishes[envelope.sender] = envelope.frame
+        else:
+            self.wishes.pop(envelope.sender, None)
 
     def on_failed(self, fault: Fault) -> None:
         self.gate, self.approved, self.fault = None, None, fault
@@ -105,6 +144,9 @@ class Coordinator(Party):
             self._note_replay(envelope)
             return
         self.answered.add(envelope.root)
+        if self.is_making_key:
+            self._put_off(envelope)
+            return
         proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
         self.root, self.session, self.approved = envelope.root, None, {}
         try:
@@ -114,6 +156,12 @@ class Coordinator(Party):
             return
         self.gate = ReleaseGate(plan, envelope.root)
         self._forward(envelope)
+
+    def _put_off(self, envelope: Envelope) -> None:
+        words = "the data owners are making a key and encrypting their rows; ask again in a minute"
+        payload = encode_fault(Fault(QUORUM, "epoch_running", words))
+        for frame in seal(self.member, envelope.root, NO_STEP, ABORT, ANALYST, payload):
+            self._outbox.append(Send(ANALYST, frame))
 
     def _conclude(self) -> None:
         """Everybody has answered, or nothing more will come."""

@@ -1,9 +1,10 @@
 """An epoch on disk: what a party keeps of encrypted rows, complete or absent, for as long as their key lives.
 
 One file holds the public record, written beside its place, synced and renamed; its checksum is verified whenever it is
-opened, and ciphertexts are read through the page cache. An owner keeps two more: its share of the secret key, and how many
-answers it has helped to decrypt, which is on disk before the share of any of them exists. All are readable by the
-party's own account alone, and bound to the study: a record of another schema, roster or architecture is refused.
+opened, and ciphertexts are read through the page cache. An owner keeps more: its share of the secret key, how many
+answers it has helped to decrypt, which is on disk before the share of any of them exists, and whether it asks for a new
+key. All are readable by the party's own account alone, and bound to the study: a record of another schema, roster or
+architecture is refused.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -22,11 +23,21 @@ from veilstat.architectures.homomorphic.rows.answers import Kept, Record
 from veilstat.errors import PolicyDenied, SchemaError, VeilstatError
 
 from .durable import sync_directory
+from .key_consent import KeyConsent
 
 _MAGIC = b"veilstat-epoch01"
 _DIGEST = 32
 _HEAD = len(_MAGIC) + 2 * _DIGEST
-_COUNT_BYTES = 8
+_PART = ".part"
+_MAP, _BINARY = b"\xde", b"\xc6"
+"""MessagePack: a map of 16 bits of entries, bytes of 32 bits of length."""
+
+
+class Use(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """What an owner remembers of its key: the version of the rows that it encrypted, and how many answers it has helped to decrypt."""
+
+    table: str
+    answers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +47,15 @@ class EpochStore:
     Args:
         directory: an existing directory of the party's own. study: the digest of the study's definition and roster.
 
+    ``consent`` says whether an owner takes part in another epoch.
+
     Raises:
-        SchemaError: there is no such directory.
+        SchemaError: there is no such directory. VeilstatError: the owner's word in it is damaged.
     """
 
     directory: Path
     study: bytes
+    consent: KeyConsent = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.directory.is_dir():
@@ -49,40 +63,34 @@ class EpochStore:
                 f"there is no directory {str(self.directory)!r} for encrypted rows; run: install -d -m 700 {self.directory}",
                 code="no_directory",
             )
+        object.__setattr__(self, "consent", KeyConsent(self.directory))
 
-    def keep(self, record: Record) -> Record:
-        """Write a record in place of the former one, whose key is given up, and return it as it lies on disk."""
+    def keep(self, kept: Kept, table: str = "") -> Kept:
+        """Write what a party keeps in place of the former epoch, whose key is given up, and return it as it lies on disk.
+
+        ``table`` is the version of the owner's rows.
+        """
         self.forget()
-        body = msgspec.msgpack.encode(record)
-        self._replace(self._record, (_MAGIC, self.study, hashlib.sha256(body).digest(), body))
-        return msgspec.msgpack.decode(self._mapped()[_HEAD:], type=Record)
-
-    def keep_secret(self, kept: Kept) -> None:
-        """Write an owner's share of the key; nothing has been decrypted with it."""
-        assert kept.secret is not None
-        self._replace(self._spent, (bytes(_COUNT_BYTES),))
-        self._replace(self._secret, (kept.record.identity, kept.secret.tobytes()))
+        checksum = hashlib.sha256()
+        for part in _body(kept.record):
+            checksum.update(part)
+        self._replace(self._record, (_MAGIC, self.study, checksum.digest(), *_body(kept.record)))
+        if kept.secret is not None:
+            self._replace(self._used, _checked(msgspec.msgpack.encode(Use(table))))
+            self._replace(self._secret, _checked(kept.record.identity + kept.secret.tobytes()))
+        return Kept(msgspec.msgpack.decode(self._mapped()[_HEAD:], type=Record), kept.secret)
 
     def forget(self) -> None:
         """Give up the share of the key, then the record: nothing of the epoch can ever be decrypted again."""
-        for place in (self._secret, self._spent, self._record):
+        for place in (self._secret, self._used, self._record):
+            place.with_suffix(_PART).unlink(missing_ok=True)
             place.unlink(missing_ok=True)
         sync_directory(self.directory)
 
     def withdraw(self) -> None:
-        """Forget, and take part in no epoch until ``rejoin``, across restarts too."""
-        self._replace(self._withdrawn, (b"",))
+        """Forget, and take part in no epoch until the owner consents again, across restarts too."""
+        self.consent.withdraw()
         self.forget()
-
-    def rejoin(self) -> None:
-        """Take part again."""
-        self._withdrawn.unlink(missing_ok=True)
-        sync_directory(self.directory)
-
-    @property
-    def is_withdrawn(self) -> bool:
-        """Whether the owner takes part in no epoch."""
-        return self._withdrawn.exists()
 
     def record(self) -> Record | None:
         """The record; None where there is none.
@@ -94,9 +102,13 @@ class EpochStore:
             return None
         mapped = self._mapped()
         if mapped[: len(_MAGIC)] != _MAGIC or hashlib.sha256(mapped[_HEAD:]).digest() != mapped[_HEAD - _DIGEST : _HEAD]:
-            raise _damaged()
+            raise self._damaged()
         if mapped[len(_MAGIC) : _HEAD - _DIGEST] != self.study:
-            raise VeilstatError("the encrypted rows on disk are of another study; remove them and upload again", code="epoch_foreign")
+            raise VeilstatError(
+                f"the encrypted rows in {str(self.directory)!r} are of another schema, roster, policy or architecture; remove that directory's files "
+                "and share the rows again",
+                code="epoch_foreign",
+            )
         return msgspec.msgpack.decode(mapped[_HEAD:], type=Record)
 
     def kept(self) -> Kept | None:
@@ -108,10 +120,18 @@ class EpochStore:
         record = self.record()
         if record is None or not self._secret.exists():
             return None if record is None else Kept(record)
-        raw = self._secret.read_bytes()
+        raw = self._read(self._secret)
         if raw[:_DIGEST] != record.identity:
-            raise _damaged()
+            raise self._damaged()
+        self.use()
         return Kept(record, np.frombuffer(raw[_DIGEST:], dtype=np.int8))
+
+    def use(self) -> Use:
+        """What an owner that keeps a share of the key remembers of it; VeilstatError where that is damaged."""
+        try:
+            return msgspec.msgpack.decode(self._read(self._used), type=Use)
+        except msgspec.MsgspecError:
+            raise self._damaged() from None
 
     def spend(self, answers: int, most: int) -> None:
         """Count answers before they are decrypted.
@@ -119,13 +139,14 @@ class EpochStore:
         Raises:
             PolicyDenied: more than ``most`` under one key. VeilstatError: the count could not be written.
         """
-        spent = answers + int.from_bytes(self._spent.read_bytes(), "little")
+        use = self.use()
+        spent = answers + use.answers
         if spent > most:
             raise PolicyDenied(
-                f"{spent:,} answers would be decrypted under one key, {most:,} are hidden by its smudging; make a new key by uploading again",
+                f"{spent:,} answers would be decrypted under one key, {most:,} are hidden by its smudging; make a new key by sharing the rows again",
                 code="epoch_spent",
             )
-        self._replace(self._spent, (spent.to_bytes(_COUNT_BYTES, "little"),))
+        self._replace(self._used, _checked(msgspec.msgpack.encode(Use(use.table, spent))))
 
     @property
     def _record(self) -> Path:
@@ -136,23 +157,35 @@ class EpochStore:
         return self.directory / "secret"
 
     @property
-    def _spent(self) -> Path:
-        return self.directory / "spent"
+    def _used(self) -> Path:
+        return self.directory / "used"
 
     def _mapped(self) -> memoryview:
         try:
             with self._record.open("rb") as file:
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except (OSError, ValueError):
-            raise _damaged() from None
+            raise self._damaged() from None
 
-    @property
-    def _withdrawn(self) -> Path:
-        return self.directory / "withdrawn"
+    def _read(self, place: Path) -> bytes:
+        """A file that was written with its checksum."""
+        try:
+            raw = place.read_bytes()
+        except OSError:
+            raise self._damaged() from None
+        if hashlib.sha256(raw[_DIGEST:]).digest() != raw[:_DIGEST]:
+            raise self._damaged()
+        return raw[_DIGEST:]
 
-    def _replace(self, place: Path, parts: Iterable[bytes]) -> None:
+    def _damaged(self) -> VeilstatError:
+        return VeilstatError(
+            f"the encrypted rows in {str(self.directory)!r} are damaged; check the disk, remove that directory's files and share the rows again",
+            code="epoch_damaged",
+        )
+
+    def _replace(self, place: Path, parts: Iterable[bytes | memoryview]) -> None:
         """A file that takes its place when it is complete and on disk, or not at all."""
-        temporary = place.with_suffix(".part")
+        temporary = place.with_suffix(_PART)
         try:
             temporary.unlink(missing_ok=True)
             with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -166,5 +199,16 @@ class EpochStore:
             raise VeilstatError(f"encrypted rows could not be written: {error.strerror}", code="disk_failed") from None
 
 
-def _damaged() -> VeilstatError:
-    return VeilstatError("the encrypted rows on disk are damaged; check the disk, remove them and upload again", code="epoch_damaged")
+def _checked(content: bytes) -> tuple[bytes, bytes]:
+    return hashlib.sha256(content).digest(), content
+
+
+def _body(record: Record) -> Iterator[bytes | memoryview]:
+    """The record in MessagePack, without a copy of its ciphertexts: they stand in its last field, which follows the others."""
+    fields = {name: getattr(record, name) for name in record.__struct_fields__ if name != "uploads"}
+    yield msgspec.msgpack.encode(Record(**fields, uploads={}))[: -len(msgspec.msgpack.encode({}))]
+    yield _MAP + len(record.uploads).to_bytes(2, "big")
+    for name, ciphertexts in record.uploads.items():
+        yield msgspec.msgpack.encode(name)
+        yield _BINARY + len(ciphertexts).to_bytes(4, "big")
+        yield ciphertexts

@@ -37,7 +37,9 @@ class Published:
         try:
             return msgspec.json.decode(text, type=Published)
         except msgspec.MsgspecError:
-            raise SchemaError("the study that was published could not be read", code="bad_study") from None
+            raise SchemaError(
+                "the study that was published could not be read; install the same version on both sides", code="bad_study"
+            ) from None
 
     def to_json(self) -> bytes:
         """As it travels."""
@@ -47,22 +49,16 @@ class Published:
         """The study that every party agrees on.
 
         Raises:
-            SchemaError: schema, owners or policies are wrong. CapabilityError: the architecture cannot serve them, or not
-            from several processes.
+            SchemaError: schema, owners or policies are wrong. CapabilityError: the architecture cannot serve them.
         """
         try:
             schema = Schema.from_dict(tomllib.loads(self.schema, parse_float=Decimal))
             policies = {name: bytes.fromhex(digest) for name, digest in self.policies.items()}
         except ValueError:
-            raise SchemaError("the study that was published could not be read", code="bad_study") from None
-        definition = Definition(schema, self.owners, configure(self.architecture, self.options), policies)
-        if definition.keeps_epochs:
-            raise CapabilityError(
-                f"[{self.architecture}] entry = 'rows': nobody opens an epoch, in which owners encrypt their rows, between processes yet; "
-                "use entry = 'totals', or vs.simulate",
-                code="not_available",
-            )
-        return definition
+            raise SchemaError(
+                "the study that was published could not be read; install the same version on both sides", code="bad_study"
+            ) from None
+        return Definition(schema, self.owners, configure(self.architecture, self.options), policies)
 
 
 def configure(name: str, options: Mapping[str, Any]) -> Architecture:

@@ -24,7 +24,7 @@ from veilstat.dp.ledger import Budget
 from veilstat.errors import CapabilityError, ConvergenceError, SchemaError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
-from veilstat.protocol.faults import ProtocolError
+from veilstat.protocol.faults import ProtocolError, quorum_lost
 from veilstat.protocol.identity import Roster
 from veilstat.protocol.member import Member
 from veilstat.schema.schema import Schema
@@ -39,7 +39,7 @@ from .coordinator import Coordinator
 from .definition import ANALYST, PARTIES, SERVER, Definition
 from .driver import Driver, Progress, as_error, no_progress
 from .epoch_store import EpochStore
-from .epochs import IDENTIFIER_BYTES, study_digest
+from .epochs import ASK, study_digest
 from .ledgers import OpenLedger, in_directory, in_memory
 from .plan import Plan
 from .planner import make_planner
@@ -120,7 +120,14 @@ class Simulation:
         Raises:
             VeilstatError: an owner was lost, or refused.
         """
-        self.coordinator.open_epoch(self.random(IDENTIFIER_BYTES))
+        for agent in self.agents.values():
+            agent.ask_for_key()
+        self.network.settle()
+        asked = self.coordinator.wishes
+        if not self.coordinator.may_open_epoch:
+            lost = tuple(sorted(set(self.agents) - set(asked)))
+            raise as_error(quorum_lost(ASK, len(asked), len(self.agents), lost).fault)
+        self.coordinator.open_epoch()
         self.network.settle()
         faults = [agent.fault for agent in self.agents.values()]
         fault = next((fault for fault in (*faults, self.coordinator.fault) if fault is not None), None)
@@ -258,13 +265,13 @@ def simulate(
     from .study import Study
 
     if not isinstance(tables, Mapping):
-        raise SchemaError("the tables are a mapping from data owner to DataFrame", code="wrong_type")
+        raise SchemaError("tables must be a mapping from data owner to DataFrame", code="wrong_type")
     if not isinstance(schema, Schema):
-        raise SchemaError("the schema is a vs.Schema", code="wrong_type")
+        raise SchemaError("schema must be a vs.Schema", code="wrong_type")
     if not isinstance(policies, (Mapping, NoneType)) or not all(isinstance(rule, Policy) for rule in (policies or {}).values()):
-        raise SchemaError("policies are a mapping from data owner to vs.Policy", code="wrong_type")
+        raise SchemaError("policies must be a mapping from data owner to vs.Policy", code="wrong_type")
     if not isinstance(faults, (list, tuple)) or not all(isinstance(fault, Fault) for fault in faults):
-        raise SchemaError("faults are a list of vs.testing.Dropout and its like", code="wrong_type")
+        raise SchemaError("faults must be a list of vs.testing.Dropout and its like", code="wrong_type")
     rules = dict(policies or {})
     stranger = [name for name in rules if name not in tables]
     if stranger:
@@ -304,6 +311,6 @@ def choose(architecture: str | Architecture) -> Architecture:
         return ARCHITECTURES[architecture]()
     if isinstance(architecture, type) or not hasattr(architecture, "supports"):
         raise CapabilityError(
-            "an architecture is a name such as 'masking', or a configuration such as vs.Masking()", code="unknown_architecture"
+            "architecture must be a name such as 'masking', or a configuration such as vs.Masking()", code="unknown_architecture"
         )
     return architecture

@@ -114,7 +114,18 @@ class Binding:
 
 @dataclass(slots=True)
 class _Partial:
-    blocks: dict[int, Envelope] = field(default_factory=dict)
+    """A message of several blocks: those that arrived behind each other are one buffer, which is the only copy of them."""
+
+    blocks: int
+    joined: int = 0
+    content: bytearray = field(default_factory=bytearray, repr=False)
+    ahead: dict[int, memoryview] = field(default_factory=dict, repr=False)
+
+    def put(self, envelope: Envelope) -> None:
+        self.ahead[envelope.sequence] = envelope.payload
+        while self.joined in self.ahead:
+            self.content += self.ahead.pop(self.joined)
+            self.joined += 1
 
 
 class Session:
@@ -230,15 +241,16 @@ class Session:
 
     def _assemble(self, current: Round, envelope: Envelope) -> None:
         sender = envelope.sender
-        partial = self._partial.setdefault(sender, _Partial())
-        if any(block.blocks != envelope.blocks for block in partial.blocks.values()):
+        partial = self._partial.setdefault(sender, _Partial(envelope.blocks))
+        if partial.blocks != envelope.blocks:
             raise violation("equivocation", f"{sender!r} changed the length of its message in round {current.name}", sender)
-        partial.blocks[envelope.sequence] = envelope
-        if len(partial.blocks) < envelope.blocks:
-            return
+        payload = envelope.payload
+        if envelope.blocks > 1:
+            partial.put(envelope)
+            if partial.joined < partial.blocks:
+                return
+            payload = memoryview(partial.content).toreadonly()
         del self._partial[sender]
-        blocks = [partial.blocks[place].payload for place in range(envelope.blocks)]
-        payload = blocks[0] if len(blocks) == 1 else memoryview(b"".join(blocks))
         if len(payload) > current.largest:
             raise violation(
                 "too_large",

@@ -43,7 +43,9 @@ class Deployment:
         self.client, self.analyst, self.definition, self.timeout = client, analyst, definition, timeout
 
     def status(self) -> dict[str, Any]:
-        """Which parties are connected, and the running query's round, who is missing, and bytes by party."""
+        """Which parties are connected, the running query's round, who is missing, and bytes by party; where rows are encrypted, under
+        which key, and which owners ask for another one.
+        """
         with closing(self.client):
             return self.client.get_json("/v1/status")
 
@@ -139,7 +141,7 @@ def connect(
         gateway's certificate does not hold. QuorumLost: the gateway cannot be reached. PolicyDenied: the token is not valid.
     """
     if not isinstance(timeout, (int, float)) or not 0 < timeout <= 86_400:
-        raise SchemaError("timeout is a number of seconds, above 0 and at most 86400", code="bad_value")
+        raise SchemaError("timeout must be a number of seconds, above 0 and at most 86400", code="bad_value")
     key = Path(identity)
     known = read_roster(key.parent / ROSTER if roster is None else Path(roster)).roster
     client = GatewayClient(url, token, None if ca is None else Path(ca))

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from veilstat.architectures.addition import Addition, SumHere
 from veilstat.errors import CapabilityError, SchemaError
+from veilstat.protocol.identity import Roster
 from veilstat.transports.line import SocketLine
 
 from ..coordinator import Coordinator
-from ..definition import SERVER
+from ..definition import SERVER, Definition
+from ..epoch_store import EpochStore
 from ..identity_file import read_identity
 from ..planner import make_planner
 from ..roster_file import read_roster
@@ -26,6 +28,8 @@ from ..study_file import load_published
 from ..threads import executor_of
 from .compute_lines import ComputeLines
 from .coordinator_file import CoordinatorFile, load_coordinator_file
+from .epoch_directory import open_store
+from .epoch_opener import EpochOpener
 from .gateway import Gateway
 from .journal import Journal, Sparing
 from .limits import RateLimit
@@ -68,7 +72,13 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
         )
     identity = read_identity(config.identity, SERVER, roster.keys[SERVER])
     party = Coordinator(
-        identity, roster, definition, make_planner(), addition=_addition(config, journal), executor=executor_of(config.threads)
+        identity,
+        roster,
+        definition,
+        make_planner(),
+        _epoch_store(config, definition, roster),
+        _addition(config, journal),
+        executor_of(config.threads),
     )
     board = Switchboard(party, Patience(config.progress, time.monotonic), _reporter(journal))
     sessions = Sessions(board, secrets.token_bytes, time.monotonic)
@@ -99,13 +109,25 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
             tasks.append(group.create_task(compute.serve()))
             room = compute.room
         tasks += [group.create_task(keep_line(owner, connect, board, roster.digest, room)) for owner, connect in lines.items()]
-        tasks.append(group.create_task(_watch(board, sessions)))
+        tasks.append(group.create_task(_watch(board, sessions, EpochOpener(board, time.monotonic))))
         tasks.append(group.create_task(_serve_gateway(gateway, config, is_over)))
         journal.write("started", roster=roster.digest.hex()[:16], study=definition.digest.hex()[:16], gateway=str(config.gateway))
         await is_over.wait()
         for task in tasks[:-1]:
             task.cancel()
     journal.write("ended")
+
+
+def _epoch_store(config: CoordinatorFile, definition: Definition, roster: Roster) -> EpochStore | None:
+    """Where the study has encrypted rows."""
+    if not definition.keeps_epochs:
+        return None
+    if config.epoch is None:
+        raise SchemaError(
+            f"{config.study.name}: [coordinator] has no epoch, which names the directory that encrypted rows are kept in; add epoch = 'epoch'",
+            code="missing_key",
+        )
+    return open_store(config.epoch, definition, roster)
 
 
 def _workers(config: CoordinatorFile) -> int:
@@ -144,11 +166,12 @@ def _cluster(config: CoordinatorFile, owners: list[str], stack: AsyncExitStack) 
     return join_cluster(config.ray, owners, stack)
 
 
-async def _watch(board: Switchboard, sessions: Sessions) -> None:
+async def _watch(board: Switchboard, sessions: Sessions, opener: EpochOpener) -> None:
     while True:
         await asyncio.sleep(_LOOKS)
         board.tick()
         sessions.tick()
+        opener.tick()
 
 
 async def _serve_gateway(gateway: Gateway, config: CoordinatorFile, is_over: asyncio.Event) -> None:

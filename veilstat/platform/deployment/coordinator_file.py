@@ -14,7 +14,7 @@ from ..study_file import load_coordinator
 from ..threads import cores
 
 _NEEDED = ("roster", "identity", "gateway", "certificate", "tokens", "log")
-_OPTIONAL = ("listen", "progress", "threads", "sockets", "ray")
+_OPTIONAL = ("listen", "progress", "epoch", "threads", "sockets", "ray")
 _RAY = ("head", "token", "certificates", "directory")
 _LONGEST_DIRECTORY = 40
 _MOST_WORKERS = 256
@@ -46,7 +46,8 @@ class CoordinatorFile:
     """Paths and addresses. ``gateway`` is where analysts reach it, ``listen`` where it listens.
 
     ``sockets``: agents' sockets on this machine, by owner; the other owners are reached over Ray.
-    ``progress``: seconds that a round may wait. ``threads``: how many take masks off long vectors.
+    ``progress``: seconds that a round may wait. ``epoch``: the directory that encrypted rows are kept in, if the study has any.
+    ``threads``: how many take masks off long vectors.
     """
 
     study: Path
@@ -58,6 +59,7 @@ class CoordinatorFile:
     log: Path
     listen: Address
     progress: float
+    epoch: Path | None
     sockets: Mapping[str, Path]
     ray: RayFile | None
     threads: int
@@ -91,6 +93,7 @@ def load_coordinator_file(path: Path) -> CoordinatorFile:
         folder / plain["log"],
         listen,
         progress,
+        folder / str(plain["epoch"]) if "epoch" in plain else None,
         {name: folder / socket for name, socket in sockets.items()},
         ray,
         threads,

@@ -97,6 +97,8 @@ class Gateway:
                 "round": None if session is None else session.waiting_for,
                 "missing": sorted(party.awaited),
                 "bytes": dict(self.board.bytes),
+                "epoch": None if party.kept is None else party.kept.record.identity.hex()[:16],
+                "asking": sorted(party.wishes),
             }
         )
 

@@ -25,6 +25,8 @@ def describe(version: str) -> dict[str, Any]:
         round={"type": ["string", "null"]},
         missing=_list(),
         bytes={"type": "object", "additionalProperties": number},
+        epoch={"type": ["string", "null"]},
+        asking=_list(),
     )
     text = {"type": "string"}
     return {

@@ -52,6 +52,8 @@ def inspect_study(path: Path, look: Callable[[RayFile], Iterable[LabelledNode]] 
     yield _finding("tokens", lambda: f"{len(read_tokens(config.tokens))} analysts")
     yield from _certificate(config.certificate)
     yield from _gateway(config)
+    if load_definition(config.study).keeps_epochs:
+        yield _finding("encrypted rows", lambda: _epoch(config.epoch))
     for owner, place in config.sockets.items():
         yield _socket(f"socket of {owner}", place)
     if config.ray is not None:
@@ -110,6 +112,16 @@ def _uploads(directory: Path | None) -> str:
     if stat.S_IMODE(directory.stat().st_mode) & 0o077:
         raise ValueError(f"others can look into it; run: chmod 700 {directory}")
     return f"{sum(1 for _ in directory.glob('*.shares'))} owners have shared theirs"
+
+
+def _epoch(directory: Path | None) -> str:
+    if directory is None:
+        raise ValueError("they have no place; add epoch = 'epoch' to [coordinator]")
+    if not directory.is_dir():
+        return "no key yet; the coordinator makes the directory"
+    if stat.S_IMODE(directory.stat().st_mode) & 0o077:
+        raise ValueError(f"others can look into them; run: chmod 700 {directory}")
+    return "under a key" if (directory / "epoch").exists() else "no key yet; each owner says: veilstat rows share"
 
 
 def _versions() -> Finding:

@@ -33,6 +33,8 @@ from ..study_file import load_definition
 from ..threads import cores, executor_of
 from .approvals import Approvals
 from .approvals_socket import answer_person
+from .encrypted_rows import EncryptedRows, KeyLog
+from .epoch_directory import open_store
 from .journal import Journal, Sparing
 from .owner_file import OwnerFile, load_owner
 from .patience import Patience
@@ -58,9 +60,17 @@ def run_owner(path: Path) -> None:
     approvals = Approvals(config.state / "approvals.json", rules.needs_person, lambda: datetime.now(UTC))
     agent = make_agent(config, rules.policy, approvals, journal)
     host = AgentHost(agent, journal, Patience(config.progress, time.monotonic))
-    rows: Rows = SharedRows(agent, host.settle, rules) if agent.definition.keeps_rows else StaysHere()
+    rows = _rows(agent, host, rules)
     with plainly():
         asyncio.run(_serve(host, config, approvals, RowsErrands(rows, journal), journal))
+
+
+def _rows(agent: Agent, host: AgentHost, rules: PolicyFile) -> Rows:
+    if agent.definition.keeps_rows:
+        return SharedRows(agent, host.settle, rules)
+    if agent.definition.keeps_epochs:
+        return EncryptedRows(agent, host.keys, host.speak)
+    return StaysHere()
 
 
 def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal: Journal) -> Agent:
@@ -90,7 +100,8 @@ def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal:
         executor_of(cores()),
     )
     ledger = open_ledger(config.state / "ledger", policy.budget)
-    return Agent(identity, roster, definition, table, policy, make_planner(), secrets.token_bytes, ledger, custom)
+    store = open_store(config.state / "epoch", definition, roster) if definition.keeps_epochs else None
+    return Agent(identity, roster, definition, table, policy, make_planner(), secrets.token_bytes, ledger, custom, store)
 
 
 def _consent(approvals: Approvals, refusals: Refusals) -> Callable[[Plan], None]:
@@ -112,6 +123,7 @@ class AgentHost:
         self._speaker: Stream | None = None
         self._running: bytes | None = None
         self._moved = asyncio.Event()
+        self.keys = KeyLog(agent, journal)
 
     async def settle(self, begin: Callable[[], None], moved: Callable[[], None] = lambda: None) -> None:
         """Let the agent begin something, and call ``moved`` whenever it hears anything, until it waits for nobody.
@@ -139,6 +151,7 @@ class AgentHost:
         self._streams.add(stream)
         try:
             stream.send(self.greeting)
+            self._introduce(stream)
             while True:
                 frame = await stream.receive()
                 self._hear(stream, frame)
@@ -152,6 +165,17 @@ class AgentHost:
             self._streams.discard(stream)
             self._left(stream)
             self._caused.write("connection_ended", reason=reason)
+
+    def speak(self) -> None:
+        """Send what the agent says of its own accord."""
+        self._answer()
+
+    def _introduce(self, stream: Stream) -> None:
+        """Whoever connects may know nothing of what the owner asked for before."""
+        if self.agent.epochs is not None:
+            self.agent.tell_wish()
+            for event in self.agent.events():
+                stream.send(event.frame)
 
     async def watch(self) -> None:
         """Let waits expire."""
@@ -196,6 +220,7 @@ class AgentHost:
         elif root is None and self._running is not None and self.agent.fault is not None:
             self.journal.write("query_ended", root=self._running.hex()[:16], code=self.agent.fault.code, culprits=self.agent.fault.culprits)
         self._running = root
+        self.keys.note()
 
     def _left(self, stream: Stream) -> None:
         if stream is self._speaker or not self._streams:

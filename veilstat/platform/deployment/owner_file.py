@@ -71,7 +71,9 @@ def check_private(directory: Path) -> None:
     if not directory.is_dir():
         raise SchemaError(f"there is no directory {str(directory)!r}; run: install -d -m 700 {directory}", code="no_directory")
     if stat.S_IMODE(directory.stat().st_mode) & 0o077:
-        raise CapabilityError(f"others can look into the agent's directory; run: chmod 700 {directory}", code="readable_by_others")
+        raise CapabilityError(
+            f"others can look into a directory that is this account's alone; run: chmod 700 {directory}", code="readable_by_others"
+        )
 
 
 def _opener(path: Path, table: Any, state: Path) -> Callable[[Schema], Source]:

@@ -68,6 +68,11 @@ class Switchboard:
             self._deliver(envelope.recipient, frame)
         self._settle()
 
+    def begin(self, act: Callable[[], None]) -> None:
+        """Let the coordinator's party begin something."""
+        act()
+        self._settle()
+
     def tick(self) -> None:
         """Called several times a second: lets waits expire."""
         if self.patience.is_over(self.party.awaits):
@@ -112,7 +117,7 @@ class Switchboard:
             self._root, self._present = self.party.root, set(self.ports)
             if self._root is not None:
                 self.bytes.clear()
-                self.report("query", SERVER, self._root.hex()[:16])
+                self.report("epoch" if self.party.is_making_key else "query", SERVER, self._root.hex()[:16])
         for event in self.party.events():
             for recipient in self.party.definition.approvers if event.recipient == PARTIES else (event.recipient,):
                 self._deliver(recipient, event.frame)

@@ -24,6 +24,7 @@ certificate = "private/gateway.pem" # from `veilstat certificates`; `veilstat re
 tokens = "private/tokens.toml" # SHA-256 of the analysts' tokens; `veilstat token NAME` adds one
 log = "coordinator.log" # one JSON object for each event: parties, codes, no data
 progress = 60 # seconds that a round waits for owners, before it goes on without them
+epoch = "epoch" # 0700, made where it is missing: owners' encrypted rows, where [homomorphic] entry = "rows"
 # threads = 2 # that take masks off long vectors; one for each core, at most 8, if this line is left out
 
 {lines}

@@ -1,12 +1,13 @@
 """An epoch: owners make a key that nobody holds whole and encrypt their rows under it, once, for many queries.
 
 Mouchet, Troncoso-Pastoriza, Bossuat, Hubaux (PETS'21), EncKeyGen and RelinKeyGen. Rounds, of which the cloud forwards
-everybody's messages to everybody in the next:
+everybody's messages to everybody in the next, long ones in pieces (``pieces.py``):
 
 1. epoch_commit: each owner commits to its shares, and declares its rows (rounded up) and its columns with missing values;
 2. epoch_reveal: a share of the public key, and of round 1 of the relinearisation key;
 3. epoch_upload: the share of round 2, and the ciphertexts of all rows, signed together with all commitments;
-4. epoch_keep: nothing is sent; everybody keeps the same record.
+4. epoch_keep: each owner keeps what all signed, and names it;
+5. epoch_done: all owners keep the same, and now the cloud does; nothing is sent.
 
 All owners take part; the loss of one ends it. Common polynomials are expanded from the epoch's root.
 """
@@ -29,17 +30,17 @@ from veilstat.schema.schema import Schema
 
 from ..messages import read_elements
 from ..ring import Residues
-from .answers import Record
+from .answers import Kept, Record
 from .bgv import Bgv
 from .layout import Layout, choose_layout
 from .parameters import RowParameters
 
-COMMIT, REVEAL, UPLOAD, KEEP = "epoch_commit", "epoch_reveal", "epoch_upload", "epoch_keep"
-ROUNDS = (COMMIT, REVEAL, UPLOAD, KEEP)
+COMMIT, REVEAL, UPLOAD, KEEP, DONE = "epoch_commit", "epoch_reveal", "epoch_upload", "epoch_keep", "epoch_done"
+ROUNDS = (COMMIT, REVEAL, UPLOAD, KEEP, DONE)
 LARGEST_COMMITMENT = 1 << 16
 
-Keep = Callable[[Record], Record]
-"""Puts a record where it lasts and returns it from there; raises VeilstatError."""
+Keep = Callable[[Kept], Kept]
+"""Puts what a party keeps where it lasts and returns it from there; raises VeilstatError."""
 
 
 class Commitment(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -127,7 +128,12 @@ class Agreed:
         ciphertexts = self.layout.blocks(self.commitments[owner].rows) * self.layout.groups
         return self.terms.relinearisation_bytes + ciphertexts * self.terms.parameters.ciphertext_bytes + SIGNATURE_BYTES
 
-    def upload_statement(self, upload: bytes | memoryview) -> bytes:
+    @property
+    def uploads_bytes(self) -> int:
+        """Of all owners' messages in round 3."""
+        return sum(map(self.upload_bytes, self.commitments))
+
+    def upload_statement(self, upload: bytearray | memoryview) -> bytes:
         """What an owner signs with its ciphertexts: them, and whose shares make the key that they are encrypted under."""
         return digest("veilstat/epoch/upload/1", self.digest, hashlib.sha256(upload).digest())
 
@@ -166,9 +172,9 @@ class Agreed:
         )
 
 
-def kept(keep: Keep, record: Record) -> Record:
-    """The record where it lasts; what goes wrong there ends the session."""
+def stored(keep: Keep, kept: Kept) -> Kept:
+    """What a party keeps, where it lasts; what goes wrong there ends the session."""
     try:
-        return keep(record)
+        return keep(kept)
     except VeilstatError as error:
         raise ProtocolError(Fault(type(error).__name__, error.code, error.message, error.culprits)) from None

@@ -21,12 +21,12 @@ from veilstat.protocol.identity import Identity
 from veilstat.protocol.session import Message, Turn
 from veilstat.schema.columns import Codes
 
-from ..messages import decode_parts, parts_size
 from ..ring import Residues
 from ..rounds import AllForwarded
 from ..sampling import ternary
 from .answers import Kept
-from .epoch import COMMIT, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, kept
+from .epoch import COMMIT, DONE, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, stored
+from .pieces import PieceFromServer, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,48 +102,66 @@ class AwaitCommitments(_AllForwarded):
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitShares(_AllForwarded):
+class _Piece(PieceFromServer):
+    owner: EncryptingOwner
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitShares(_Piece):
     """Everybody has revealed: make the share of round 2, and encrypt under the sum."""
 
     secret: npt.NDArray[np.int8] = field(repr=False)
     ephemeral: Residues = field(repr=False)
     agreed: Agreed
-    name: ClassVar[str] = UPLOAD
+    round_name: ClassVar[str] = UPLOAD
 
     @property
-    def largest(self) -> int:
-        return parts_size(self.owner.terms.owners, self.owner.terms.reveal_bytes)
+    def length(self) -> int:
+        return self.owner.terms.reveal_bytes * len(self.owner.company)
 
-    def close(self) -> Turn:
+    def follow(self, whole: memoryview) -> Turn:
         owner, terms, agreed = self.owner, self.owner.terms, self.agreed
-        shares = decode_parts(self.inbox[0], terms.reveal_bytes, owner.server)
-        self.check_company(shares)
+        shares = split(whole, ((name, terms.reveal_bytes) for name in self.owner.company))
         revealed = reduce(terms.scheme.ring.add, (agreed.shares(name, raw) for name, raw in shares.items()))
         first = revealed[1:].reshape(2, terms.parameters.primes, terms.parameters.primes, -1)
         secret = terms.scheme.ring.from_integers(self.secret.astype(np.int64))
         second = terms.scheme.relinearisation_second(first, secret, self.ephemeral, owner.random)
         key = np.stack([revealed[0], terms.common[0]])
-        upload = b"".join((terms.scheme.ring.to_bytes(second), *owner.ciphertexts(agreed, key)))
-        signature = owner.identity.sign(agreed.upload_statement(upload))
-        return Turn((Message(UPLOAD, owner.server, upload + signature),), AwaitUploads(owner, self.secret, agreed, revealed))
+        upload = bytearray(terms.scheme.ring.to_bytes(second))
+        for ciphertext in owner.ciphertexts(agreed, key):
+            upload += ciphertext
+        upload += owner.identity.sign(agreed.upload_statement(upload))
+        return Turn((Message(self.name, owner.server, memoryview(upload)),), AwaitUploads(owner, self.secret, agreed, revealed))
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitUploads(_AllForwarded):
+class AwaitUploads(_Piece):
     """Keep what everybody signed: whatever is decrypted later is computed from this, and from nothing else."""
 
     secret: npt.NDArray[np.int8] = field(repr=False)
     agreed: Agreed
     revealed: Residues = field(repr=False)
-    name: ClassVar[str] = KEEP
+    round_name: ClassVar[str] = KEEP
 
     @property
-    def largest(self) -> int:
-        return sum(LARGEST_COMMITMENT + self.agreed.upload_bytes(name) for name in self.owner.terms.owners)
+    def length(self) -> int:
+        return self.agreed.uploads_bytes
 
-    def close(self) -> Turn:
-        uploads = decode(self.inbox[0], dict[str, memoryview], self.owner.server)
-        self.check_company(uploads)
+    def follow(self, whole: memoryview) -> Turn:
+        uploads = split(whole, ((name, self.agreed.upload_bytes(name)) for name in self.owner.company))
         statements = {name: self.agreed.check_upload(name, raw) for name, raw in uploads.items()}
         record = self.agreed.record(self.revealed, uploads, statements)
-        return Turn((), None, Kept(kept(self.owner.keep, record), self.secret))
+        kept = stored(self.owner.keep, Kept(record, self.secret))
+        return Turn((Message(self.name, self.owner.server, record.identity),), AwaitEnd(self.owner, kept))
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitEnd(_AllForwarded):
+    """Everybody keeps the same."""
+
+    kept: Kept = field(repr=False)
+    name: ClassVar[str] = DONE
+    largest: ClassVar[int] = 0
+
+    def close(self) -> Turn:
+        return Turn((), None, self.kept)

@@ -1,10 +1,12 @@
 """The cloud's rounds of an epoch: collect, check and forward what owners send, and keep the ciphertexts.
 
-It holds no key. Whoever sends what the protocol forbids is named here, before any owner sees it.
+It holds no key. Whoever sends what the protocol forbids is named here, before any owner sees it. What it keeps takes
+the place of a former epoch once all owners keep it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import ClassVar
@@ -12,13 +14,16 @@ from typing import ClassVar
 import msgspec
 
 from veilstat.protocol.codec import decode
+from veilstat.protocol.context import DIGEST_BYTES
+from veilstat.protocol.faults import violation
 from veilstat.protocol.session import Message, Turn
 
-from ..messages import check_size, encode_parts
+from ..messages import check_size
 from ..ring import Residues
 from ..rounds import FromAll
-from .answers import Kept
-from .epoch import COMMIT, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, kept
+from .answers import Kept, Record
+from .epoch import COMMIT, DONE, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, stored
+from .pieces import PieceToAll
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,10 @@ class KeepingServer:
     def company(self) -> tuple[str, ...]:
         return self.terms.owners
 
+    def in_order(self, arrived: Mapping[str, memoryview]) -> tuple[memoryview, ...]:
+        """What owners sent, as it is forwarded."""
+        return tuple(arrived[name] for name in self.company)
+
     def start(self) -> Turn:
         """Wait for commitments."""
         return Turn((), CollectCommitments(self))
@@ -41,10 +50,6 @@ class KeepingServer:
 @dataclass(frozen=True, slots=True)
 class _FromAll(FromAll):
     server: KeepingServer
-
-    def tell(self, round_name: str, payload: bytes) -> tuple[Message, ...]:
-        """The same to all owners."""
-        return (Message(round_name, self.server.everyone, payload),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class CollectCommitments(_FromAll):
     def close(self) -> Turn:
         commitments = {name: decode(raw, Commitment, name) for name, raw in sorted(self.arrived.items())}
         following = CollectShares(self.server, Agreed(self.server.terms, commitments))
-        return Turn(self.tell(REVEAL, msgspec.msgpack.encode(commitments)), following)
+        return Turn((Message(REVEAL, self.server.everyone, msgspec.msgpack.encode(commitments)),), following)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +85,47 @@ class CollectShares(_FromAll):
         self.revealed.append(self.agreed.shares(sender, payload))
 
     def close(self) -> Turn:
-        following = CollectUploads(self.server, self.agreed, reduce(self.server.terms.scheme.ring.add, self.revealed))
-        return Turn(self.tell(UPLOAD, encode_parts(self.arrived)), following)
+        revealed = reduce(self.server.terms.scheme.ring.add, self.revealed)
+        return CollectUploads(self.server, self.agreed, revealed, parts=self.server.in_order(self.arrived)).begin()
 
 
 @dataclass(frozen=True, slots=True)
-class CollectUploads(_FromAll):
-    """Keep everybody's ciphertexts, and forward them."""
+class _Piece(PieceToAll):
+    server: KeepingServer
+
+
+@dataclass(frozen=True, slots=True)
+class CollectUploads(_Piece):
+    """Forward everybody's ciphertexts."""
 
     agreed: Agreed
     revealed: Residues = field(repr=False)
     statements: dict[str, bytes] = field(default_factory=dict)
-    name: ClassVar[str] = UPLOAD
+    round_name: ClassVar[str] = UPLOAD
 
     @property
-    def largest(self) -> int:
+    def largest_answer(self) -> int:
         return max(map(self.agreed.upload_bytes, self.server.terms.owners))
 
-    def check(self, sender: str, payload: memoryview) -> None:
+    def check_answer(self, sender: str, payload: memoryview) -> None:
         self.statements[sender] = self.agreed.check_upload(sender, payload)
 
-    def close(self) -> Turn:
-        record = kept(self.server.keep, self.agreed.record(self.revealed, self.arrived, self.statements))
-        return Turn(self.tell(KEEP, msgspec.msgpack.encode(dict(sorted(self.arrived.items())))), None, Kept(record))
+    def follow(self) -> Turn:
+        record = self.agreed.record(self.revealed, self.arrived, self.statements)
+        return CollectReceipts(self.server, record, parts=self.server.in_order(self.arrived)).begin()
+
+
+@dataclass(frozen=True, slots=True)
+class CollectReceipts(_Piece):
+    """Keep what all owners keep."""
+
+    record: Record = field(repr=False)
+    round_name: ClassVar[str] = KEEP
+    largest_answer: ClassVar[int] = DIGEST_BYTES
+
+    def check_answer(self, sender: str, payload: memoryview) -> None:
+        if bytes(payload) != self.record.identity:
+            raise violation("epoch_differs", f"{sender!r} keeps other encrypted rows than were forwarded to it", sender)
+
+    def follow(self) -> Turn:
+        return Turn((Message(DONE, self.server.everyone, b""),), None, stored(self.server.keep, Kept(self.record)))

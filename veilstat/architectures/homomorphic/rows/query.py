@@ -79,7 +79,9 @@ class RowQuery:
             raise violation("bad_commitment", f"{owner!r} sent a commitment without its signature", owner)
         if its != epoch:
             raise violation(
-                "epoch_differs", f"{owner!r} speaks of another key than the one that rows are encrypted under; upload again", owner
+                "epoch_differs",
+                f"{owner!r} speaks of another key than the one that rows are encrypted under; all data owners must share them again",
+                owner,
             )
         return committed
 
