@@ -136,6 +136,7 @@ class AgentHost:
                 "the coordinator is not connected to this agent; see that it runs, and the owner's node if there is one, and try again",
                 code="coordinator_lost",
             )
+        self._speaker = None
         begin()
         self._answer()
         while self.agent.waiting:
