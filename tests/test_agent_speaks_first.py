@@ -15,6 +15,7 @@ from veilstat.platform.policy_file import PolicyFile
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import QUORUM, Fault
 from veilstat.protocol.session import Send
+from veilstat.transports.stream import dial, listen
 
 
 class Connection:
@@ -130,3 +131,23 @@ def test_when_the_last_connection_ends_so_does_what_waits_for_it(host):
         assert error.value.code == "coordinator_lost"
 
     asyncio.run(host.run(share_and_leave))
+
+
+def test_an_agent_ends_although_nobody_reads_what_it_sends(host, tmp_path):
+    async def end():
+        async with asyncio.TaskGroup() as group:
+            arrived = []
+
+            def serve(stream):
+                arrived.append(stream)
+                group.create_task(host.host.serve(stream))
+
+            listener = await listen(tmp_path / "agent.sock", serve)
+            deaf = await dial(str(tmp_path / "agent.sock"))
+            await deaf.receive()
+            arrived[0].send(bytes(1 << 26))
+            listener.close()
+            host.host.close()
+        deaf.close()
+
+    asyncio.run(asyncio.wait_for(end(), 10))

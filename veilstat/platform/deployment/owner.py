@@ -188,9 +188,9 @@ class AgentHost:
                 self._moved.set()
 
     def close(self) -> None:
-        """Hang up on everybody."""
+        """Hang up on everybody, also on who has stopped reading."""
         for stream in self._streams:
-            stream.close()
+            stream.drop()
 
     def _hear(self, stream: Stream, frame: bytes) -> None:
         self.agent.receive(frame)
