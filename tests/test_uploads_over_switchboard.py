@@ -16,6 +16,7 @@ from veilstat.platform.definition import ANALYST, SERVER, Definition
 from veilstat.platform.deployment.patience import Patience
 from veilstat.platform.deployment.switchboard import Switchboard
 from veilstat.platform.driver import Driver
+from veilstat.platform.party import MOST_REJECTED
 from veilstat.platform.plan import make_plan
 from veilstat.platform.planner import make_planner
 from veilstat.platform.policy import Policy
@@ -227,6 +228,15 @@ def test_frames_of_an_earlier_upload_change_nothing(parties):
     parties.settle()
     assert parties.versions("north") == [3, 3, 3]
     assert parties.mean().estimate == POOLED["bp"].mean()
+    assert parties.upload("north") is None
+
+
+def test_what_owners_lines_bring_in_any_number_fills_no_server(parties):
+    (frame,) = seal(parties.hosts.identities["north"], bytes(32), NO_STEP, "plane", "compute1", b"")
+    for _ in range(MOST_REJECTED + 500):
+        parties.board.take("north", frame)
+    parties.settle()
+    assert len(parties.servers["compute1"].desks["north"].rejected) == MOST_REJECTED
     assert parties.upload("north") is None
 
 
