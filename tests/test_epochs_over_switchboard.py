@@ -7,7 +7,7 @@ import pytest
 import veilstat as vs
 from tests.encrypted_rows import SCHEMA, tables
 from veilstat.dp.ledger import Ledger
-from veilstat.platform.agent import Agent
+from veilstat.platform.agent import Custom
 from veilstat.platform.analyst import Analyst
 from veilstat.platform.compute_hosts import LocalServers
 from veilstat.platform.coordinator import Coordinator
@@ -17,6 +17,7 @@ from veilstat.platform.deployment.epoch_opener import PAUSE, EpochOpener
 from veilstat.platform.deployment.patience import Patience
 from veilstat.platform.deployment.switchboard import Switchboard
 from veilstat.platform.driver import Driver
+from veilstat.platform.epoch_agent import EpochAgent
 from veilstat.platform.plan import make_plan
 from veilstat.platform.planner import make_planner
 from veilstat.platform.policy import Policy
@@ -55,9 +56,9 @@ class Parties:
                 for owner in self.agents:
                     self.connect(owner)
                 continue
-            self.agents[name] = Agent(
+            self.agents[name] = EpochAgent(
                 self.identities[name], self.roster, self.definition, Table(name, tables()[name], SCHEMA), Policy(), planner,
-                os.urandom, Ledger(None), epoch_store=store,
+                os.urandom, Ledger(None), store, Custom(),
             )  # fmt: skip
             self.connect(name)
 
