@@ -150,6 +150,7 @@ def test_a_key_is_made_when_the_last_owner_asks_and_not_before(parties):
     parties.agents["o2"].ask_for_key()
     parties.pass_time(1)
     assert len(parties.events("epoch_made")) == 1
+    assert parties.board.party.root is None
     assert parties.sum() == TOTAL
     parties.pass_time(2 * PAUSE)
     assert len(parties.events("epoch")) == 1
