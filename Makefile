@@ -14,6 +14,7 @@ demo: $(READY)
 deployment-demo: $(READY)
 	@$(THREADS) $(BIN)/python examples/deployment/demo.py
 
+# What must pass, what fails fastest first; it should stay below nine minutes on two cores. What takes minutes by itself is in test-long.
 test: lint types imports unit
 
 lint: $(READY)
@@ -32,6 +33,7 @@ unit: $(READY)
 test-long: $(READY)
 	$(THREADS) $(BIN)/python -m pytest -n 2 -m "long"
 
+# One of them; docs/benchmarks.md has the command of each.
 benchmark: $(READY)
 	$(THREADS) $(BIN)/python -m benchmarks.masking
 

@@ -1,12 +1,14 @@
 """Where the coordinator's CPU time goes when long masked vectors arrive and some owners are lost, beside what it cannot do without.
 
-    PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/coordinator.py                # 20 owners, 5 lost, 1e6 entries of 64 bits
-    PYTHONPATH=. OMP_NUM_THREADS=1 python benchmarks/coordinator.py --threads 2    # masks taken off by so many threads
+    OMP_NUM_THREADS=1 python -m benchmarks.coordinator                # 20 owners, 5 lost, 1e6 entries of 64 bits
+    OMP_NUM_THREADS=1 python -m benchmarks.coordinator --threads 2    # masks taken off by so many threads
 
 Vectors travel as in a deployment: signed frames of 1 MiB over a Unix socket from another process, then the party's checks,
 the session, the sum, the masks. Milliseconds of this process's CPU time, for one vector until masks are taken off; the
 least of several runs. Floors: the same bytes through ``recv_into``, SHA-256, one addition, the keystreams of one thread.
 """
+
+from __future__ import annotations
 
 import argparse
 import asyncio
@@ -17,101 +19,117 @@ import shutil
 import socket
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from benchmarks.measuring import Clock, row
 from veilstat.architectures.masking import bonawitz17 as paper
 from veilstat.architectures.masking.bonawitz17_owner import Owner
 from veilstat.architectures.masking.bonawitz17_server import Server
-from veilstat.arithmetic.keystream import Keystream, fastest_mode
-from veilstat.arithmetic.rings import Ring
+from veilstat.arithmetic.executor import Executor
+from veilstat.arithmetic.keystream import SEED_BYTES, add_keystreams
+from veilstat.arithmetic.rings import Elements, Ring
 from veilstat.platform.threads import executor_of
 from veilstat.protocol.envelope import Envelope, seal
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.member import Member
-from veilstat.protocol.session import Binding, Send, Session
-from veilstat.transports.stream import dial, listen
+from veilstat.protocol.session import Binding, Send, Session, Turn
+from veilstat.transports.stream import Stream, dial, listen
 
 ROOT, STEP = bytes(32), bytes([1]) * 32
-RUNS = 3
+RECEIVE, VERIFY, ADD, UNMASK = "receive", "verify", "assemble and add", "take off all masks, seal the total"
+RUNS, SENT = 3, 3
 
 
-class Clock:
-    """The least seconds by name."""
+@dataclass(frozen=True)
+class Shape:
+    """Owners, of whom some are lost before their masked vectors, and vectors."""
 
-    def __init__(self):
-        self.cpu, self.wall = {}, {}
+    count: int
+    lost: int
+    length: int
+    ring: Ring
 
-    def time(self, name, call):
-        cpu, wall = time.process_time(), time.perf_counter()
-        result = call()
-        self.note(name, time.process_time() - cpu, time.perf_counter() - wall)
-        return result
+    @property
+    def masks(self) -> int:
+        """What the server expands: each survivor's own, and those that it shares with each of the lost."""
+        return (self.count - self.lost) * (1 + self.lost)
 
-    def note(self, name, cpu, wall):
-        self.cpu[name] = min(self.cpu.get(name, cpu), cpu)
-        self.wall[name] = min(self.wall.get(name, wall), wall)
+    def vector(self, factor: int) -> Elements:
+        """Every owner's input, times a factor."""
+        total = self.ring.zeros(self.length)
+        (total if self.ring.limbs == 1 else total[:, 0])[:] = np.arange(self.length) * factor
+        return total
 
 
+@dataclass
 class Owners:
-    """Owners of one session, which the server's frames are passed to."""
+    """The owners of one session, by hand."""
 
-    def __init__(self, count, length, ring):
-        self.names = tuple(f"owner{place:02}" for place in range(count))
-        everybody = [Identity.from_seed(name, hashlib.sha256(name.encode()).digest()) for name in (*self.names, "server")]
-        self.identities = {its.name: its for its in everybody}
+    shape: Shape
+    names: tuple[str, ...]
+    identities: dict[str, Identity]
+    waiting: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(shape: Shape) -> Owners:
+        names = tuple(f"owner{place:02}" for place in range(shape.count))
+        return Owners(shape, names, {name: Identity.from_seed(name, hashlib.sha256(name.encode()).digest()) for name in (*names, "server")})
+
+    @property
+    def roster(self) -> Roster:
         roles = {name: "server" if name == "server" else "owner" for name in self.identities}
-        self.roster = Roster({its.name: its.public for its in everybody}, roles)
-        self.ring, self.length = ring, length
-        self.vector = np.random.default_rng(1).integers(0, 2**20, length).astype(np.uint64)
-        self.rounds = {}
+        return Roster({name: its.public for name, its in self.identities.items()}, roles)
 
-    def start(self):
-        threshold = len(self.names) // 2 + 1
-        its = ring_vector(self.ring, self.vector)
+    @property
+    def threshold(self) -> int:
+        return self.shape.count // 2 + 1
+
+    def start(self) -> list[bytes]:
+        """Everybody's first frames."""
+        vector, frames = self.shape.vector(1), list[bytes]()
         for name in self.names:
-            party = Owner(name, "server", "analyst", self.names, threshold, STEP, self.ring, its, None, os.urandom, lambda survivors: None)
-            turn = party.start()
-            self.rounds[name] = turn.following
-            yield from self._frames(name, turn)
+            party = Owner(
+                name, "server", "analyst", self.names, self.threshold, STEP, self.shape.ring, vector, None, os.urandom, lambda survivors: None
+            )  # fmt: skip
+            frames += self._sealed(name, party.start())
+        return frames
 
-    def answer(self, name, payload):
-        self.rounds[name].take("server", payload)
-        turn = self.rounds[name].close()
-        self.rounds[name] = turn.following
-        return list(self._frames(name, turn))
+    def answer(self, event: Send) -> list[bytes]:
+        """One owner's frames, once it was told something."""
+        waiting = self.waiting[event.recipient]
+        waiting.take("server", Envelope.decode(event.frame).payload)
+        return list(self._sealed(event.recipient, waiting.close()))
 
-    def _frames(self, name, turn):
+    def _sealed(self, name: str, turn: Turn) -> Iterator[bytes]:
+        self.waiting[name] = turn.following
         for message in turn.send:
             yield from seal(self.identities[name], ROOT, STEP, message.round, "server", message.payload)
 
 
-def ring_vector(ring, vector):
-    total = ring.zeros(len(vector))
-    (total if ring.limbs == 1 else total[:, 0])[:] = vector
-    return total
-
-
-async def through_a_socket(frames, clock):
+async def through_a_socket(frames: list[bytes], clock: Clock) -> list[bytes]:
     """The same frames, from another process, on a connection that has carried as many before."""
     folder = tempfile.mkdtemp(prefix="vs-")
-    arrived = asyncio.get_running_loop().create_future()
+    arrived: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
 
-    async def read(stream):
+    async def read(stream: Stream) -> None:
         received = [await stream.receive() for _ in frames]
-        cpu, wall = time.process_time(), time.perf_counter()
+        start = time.process_time()
         received = [await stream.receive() for _ in frames]
-        clock.note("receive", time.process_time() - cpu, time.perf_counter() - wall)
+        clock.spent.setdefault(RECEIVE, []).append(time.process_time() - start)
         stream.send(b"")
         await stream.flush()
         arrived.set_result(received)
 
     tasks = []
     server = await listen(Path(folder) / "socket", lambda stream: tasks.append(asyncio.create_task(read(stream))))
-    sender = multiprocessing.get_context("fork").Process(target=send_all, args=(f"{folder}/socket", frames))
+    sender = multiprocessing.get_context("fork").Process(target=send_all, args=(f"{folder}/socket", [*frames, *frames]))
     sender.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         received = await arrived
     sender.join()
     server.close()
@@ -119,10 +137,12 @@ async def through_a_socket(frames, clock):
     return received
 
 
-def send_all(path, frames):
-    async def send():
+def send_all(path: str, frames: list[bytes]) -> None:
+    """What the other process does."""
+
+    async def send() -> None:
         stream = await dial(path)
-        for frame in (*frames, *frames):
+        for frame in frames:
             stream.send(frame)
             await stream.flush()
         await stream.receive()
@@ -130,75 +150,75 @@ def send_all(path, frames):
     asyncio.run(send())
 
 
-def run(clock, count, lost, length, bits, executor):
-    ring = Ring(bits)
-    owners = Owners(count, length, ring)
-    server = Server("server", "analyst", owners.names, count // 2 + 1, STEP, ring, length, executor=executor)
+def run(clock: Clock, shape: Shape, executor: Executor) -> float:
+    """One session; the sum is checked. Wall seconds of taking off all masks."""
+    owners = Owners.of(shape)
+    server = Server("server", "analyst", owners.names, owners.threshold, STEP, shape.ring, shape.length, executor=executor)
     binding = Binding(owners.identities["server"], owners.roster, ROOT, STEP, (*paper.ROUNDS, paper.RESULT), ())
-    session = Session(binding, server.start())
-    member = Member(owners.identities["server"], owners.roster)
+    session, member = Session(binding, server.start()), Member(owners.identities["server"], owners.roster)
 
-    def take(frames):
+    def verified(frames: list[bytes]) -> list[Envelope]:
         envelopes = [Envelope.decode(frame) for frame in frames]
         for envelope in envelopes:
             envelope.verify(member)
         return envelopes
 
-    for envelope in take(owners.start()):
-        session.receive(envelope)
-    silent = set(owners.names[:lost])
-    for _ in range(3):
-        asked = [event for event in session.events() if isinstance(event, Send)]
-        masked = session.waiting_for == paper.MASKED_INPUT
-        answers = []
-        for event in asked:
-            if not (masked and event.recipient in silent):
-                answers.append(owners.answer(event.recipient, Envelope.decode(event.frame).payload))
-        for place, frames in enumerate(answers):
-            if masked:
-                frames = asyncio.run(through_a_socket(frames, clock)) if place < RUNS else frames
-                envelopes = clock.time("verify", lambda: take(frames))  # noqa: B023
-                clock.time("assemble and add", lambda: [session.receive(envelope) for envelope in envelopes])  # noqa: B023
-            elif session.waiting_for == paper.UNMASKING and place == len(answers) - 1:
-                (envelope,) = take(frames)
-                clock.time("take off all masks, seal the total", lambda: session.receive(envelope))  # noqa: B023
-            else:
-                for envelope in take(frames):
-                    session.receive(envelope)
-        if masked and silent:
-            session.expire(paper.MASKED_INPUT)
-    payload = b"".join(bytes(Envelope.decode(event.frame).payload) for event in session.events() if isinstance(event, Send))
-    _, _, raw = paper.decode_result(memoryview(payload), "server")
-    assert bytes(raw) == bytes(ring.to_bytes(ring_vector(ring, owners.vector * np.uint64(count - lost))))
+    def take(envelopes: list[Envelope]) -> None:
+        for envelope in envelopes:
+            session.receive(envelope)
+
+    def asked() -> list[Send]:
+        return [event for event in session.events() if isinstance(event, Send)]
+
+    take(verified(owners.start()))
+    for event in asked():
+        take(verified(owners.answer(event)))
+    for place, event in enumerate(asked()[shape.lost :]):
+        frames = owners.answer(event)
+        if place < SENT:
+            frames = asyncio.run(through_a_socket(frames, clock))
+        envelopes = clock.time(VERIFY, lambda: verified(frames))  # noqa: B023
+        clock.time(ADD, lambda: take(envelopes))  # noqa: B023
+    if shape.lost:
+        session.expire(paper.MASKED_INPUT)
+    answers = [verified(owners.answer(event)) for event in asked()]
+    for answer in answers[:-1]:
+        take(answer)
+    start = time.perf_counter()
+    clock.time(UNMASK, lambda: take(answers[-1]))
+    wall = time.perf_counter() - start
+    payload = b"".join(Envelope.decode(event.frame).payload for event in asked())
+    _, _, total = paper.decode_result(memoryview(payload), "server")
+    assert total == shape.ring.to_bytes(shape.vector(shape.count - shape.lost))
+    return wall
 
 
-def measure_floors(clock, count, lost, length, bits):
-    ring = Ring(bits)
-    total, raw = ring.zeros(length), os.urandom(length * ring.element_bytes)
-    stream, other = Keystream(ring, fastest_mode()), ring.from_bytes(raw)
-    for _ in range(3 * RUNS):
-        clock.time("sha", lambda: hashlib.sha256(raw).digest())
-        clock.time("sum", lambda: ring.add(total, other))
-        clock.time("streams", lambda: [stream.add(total, bytes(28)) for _ in range(10)])
+def measure_floors(clock: Clock, shape: Shape) -> None:
+    """What cannot be done without, by the names of what does it."""
+    total, raw = shape.ring.zeros(shape.length), os.urandom(shape.length * shape.ring.element_bytes)
+    other = shape.ring.from_bytes(raw)
+    buffer = memoryview(bytearray(len(raw)))
+    for _ in range(9):
+        clock.time(VERIFY, lambda: hashlib.sha256(raw).digest())
+        clock.time(ADD, lambda: shape.ring.add(total, other))
+        clock.time(UNMASK, lambda: add_keystreams(shape.ring, total, [bytes(SEED_BYTES)] * 10, []))
         theirs, ours = socket.socketpair()
-        if os.fork() == 0:
-            theirs.sendall(raw)
-            os._exit(0)
-        buffer = memoryview(bytearray(len(raw)))
-        clock.time("bytes", lambda: receive_into(ours, buffer))  # noqa: B023
-        os.wait()
+        sender = multiprocessing.get_context("fork").Process(target=theirs.sendall, args=(raw,))
+        sender.start()
+        clock.time(RECEIVE, lambda: receive_into(ours, buffer))  # noqa: B023
+        sender.join()
         theirs.close()
         ours.close()
-    return (count - lost) * (1 + lost)
+    clock.spent[UNMASK] = [seconds * shape.masks / 10 for seconds in clock.spent[UNMASK]]
 
 
-def receive_into(line, buffer):
+def receive_into(line: socket.socket, buffer: memoryview) -> None:
     got = 0
     while got < len(buffer):
         got += line.recv_into(buffer[got:])
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--owners", type=int, default=20)
     parser.add_argument("--lost", type=int, default=5)
@@ -206,16 +226,14 @@ def main():
     parser.add_argument("--bits", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    shape = (options.owners, options.lost, options.length, options.bits)
-    clock, floor = Clock(), Clock()
-    for _ in range(RUNS):
-        run(clock, *shape, executor_of(options.threads))
-    masks = measure_floors(floor, *shape)
-    floors = {"receive": floor.cpu["bytes"], "verify": floor.cpu["sha"], "assemble and add": floor.cpu["sum"]}
-    for name in clock.cpu:
-        least = floors.get(name, masks / 10 * floor.cpu["streams"])
-        print(f"| {name} | {1e3 * clock.cpu[name]:.1f} | {1e3 * least:.1f} | {clock.cpu[name] / least:.1f} |")
-    print(f"{masks} masks; wall of the last line: {1e3 * clock.wall[name]:.1f} ms")
+    shape = Shape(options.owners, options.lost, options.length, Ring(options.bits))
+    clock, floors = Clock(), Clock()
+    wall = min(run(clock, shape, executor_of(options.threads)) for _ in range(RUNS))
+    measure_floors(floors, shape)
+    for name in (RECEIVE, VERIFY, ADD, UNMASK):
+        least, floor = min(clock.spent[name]), min(floors.spent[name])
+        print(row(name, f"{1e3 * least:.1f}", f"{1e3 * floor:.1f}", f"{least / floor:.1f}"))
+    print(f"{shape.masks} masks; wall of the last line: {1e3 * wall:.1f} ms")
 
 
 if __name__ == "__main__":

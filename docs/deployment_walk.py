@@ -29,7 +29,7 @@ from veilstat.platform.deployment.gateway_client import GatewayClient
 from veilstat.platform.deployment.journal import Journal
 from veilstat.platform.deployment.limits import RateLimit
 from veilstat.platform.deployment.owner import AgentHost
-from veilstat.platform.deployment.owner_lines import keep_line
+from veilstat.platform.deployment.owner_lines import always_room, keep_line
 from veilstat.platform.deployment.patience import Patience
 from veilstat.platform.deployment.sessions import Sessions
 from veilstat.platform.deployment.switchboard import Switchboard
@@ -182,7 +182,7 @@ async def _join(folder: Path, agents: Mapping[str, Any], board: Switchboard, ros
         path = folder / name
         host = AgentHost(agent, Journal(folder / f"{name}.log", lambda: datetime.now(UTC)), Patience(60, time.monotonic))
         servers.append(await listen(path, lambda stream, host=host: loop.create_task(host.serve(stream))))
-        loop.create_task(keep_line(name, partial(_connect, path), board, roster))  # the loop's tasks are all ended together
+        loop.create_task(keep_line(name, partial(_connect, path), board, roster, always_room))  # the loop's tasks are all ended together
         while name not in board.ports:
             await asyncio.sleep(0.001)
     return servers

@@ -1,5 +1,6 @@
 """Studies whose compute servers are processes: directories with certificates, machines that pass a token round, and processes."""
 
+import logging
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 from veilstat.platform.certificates import make_certificates
 from veilstat.platform.identity_file import read_identity
 from veilstat.platform.roster_file import read_roster
+from veilstat.platform.server import run_server
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.session import Send
@@ -53,6 +55,7 @@ west = "west.csv"
 
 [addresses]
 """
+BEGUN = "a token passes for the first time"
 SERVER = """
 party = "{name}"
 study = "study.toml"
@@ -98,6 +101,8 @@ class Ring:
             return
         left = int.from_bytes(envelope.payload[:8], "little")
         body = bytes(envelope.payload[8:])
+        if not self.waiting:
+            logging.info(BEGUN)
         self.waiting = left >= len(SERVERS)
         if left:
             self.say(self.next, (left - 1).to_bytes(8, "little") + body)
@@ -127,10 +132,6 @@ class Ring:
 
 def run_ring(config):
     """The main function of a server process in these tests."""
-    import logging
-
-    from veilstat.platform.server import run_server
-
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     run_server(Path(config), {"compute": Ring})
 

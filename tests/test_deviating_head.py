@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
+from tests.altered import flipped
 from tests.deployments import OWNERS, TABLES
 from tests.deviating import Head
+from veilstat.architectures.channels import channel_nonce
 from veilstat.architectures.masking import bonawitz17 as paper
 from veilstat.arithmetic import agreement, shamir
 from veilstat.arithmetic.agreement import KeyPair
@@ -31,10 +33,6 @@ def head(tmp_path, request):
 @pytest.fixture
 def masking(tmp_path):
     return Head(tmp_path)
-
-
-def flipped(frame):
-    return frame[:-1] + bytes((frame[-1] ^ 1,))
 
 
 def test_a_head_that_follows_the_protocol_gets_an_answer(head):
@@ -303,9 +301,9 @@ class KeysOfItsOwn:
             key = paper.channel_key(channel.exchange(self.north.channel), its.step)
             start = paper.COMMITMENT_BYTES + place * paper.SEALED_BYTES
             box = bytes(its.payload[start : start + paper.SEALED_BYTES])
-            shares.append(np.frombuffer(agreement.unseal(key, paper.channel_nonce("north", peer), box, its.step), "<u4"))
+            shares.append(np.frombuffer(agreement.unseal(key, channel_nonce("north", peer), box, its.step), "<u4"))
             halves = (bytes(shamir.SHARE_BYTES), bytes(shamir.SHARE_BYTES))
-            sealed = agreement.seal(key, paper.channel_nonce(peer, "north"), b"".join(halves), its.step)
+            sealed = agreement.seal(key, channel_nonce(peer, "north"), b"".join(halves), its.step)
             records[peer] = sealed + paper.share_digests(halves, its.step, peer, "north")
         self.secret, key = shamir.reconstruct([2, 3], np.stack(shares).reshape(2, 2, shamir.LIMBS))
         assert KeyPair.from_secret(key).public == self.north.mask

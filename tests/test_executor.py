@@ -6,11 +6,13 @@ import threading
 import numpy as np
 import pytest
 
+import veilstat as vs
 from tests.test_masking import Run
 from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.arithmetic.keystream import SEED_BYTES, SHARED_BYTES, add_keystreams, expand
 from veilstat.arithmetic.rings import Ring
 from veilstat.platform.threads import cores, executor_of
+from veilstat.testing.tables import small_schema, small_tables
 
 ADDED, SUBTRACTED = ([os.urandom(SEED_BYTES) for _ in range(count)] for count in (4, 7))
 
@@ -64,12 +66,13 @@ def test_any_number_of_workers_gives_the_bits_of_one(bits, workers):
 
 
 @pytest.mark.parametrize(
-    ("seeds", "elements", "pieces"), [(11, 5 + SHARED_BYTES // 8, 3), (5, 5 + SHARED_BYTES // 8, 1), (11, 5, None), (0, 5, None)]
+    ("seeds", "elements", "pieces"),
+    [(11, 5 + SHARED_BYTES // 8, [3]), (5, 5 + SHARED_BYTES // 8, []), (11, 5, []), (0, 5 + SHARED_BYTES // 8, [])],
 )
 def test_only_many_masks_of_long_vectors_are_shared_out(seeds, elements, pieces):
     ring, counted = Ring(64), Counted(8)
     add_keystreams(ring, ring.zeros(elements), [bytes(SEED_BYTES)] * seeds, [], counted.executor)
-    assert counted.pieces == ([] if pieces is None else [pieces])
+    assert counted.pieces == pieces
 
 
 def test_an_error_in_a_thread_is_raised_and_no_thread_is_left():
@@ -101,3 +104,13 @@ def test_a_server_with_threads_opens_the_same_sum_over_the_survivors(bits, monke
     assert survivors == ("o0", "o2", "o3", "o4", "o6")
     assert released.values.tolist() == run.expected(survivors)
     assert counted.pieces == [4], "fifteen masks"
+
+
+def test_a_coordinator_hands_its_executor_to_every_step(monkeypatch):
+    monkeypatch.setattr("veilstat.arithmetic.keystream.SHARED_BYTES", 1)
+    monkeypatch.setattr("veilstat.arithmetic.keystream.FEWEST_SEEDS", 1)
+    study, counted = vs.simulate(small_tables(), small_schema()), Counted(2)
+    study._backend.coordinator.executor = counted.executor
+    expected = study.mean("bp").estimate
+    assert study.mean("bp").estimate == expected
+    assert counted.pieces == [2, 2]

@@ -4,10 +4,13 @@ import grp
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,9 +18,11 @@ import pytest
 from tests.deployments import ENVIRONMENT, SECRET, Deployment
 from tests.servers import free_ports
 from tests.test_owner_agent import Caller, analyst, proposal
+from veilstat.platform.deployment.authority import issue_certificate
 from veilstat.platform.deployment.coordinator_file import RayFile
 from veilstat.platform.deployment.ray_cluster import head_command, node_command, node_environment, plain_environment, ray_environment
-from veilstat.platform.deployment.transport_certificates import head_certificate
+from veilstat.platform.deployment.transport_certificates import head_certificate, node_certificate
+from veilstat.platform.durable import replace_file
 from veilstat.protocol.envelope import Envelope
 from veilstat.transports.address import Address
 
@@ -86,67 +91,71 @@ def folder():
     shutil.rmtree(its)
 
 
-def test_a_job_under_the_relay_s_account_reaches_nothing_of_the_owner(folder):
-    deployment = Deployment(folder)
+def wait_for_listener(address, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            socket.create_connection((address.host, address.port), timeout=1).close()
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"nobody listens at {address}")
+
+
+@pytest.fixture
+def deployment(folder):
+    """North's agent, whose socket relays may reach; everything that runs ends with the test."""
+    its = Deployment(folder)
     (folder / "north.csv").chmod(0o600)
     (folder / "sockets").mkdir(mode=0o755)
     path = folder / "north.toml"
     path.write_text(f'relays = "{grp.getgrgid(NOBODY).gr_name}"\n' + path.read_text().replace("north/agent.sock", "sockets/agent.sock"))
-    (port,) = free_ports(1)
+    its.start("north")
+    yield its
+    for name in list(its.processes):
+        its.kill(name)
+
+
+def run_job(deployment, forged):
+    """What a job finds on north's node: a head, the node and the job run under the relay's account."""
+    folder, (port,) = deployment.folder, free_ports(1)
     private, ray_files = folder / "private", folder / "ray"
     ray_files.mkdir()
     cluster = RayFile(Address(HEAD, port), private / "ray.token", {"north": NODE}, private, ray_files / "r")
     certify_ray(deployment, cluster)
     environment = plain_environment({**ENVIRONMENT, "HOME": str(ray_files), "DATABASE_PASSWORD": str(SECRET)})
-    head_environment = {**environment, **ray_environment(head_certificate(private), private / "authority.pem", private / "ray.token")}
-    node = {**environment, **node_environment("north", private, private / "ray.token", folder / "sockets/agent.sock")}
-    for name in ("ray-head.pem", "ray-north.pem", "ray.token"):
-        os.chown(private / name, NOBODY, NOBODY)
-    os.chown(ray_files, NOBODY, NOBODY)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "user": NOBODY, "group": NOBODY, "cwd": ray_files}
-    deployment.start("north")
-    deployment.processes["head"] = subprocess.Popen(head_command(cluster), env=head_environment, **quiet)
-    try:
-        time.sleep(8)
-        deployment.processes["node"] = subprocess.Popen(node_command("north", cluster.head, NODE, ray_files / "n", None), env=node, **quiet)
-        (ray_files / "job.py").write_text(JOB)
-        party = analyst(deployment, name="server")
-        (frame,) = proposal(party)
-        words = [str(cluster.head), str(folder), str(deployment.processes["north"].pid), frame.hex()]
-        done = subprocess.run(
-            [sys.executable, "job.py", *words],
-            cwd=ray_files,
-            env=head_environment,
-            user=NOBODY,
-            group=NOBODY,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        found = json.loads(done.stdout.splitlines()[-1])
-        assert found.pop("uid") == NOBODY
-        assert not any(str(SECRET) in value for value in found.pop("environment"))
-        assert found.pop("forged") == "TimeoutError"
-        assert found
-        assert set(found.values()) == {"PermissionError"}, found
-        caller = Caller(deployment, place="sockets")
-        caller.say(*proposal(analyst(deployment)))
-        assert Envelope.decode(caller.hear()).round == "approve"
-        caller.socket.close()
-    finally:
-        for name in list(deployment.processes):
-            deployment.kill(name)
+    of_head = {**environment, **ray_environment(head_certificate(private), private / "authority.pem", private / "ray.token")}
+    of_node = {**environment, **node_environment("north", private, private / "ray.token", folder / "sockets/agent.sock")}
+    for path in (*(private / name for name in ("ray-head.pem", "ray-north.pem", "ray.token")), ray_files):
+        os.chown(path, NOBODY, NOBODY)
+    account = {"user": NOBODY, "group": NOBODY, "cwd": ray_files}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **account}
+    deployment.processes["head"] = subprocess.Popen(head_command(cluster), env=of_head, **quiet)
+    wait_for_listener(cluster.head)
+    deployment.processes["node"] = subprocess.Popen(node_command("north", cluster.head, NODE, ray_files / "n", None), env=of_node, **quiet)
+    (ray_files / "job.py").write_text(JOB)
+    words = [str(cluster.head), str(folder), str(deployment.processes["north"].pid), forged.hex()]
+    command = [sys.executable, "job.py", *words]
+    done = subprocess.run(command, env=of_head, capture_output=True, text=True, timeout=120, **account)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_job_under_the_relay_s_account_reaches_nothing_of_the_owner(deployment):
+    (forged,) = proposal(analyst(deployment, name="server"))
+    found = run_job(deployment, forged)
+    assert found.pop("uid") == NOBODY
+    assert not any(str(SECRET) in value for value in found.pop("environment"))
+    assert found.pop("forged") == "TimeoutError"
+    assert found
+    assert set(found.values()) == {"PermissionError"}, found
+    caller = Caller(deployment, place="sockets")
+    caller.say(*proposal(analyst(deployment)))
+    assert Envelope.decode(caller.hear()).round == "approve"
+    caller.socket.close()
 
 
 def certify_ray(deployment, cluster):
     """Certificates of the head and one node, by the authority that is there."""
-    from datetime import UTC, datetime
-
-    from veilstat.platform.deployment.authority import issue_certificate
-    from veilstat.platform.deployment.transport_certificates import node_certificate
-    from veilstat.platform.durable import replace_file
-
     private, now = deployment.folder / "private", datetime.now(UTC)
     issue_certificate(private, head_certificate(private), [HEAD], now)
     issue_certificate(private, node_certificate(private, "north"), [NODE], now)

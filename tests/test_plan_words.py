@@ -53,6 +53,15 @@ def test_a_formula_is_read_as_it_is_computed(write, text):
     assert formula(write) == text
 
 
+@pytest.mark.parametrize("name", ["1", "number of rows", "missing", "each level of age", "clipped(age)", "Σ age"])
+def test_a_column_cannot_be_taken_for_something_else(name):
+    trace = Trace(vs.Schema(vs.Integer(name, lower=0, upper=9)), 3)
+    circuit = trace.finish({"x": Output(trace.column(name).total().index)})
+    text = express(circuit, circuit.outputs["x"].node, {})
+    assert text.startswith("Σ ")
+    assert name.isidentifier() or repr(name) in text
+
+
 def test_what_several_steps_have_in_common_is_said_once():
     study = vs.simulate(small_tables(), SCHEMA, vs.Sharing(entry="rows"))
     text = " ".join(str(study.plan(vs.LogisticRegression("smoker ~ age", method="gradient_descent"))).split())
@@ -70,6 +79,7 @@ def test_an_answer_that_is_too_long_to_be_read_goes_by_its_name():
     [
         (vs.Mean("bp"), ["number of rows", "number of rows with bp", "mean", "variance"]),
         (vs.Std("bp"), ["number of rows", "number of rows with bp", "square root of variance"]),
+        (vs.Correlation(["age", "bp"]), ["number of rows", "number of rows with age and bp", "correlations, with their signs"]),
         (vs.Covariance(["age", "bp"]), ["number of rows", "number of rows with age and bp", "covariance"]),
         (vs.Quantile("age", 0.5), ["number of rows", "number of rows with age", "quantiles"]),
     ],

@@ -73,7 +73,7 @@ def test_other_sealed_statistics_open_the_exact_answer(query):
 def test_sealed_gradient_descent_equals_the_public_one_bit_for_bit(name):
     formula = {"diabetes": "target ~ age + bmi", "wine": "proline ~ alcohol + ash"}[name]
     _, schema, tables = ALL[name]()
-    query = vs.LinearRegression(formula, method="gradient_descent")
+    query = vs.LinearRegression(formula, method="gradient_descent", tolerance=1e-5)
     sealed, public = vs.simulate(tables, schema, SEALED).run(query), vs.simulate(tables, schema, "masking").run(query)
     assert sealed.params.tolist() == public.params.tolist()
     assert sealed.iterations == public.iterations
@@ -82,7 +82,7 @@ def test_sealed_gradient_descent_equals_the_public_one_bit_for_bit(name):
 
 
 def test_a_descent_that_is_not_linear_in_its_state_opens_the_state_alone():
-    query = vs.LogisticRegression("smoker ~ age", method="gradient_descent")
+    query = vs.LogisticRegression("smoker ~ age", method="gradient_descent", tolerance=1e-3)
     study = vs.simulate(small_tables(), small_schema(), SEALED)
     result, reference = study.run(query), vs.simulate(small_tables(), small_schema(), "clear").run(query)
     assert result.params.tolist() == reference.params.tolist()

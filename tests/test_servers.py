@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
-from tests.servers import SERVERS, Caller, Proxy, log_of, make_study, running, start, start_veilstat, wait_for
+from tests.servers import BEGUN, SERVERS, Caller, Proxy, log_of, make_study, running, start, start_veilstat, wait_for
 from veilstat.platform.remote_servers import RemoteServers
 from veilstat.platform.roster_file import read_roster
 from veilstat.platform.simulation import Simulation
@@ -36,6 +36,13 @@ def caller(folder, ring):
         yield its
 
 
+def start_without_end(folder, caller):
+    """Every server waits for the previous one when this returns."""
+    before = len(log_of(folder, "compute3"))
+    caller.start(10**9)
+    wait_for(folder, "compute3", BEGUN, before)
+
+
 def test_a_thousand_rounds_between_three_processes(caller):
     caller.ask(30)
     began = time.perf_counter()
@@ -48,8 +55,7 @@ def test_a_thousand_rounds_between_three_processes(caller):
 
 
 def test_a_server_that_is_killed_ends_what_runs_and_the_next_run_works(folder, ring, caller):
-    caller.start(10**9)
-    time.sleep(0.2)
+    start_without_end(folder, caller)
     ring["compute2"].kill()
     ring["compute2"].wait(5)
     assert caller.hear(2) == {"compute1": b"endedcompute2", "compute3": b"endedcompute2"}
@@ -73,9 +79,8 @@ def test_a_peer_that_restarts_at_once_is_known_to_have_forgotten(folder, ring):
     first.endpoint._selector.close()
 
 
-def test_a_server_that_does_not_answer_is_not_waited_for_without_end(ring, caller):
-    caller.start(10**9)
-    time.sleep(0.1)
+def test_a_server_that_does_not_answer_is_not_waited_for_without_end(folder, ring, caller):
+    start_without_end(folder, caller)
     ring["compute3"].send_signal(signal.SIGSTOP)
     try:
         assert caller.hear(2) == {"compute1": b"endedexpired", "compute2": b"endedexpired"}

@@ -230,6 +230,23 @@ def test_frames_of_an_earlier_upload_change_nothing(parties):
     assert parties.upload("north") is None
 
 
+def test_an_offer_that_is_repeated_in_the_middle_of_its_upload_does_not_begin_it_anew(parties):
+    offers = []
+
+    def repeat(number, recipient, frame):
+        match Envelope.decode(frame).round:
+            case "offer":
+                offers.append((recipient, frame))
+            case "plane/2":
+                parties.queue.extend(offers)
+        return False
+
+    parties.lose = repeat
+    assert parties.upload("north") is None
+    assert len(offers) == 3
+    assert parties.versions("north") == [2, 2, 2]
+
+
 def test_a_query_that_reaches_an_agent_all_the_same_ends_no_upload(parties):
     agent = parties.agents["north"]
     parties.analyst.propose(make_plan(vs.Mean("bp"), parties.definition))

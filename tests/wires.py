@@ -18,12 +18,12 @@ from veilstat.platform.deployment.switchboard import Switchboard
 from veilstat.platform.driver import Driver
 from veilstat.platform.identity_file import read_identity
 from veilstat.platform.plan import make_plan
+from veilstat.platform.planner import make_planner
 from veilstat.platform.policy import Policy
 from veilstat.platform.server import compute_server
 from veilstat.platform.server_file import load_server
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import QUORUM, Fault
-from veilstat.statistics.registry import registry
 from veilstat.statistics.solve import solve
 
 MOST_EXPIRED = 200
@@ -51,7 +51,7 @@ class Wires:
                 self.start(name)
 
     def start_coordinator(self):
-        party = Coordinator(self.identity, self.roster, self.definition, registry(), make_plan)
+        party = Coordinator(self.identity, self.roster, self.definition, make_planner())
         self.reports = []
         self.board = Switchboard(party, Patience(1, lambda: 0.0), lambda *words: self.reports.append(words))
         for name in self.parties:

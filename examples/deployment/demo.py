@@ -1,4 +1,4 @@
-"""Five insurers on five nodes, one machine: head, agents, Ray nodes and gateway as processes; one node is killed in mid-query."""
+"""Five insurers on five nodes, one machine: head, agents, Ray nodes and gateway as processes; one node is killed in mid-query, or all owners leave."""
 
 import argparse
 import os
@@ -10,6 +10,7 @@ import tempfile
 import textwrap
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -112,13 +113,14 @@ def pooled(formula, owners):
     return np.linalg.lstsq(design, rows[response].to_numpy(), rcond=None)[0]
 
 
-def run(architecture, folder):
-    print(f"\n{architecture}", flush=True)
+@contextmanager
+def deployed(architecture, folder, entry):
+    """Everybody connected: the processes, and two analysts' studies."""
     tables = {owner: str(INSURERS / f"data/{owner}.csv") for owner in OWNERS}
     layout = Layout(directory=f"{folder.parent}/ray", tables=tables, schema=(INSURERS / "schema.toml").read_text())
-    write_files(folder, architecture, OWNERS, layout)
+    write_files(folder, architecture, OWNERS, layout, entry)
     command(folder, "certificates", "--study", "study.toml", "--out", "private")
-    token, watcher = (command(folder, "token", name, "--config", "study.toml").strip() for name in ("alice", "watcher"))
+    tokens = [command(folder, "token", name, "--config", "study.toml").strip() for name in ("alice", "watcher")]
     servers = ("compute1", "compute2", "compute3") if architecture == "sharing" else ()
     with Processes(folder) as processes:
         for owner in OWNERS:
@@ -131,23 +133,45 @@ def run(architecture, folder):
         say("starting the owners' Ray nodes, all at once")
         for owner in OWNERS:
             processes.start_node(owner)
-        wait_for("a connection to everybody", lambda: connected(folder, token) >= {*OWNERS, *servers}, processes)
-        study = connect(folder, token)
+        wait_for("a connection to everybody", lambda: connected(folder, tokens[0]) >= {*OWNERS, *servers}, processes)
+        yield processes, *(connect(folder, token) for token in tokens)
+
+
+def lose_elm(architecture, folder):
+    """Whether elm is back in the answer after its node was killed in the middle of a query."""
+    print(f"\n{architecture}", flush=True)
+    with deployed(architecture, folder, "totals") as (processes, study, watcher):
         say("everybody is connected; the analyst asks over HTTPS")
-        killer = threading.Thread(target=kill_elm, args=(architecture, processes, connect(folder, watcher)))
+        killer = threading.Thread(target=kill_elm, args=(architecture, processes, watcher))
         killer.start()
         ask(study, FORMULA)
         killer.join()
         processes.running["elm"].send_signal(signal.SIGCONT)
         say("elm's node is started again:")
         processes.start_node("elm")
-        wait_for("elm's return", lambda: "elm" in connected(folder, token), processes)
+        wait_for("elm's return", lambda: "elm" in watcher.status()["connected"], processes)
         again = ask(study, FORMULA)
         if again is None:
             say("every exact answer counts rows, and one over four owners beside one over five would tell elm's. With noise none does:")
             again = study.mean("mdvis", privacy=NOISE)
             say(f"  mean of mdvis with epsilon = 1: {again.estimate:.4f} +/- {again.std_error:.4f} over {', '.join(again.contributors)}")
         return again is not None and again.contributors == OWNERS
+
+
+def stay_away(folder):
+    """Whether all owners are in the answer although none of them is there."""
+    print("\nsharing, rows shared once", flush=True)
+    with deployed("sharing", folder, "rows") as (processes, study, watcher):
+        for owner in OWNERS:
+            *_, shared = command(folder, "rows", "share", "--config", f"{owner}/owner.toml").splitlines()
+            say(f"{owner}: {shared}")
+        for owner in OWNERS:
+            processes.running[owner].terminate()
+            processes.running[f"{owner}-node"].terminate()
+        wait_for("the owners' leaving", lambda: not {*OWNERS} & {*watcher.status()["connected"]}, processes)
+        say("all owners are away; the analyst asks the servers")
+        result = ask(study, FORMULA)
+        return result is not None and result.contributors == OWNERS
 
 
 def kill_elm(architecture, processes, study):
@@ -171,12 +195,12 @@ def log(folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("architectures", nargs="*", default=["masking", "sharing", "homomorphic"])
-    for architecture in parser.parse_args().architectures:
+    parser.add_argument("stories", nargs="*", default=["masking", "sharing", "homomorphic", "rows"])
+    for story in parser.parse_args().stories:
         folder = Path(tempfile.mkdtemp(prefix="vs-"))
         try:
-            if not run(architecture, folder / architecture):
-                raise SystemExit(f"{architecture}: elm did not take part in the last query")
+            if not (stay_away(folder / story) if story == "rows" else lose_elm(story, folder / story)):
+                raise SystemExit(f"{story}: an owner was missing in the last query")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     print("\nEvery answer was that of the contributors' pooled rows, and nobody saw a row of another.")

@@ -45,14 +45,13 @@ class RoundCost:
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
-    """What one opening costs: payloads per round for each owner, and what goes to and from the analyst.
+    """What one opening costs: payloads per round for each owner, and what the analyst announces to each.
 
     ``passage`` says how numbers travel where that needs more words than a ring's width.
     """
 
     owners: Mapping[str, tuple[RoundCost, ...]]
     analyst_sends: int
-    analyst_receives: int
     passage: Callable[[], tuple[str, ...]] = tuple
 
     @property

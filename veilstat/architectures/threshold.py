@@ -35,7 +35,7 @@ def curious_threshold(owners: int, colluding: int, min_owners: int | None) -> in
             code="too_few_owners",
         )
     if type(colluding) is not int or colluding < 0 or (min_owners is not None and (type(min_owners) is not int or min_owners < 1)):
-        raise CapabilityError("colluding is a whole number, 0 or more, and min_owners one of 1 or more", code="bad_configuration")
+        raise CapabilityError("colluding must be a whole number, 0 or more, and min_owners one of 1 or more", code="bad_configuration")
     threshold = max(colluding + 2, min_owners or 0)
     if threshold > owners:
         raise CapabilityError(

@@ -21,12 +21,13 @@ from .rings import Elements, Ring
 KEY_BYTES = 16
 NONCE_BYTES = 12
 SEED_BYTES = KEY_BYTES + NONCE_BYTES
-CHUNK_BYTES = 1 << 17
+CHUNK_BYTES, SHARED_CHUNK_BYTES = 1 << 17, 1 << 20
+"""Of one thread, and of several: in shorter chunks threads wait for the interpreter's lock longer than they compute."""
 _MOST_BYTES = 1 << 36
-_ZEROS = bytes(CHUNK_BYTES)
+_ZEROS = bytes(SHARED_CHUNK_BYTES)
 SHARED_BYTES = 1 << 20
 """Shorter vectors are not worth a thread."""
-_FEWEST_SEEDS = 3
+FEWEST_SEEDS = 3
 """Each worker but one adds a vector besides, so it should expand some more."""
 
 Mode: TypeAlias = "Callable[[bytes], modes.Mode]"
@@ -63,9 +64,9 @@ def fastest_mode() -> Mode:
 class Keystream:
     """Expands 28-byte seeds (key, nonce) and adds them to, or subtracts them from, vectors over ``ring``."""
 
-    def __init__(self, ring: Ring, mode: Mode) -> None:
+    def __init__(self, ring: Ring, mode: Mode, chunk_bytes: int = CHUNK_BYTES) -> None:
         self.ring, self.mode = ring, mode
-        self._buffer = np.empty(CHUNK_BYTES, dtype=np.uint8)
+        self._buffer = np.empty(chunk_bytes, dtype=np.uint8)
         words = self._buffer.view(ring.dtype)
         self._words = words if ring.limbs == 1 else words[: words.size // ring.limbs * ring.limbs].reshape(-1, ring.limbs)
 
@@ -101,14 +102,14 @@ def add_keystreams(ring: Ring, total: Elements, added: Sequence[bytes], subtract
         ValueError: a seed or the vector has a length that no keystream serves.
     """
     signed = [(seed, Keystream.add) for seed in added] + [(seed, Keystream.subtract) for seed in subtracted]
-    if total.nbytes < SHARED_BYTES:
-        executor = SERIAL
-    workers = max(1, min(executor.workers, len(signed) // _FEWEST_SEEDS))
+    workers = min(executor.workers, len(signed) // FEWEST_SEEDS)
+    if workers < 2 or total.nbytes < SHARED_BYTES:
+        executor, workers = SERIAL, 1
     sums = [total, *(ring.zeros(len(total)) for _ in range(workers - 1))]
-    mode = fastest_mode()
+    mode, chunk_bytes = fastest_mode(), CHUNK_BYTES if workers == 1 else SHARED_CHUNK_BYTES
 
     def expand(worker: int) -> None:
-        stream = Keystream(ring, mode)
+        stream = Keystream(ring, mode, chunk_bytes)
         for seed, operation in signed[worker::workers]:
             operation(stream, sums[worker], seed)
 

@@ -59,13 +59,13 @@ class Gaussian:
         object.__setattr__(self, "epsilon", float(self.epsilon))
         object.__setattr__(self, "delta", float(self.delta))
         if self.privacy_unit not in UNITS:
-            raise SchemaError(f"privacy_unit is one of {', '.join(UNITS)}, not {self.privacy_unit!r}", code="bad_privacy")
+            raise SchemaError(f"privacy_unit must be one of {', '.join(UNITS)}, not {self.privacy_unit!r}", code="bad_privacy")
         if self.neighbours not in NEIGHBOURS:
-            raise SchemaError(f"neighbours is one of {', '.join(NEIGHBOURS)}, not {self.neighbours!r}", code="bad_privacy")
+            raise SchemaError(f"neighbours must be one of {', '.join(NEIGHBOURS)}, not {self.neighbours!r}", code="bad_privacy")
         if self.calibration not in CALIBRATIONS:
-            raise SchemaError(f"calibration is one of {', '.join(CALIBRATIONS)}, not {self.calibration!r}", code="bad_privacy")
+            raise SchemaError(f"calibration must be one of {', '.join(CALIBRATIONS)}, not {self.calibration!r}", code="bad_privacy")
         if self.placement not in PLACEMENTS:
-            raise SchemaError(f"placement is one of {', '.join(PLACEMENTS)}, not {self.placement!r}", code="bad_privacy")
+            raise SchemaError(f"placement must be one of {', '.join(PLACEMENTS)}, not {self.placement!r}", code="bad_privacy")
         if self.calibration == "textbook" and self.epsilon >= 1:
             raise CapabilityError(
                 "the textbook formula sqrt(2 ln(1.25/delta))/epsilon is proven for epsilon < 1 only; use calibration='discrete'",
@@ -86,9 +86,9 @@ class Gaussian:
         if not isinstance(q, Planned):
             raise SchemaError("for_error takes the plan of a query, such as study.plan(vs.Sum('age'))", code="bad_query")
         if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not 0 < margin < math.inf:
-            raise SchemaError("a margin is a number above 0", code="bad_privacy")
+            raise SchemaError("margin must be a number above 0", code="bad_privacy")
         if rows is not None and (type(rows) is not int or rows < 1):
-            raise SchemaError("rows= is a whole number, 1 or more", code="bad_privacy")
+            raise SchemaError("rows must be a whole number, 1 or more", code="bad_privacy")
         low, high = _LEAST_EPSILON, float(LARGEST_EPSILON)
         if q.with_privacy(Gaussian(high, delta, **options)).privacy.margin(rows) > margin:
             raise CapabilityError(
@@ -120,7 +120,7 @@ def check_promise(epsilon: object, delta: object) -> None:
     """Refuse what is no (epsilon, delta) with a SchemaError."""
     for name, value, high in (("epsilon", epsilon, LARGEST_EPSILON), ("delta", delta, 1)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= high or value == 1 == high:
-            raise SchemaError(f"{name} is a number above 0 and at most {high}; delta is below 1", code="bad_privacy")
+            raise SchemaError(f"{name} must be a number above 0 and at most {high}; delta must be below 1", code="bad_privacy")
 
 
 @dataclass(frozen=True, slots=True)

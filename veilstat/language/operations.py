@@ -163,7 +163,7 @@ def _rounded(node: Node, value: Array) -> Array:
     scale = node.scale
     assert scale is not None
     if any(element != element for element in value.reshape(-1)):
-        raise RangeError("an iteration divided by zero; a column may be constant, or have no values", code="undefined")
+        raise RangeError("an iteration divided by zero: a column is constant, or has no values; leave it out", code="undefined")
     rounded = _elementwise(lambda element: round_half_up(element / scale), value)
     _require_range(node, rounded)
     return _fit(rounded, node)

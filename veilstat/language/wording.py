@@ -6,6 +6,7 @@ so does "rescaled", in place of the public factors and shifts of a vector's elem
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -21,7 +22,8 @@ _LONGEST_PART = 3 * _LONGEST
 _MOST_ELEMENTS = 1 << 12
 _SHOWN = 4
 _CUT = "…"
-_MISSING = "missing"
+_MISSING = "(missing)"
+"""No name of a column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,11 @@ def express(circuit: Circuit, place: int, levels: Levels, chosen: Sequence[int] 
     if chosen and circuit.nodes[place].op is Op.INNER:
         phrase = _part_of_total(circuit, place, chosen, known)
     text = phrase.text if len(phrase.text) <= _LONGEST else phrase.text[: _LONGEST - 1] + _CUT
-    named = [name for name in phrase.present if name != text.removeprefix("Σ ") and not (phrase.counts and name in text)]
+    named = [
+        name
+        for name in phrase.present
+        if name != text.removeprefix("Σ ") and not (phrase.counts and re.search(rf"\b{re.escape(name)}\b", text))
+    ]
     if named:
         condition = "complete rows" if len(named) > 2 else "rows with " + " and ".join(named)
         text = f"number of {condition}" if text == "number of rows" else f"{text}, {condition}"
@@ -76,9 +82,9 @@ def _composed(circuit: Circuit, place: int, levels: Levels, args: list[_Phrase],
     sources = [circuit.nodes[arg] for arg in node.args]
     match node.op:
         case Op.COLUMN | Op.PUBLIC | Op.STATE:
-            return _Phrase(node.name)
+            return _Phrase(_name(node))
         case Op.PRESENT:
-            return _Phrase("1", present=(node.name,), counts=True)
+            return _Phrase("1", present=(_name(node),), counts=True)
         case Op.ONES:
             return _Phrase("1", counts=True)
         case Op.CONSTANT:
@@ -92,7 +98,7 @@ def _composed(circuit: Circuit, place: int, levels: Levels, args: list[_Phrase],
         case Op.CONCATENATE:
             return _listed(args, [part for arg, source in zip(args, sources, strict=True) for part in _elements(arg, source)])
         case Op.EQUAL if sources[0].op is Op.COLUMN and sources[1].op is Op.CONSTANT:
-            return _levels(sources[1], args[0].text, levels.get(args[0].text, ()))
+            return _levels(sources[1], args[0].text, levels.get(sources[0].name, ()))
         case Op.ADD | Op.SUBTRACT | Op.MULTIPLY | Op.LESS | Op.EQUAL | Op.DIVIDE:
             return _elementwise(node, sources, args)
         case Op.MATMUL:
@@ -105,6 +111,11 @@ def _composed(circuit: Circuit, place: int, levels: Levels, args: list[_Phrase],
         case Op.FUNCTION:
             return _joined(args, f"{node.name}({args[0].text})")
     return _joined(args, f"{node.op}({', '.join(arg.text for arg in args)})")
+
+
+def _name(node: Node) -> str:
+    """Quoted where it could be taken for something else."""
+    return node.name if node.name.isidentifier() else repr(node.name)
 
 
 def _joined(args: Sequence[_Phrase], text: str, elements: tuple[str, ...] = ()) -> _Phrase:

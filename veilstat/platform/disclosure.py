@@ -66,7 +66,12 @@ def describe(cut: Cut, opening: Opening, levels: Levels) -> str:
         return formula
     if _is_total(cut.circuit, opening):
         return f"{names[0]}: {formula[:_SHORT]}…" if is_cut_short(formula) else formula
-    return ("square root of " if opening.rooted else "") + ", ".join(names)
+    return ", ".join(map(_root, names) if opening.rooted else names)
+
+
+def _root(name: str) -> str:
+    """The root of what is squared is the thing itself."""
+    return name.removeprefix("squared ") if name.startswith("squared ") else f"square root of {name}"
 
 
 def behind(cut: Cut, levels: Levels) -> tuple[str, ...]:

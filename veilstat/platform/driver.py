@@ -55,7 +55,7 @@ class Driver:
         self.settle()
         self._raise_fault()
         if self.analyst.participants is None:
-            raise QuorumLost("nobody answered the proposal; nothing was opened", code="no_answer")
+            raise QuorumLost("nobody answered the proposal; nothing was opened. Ask again once the owners are connected", code="no_answer")
         self.contributors = self.analyst.participants
         steps = self.plan.form.run(self.plan.definition.schema)
         try:
@@ -141,7 +141,7 @@ class Driver:
         self._raise_fault()
         released = self.analyst.released
         if released is None:
-            raise QuorumLost("the server did not answer; nothing was opened", code="no_answer")
+            raise QuorumLost("the server did not answer; nothing was opened. Ask again once it is reachable", code="no_answer")
         self.analyst.opened.append((step.label, released))
         self.contributors = released.survivors
         self.progress(step.label, index + 1, step.at_most)

@@ -178,7 +178,7 @@ def make_plan(statistic: Statistic[Any], definition: Definition, privacy: Gaussi
         RangeError: numbers would not fit.
     """
     if isinstance(statistic, type) or not hasattr(statistic, "steps"):
-        raise SchemaError("a query is a statistic such as vs.Mean('age')", code="bad_query")
+        raise SchemaError("a query must be a statistic such as vs.Mean('age')", code="bad_query")
     schema, owners = definition.schema, definition.owners
     trust = definition.architecture.trust(owners)
     statistic.columns(schema)

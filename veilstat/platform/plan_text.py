@@ -110,7 +110,7 @@ def _promise(plan: Plan, privacy: Privacy) -> list[str]:
     margins = [f"{name}: noise within {margin:,.4g} in 95 of 100 releases" for name, margin in privacy.margins.items()]
     for name, expected in privacy.expected.items():
         over = " / (number of rows)" if expected.over_rows else ""
-        margins.append(f"so {name} is moved by at most {expected.value:,.4g}{over} in 95 of 100 releases")
+        margins.append(f"so noise moves {name} by at most {expected.value:,.4g}{over} in 95 of 100 releases")
     if any(step.at_most > 1 for step in plan.steps):
         margins.append(f"all {sum(step.at_most for step in plan.steps):,} openings together cost that, and keep the promise together")
     change = "more or less" if privacy.neighbours == ADD_REMOVE else "in place of another"
@@ -118,7 +118,7 @@ def _promise(plan: Plan, privacy: Privacy) -> list[str]:
         f"(epsilon {privacy.epsilon:g}, delta {privacy.delta:g})-differential privacy: one {privacy.unit} {change} hardly changes what is opened",
         placement_words(privacy.placement, source),
         privacy.mechanism,
-        f"it costs {float(privacy.rho):.4g} of each owner's budget (zCDP); sigma {privacy.sigma:.4g} for each unit of sensitivity",
+        f"it costs rho = {float(privacy.rho):.4g} (zCDP) of each owner's budget; sigma {privacy.sigma:.4g} for each unit of sensitivity",
         *margins,
     ]
 

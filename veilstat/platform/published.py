@@ -37,7 +37,9 @@ class Published:
         try:
             return msgspec.json.decode(text, type=Published)
         except msgspec.MsgspecError:
-            raise SchemaError("the study that was published could not be read", code="bad_study") from None
+            raise SchemaError(
+                "the study that was published could not be read; install the same version on both sides", code="bad_study"
+            ) from None
 
     def to_json(self) -> bytes:
         """As it travels."""
@@ -53,7 +55,9 @@ class Published:
             schema = Schema.from_dict(tomllib.loads(self.schema, parse_float=Decimal))
             policies = {name: bytes.fromhex(digest) for name, digest in self.policies.items()}
         except ValueError:
-            raise SchemaError("the study that was published could not be read", code="bad_study") from None
+            raise SchemaError(
+                "the study that was published could not be read; install the same version on both sides", code="bad_study"
+            ) from None
         return Definition(schema, self.owners, configure(self.architecture, self.options), policies)
 
 

@@ -267,13 +267,13 @@ def simulate(
     from .study import Study
 
     if not isinstance(tables, Mapping):
-        raise SchemaError("the tables are a mapping from data owner to DataFrame", code="wrong_type")
+        raise SchemaError("tables must be a mapping from data owner to DataFrame", code="wrong_type")
     if not isinstance(schema, Schema):
-        raise SchemaError("the schema is a vs.Schema", code="wrong_type")
+        raise SchemaError("schema must be a vs.Schema", code="wrong_type")
     if not isinstance(policies, (Mapping, NoneType)) or not all(isinstance(rule, Policy) for rule in (policies or {}).values()):
-        raise SchemaError("policies are a mapping from data owner to vs.Policy", code="wrong_type")
+        raise SchemaError("policies must be a mapping from data owner to vs.Policy", code="wrong_type")
     if not isinstance(faults, (list, tuple)) or not all(isinstance(fault, Fault) for fault in faults):
-        raise SchemaError("faults are a list of vs.testing.Dropout and its like", code="wrong_type")
+        raise SchemaError("faults must be a list of vs.testing.Dropout and its like", code="wrong_type")
     rules = dict(policies or {})
     stranger = [name for name in rules if name not in tables]
     if stranger:
@@ -313,6 +313,6 @@ def choose(architecture: str | Architecture) -> Architecture:
         return ARCHITECTURES[architecture]()
     if isinstance(architecture, type) or not hasattr(architecture, "supports"):
         raise CapabilityError(
-            "an architecture is a name such as 'masking', or a configuration such as vs.Masking()", code="unknown_architecture"
+            "architecture must be a name such as 'masking', or a configuration such as vs.Masking()", code="unknown_architecture"
         )
     return architecture

@@ -65,7 +65,7 @@ class Study:
             SchemaError, CapabilityError, RangeError: the query cannot be run, and why.
         """
         if privacy is not None and not isinstance(privacy, Gaussian):
-            raise SchemaError("privacy is a promise such as vs.Gaussian(epsilon=1.0, delta=1e-6)", code="bad_privacy")
+            raise SchemaError("privacy must be a promise such as vs.Gaussian(epsilon=1.0, delta=1e-6)", code="bad_privacy")
         return make_plan(query, self.definition, privacy)
 
     def run(self, query: Statistic[Any], *, privacy: Gaussian | None = None, progress: Progress | None = None) -> Any:
@@ -81,7 +81,7 @@ class Study:
             VeilstatError: what went wrong and what to do; nothing was opened beyond what the plan lists.
         """
         if progress is not None and not callable(progress):
-            raise SchemaError("progress is a function of the step's name and two counts", code="wrong_type")
+            raise SchemaError("progress must be a function of the step's name and two counts", code="wrong_type")
         plan = self.plan(query, privacy=privacy)
         with default_progress(plan, progress) as report:
             return self._backend.run(plan, report)

@@ -184,14 +184,14 @@ class CollectPlanes(_FromOwner):
         plane = unseal_with(pair, self.root, plane_label(self.owner, self.number), bytes(payload))
         if plane is None:
             raise violation("malformed", f"{sender!r} sent rows that were not sealed to {self.identity.name!r}", sender)
-        with _told():
+        with _told(self.identity.name):
             self.incoming.add(plane)
 
     def close(self) -> Turn:
         following = self.number + 1
         if following < self.count:
             return Turn((self.ready(following),), replace(self, number=following))
-        with _told():
+        with _told(self.identity.name):
             self.incoming.finish()
         last = AwaitCommit(self.identity, self.owner, self.root, self.count, self.size, self.incoming)
         return Turn((self.ready(following),), last)
@@ -208,18 +208,23 @@ class AwaitCommit(_FromOwner):
         """The owner says no more than that they are."""
 
     def close(self) -> Turn:
-        with _told():
+        with _told(self.identity.name):
             self.incoming.commit()
         return Turn((self.ready(self.count + 1),), None, self.owner)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What cannot be kept ends the upload, and its owner hears why."""
+def _told(server: str) -> Iterator[None]:
+    """What cannot be kept ends the upload, and its owner hears where and why."""
     try:
         yield
     except VeilstatError as error:
-        raise ProtocolError(Fault(type(error).__name__, error.code, error.message, error.culprits)) from None
+        raise ProtocolError(fault_at(server, error)) from None
+
+
+def fault_at(server: str, error: VeilstatError) -> Fault:
+    """What went wrong with an owner's rows at a server, for that owner."""
+    return Fault(type(error).__name__, error.code, f"compute server {server!r}: {error.message}", error.culprits)
 
 
 def planes_kept(session: Session | None) -> int:

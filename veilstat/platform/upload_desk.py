@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 from veilstat.architectures.sharing.uploads import Header, planes
@@ -70,8 +71,8 @@ class UploadDesk(Party):
                 case _:
                     raise violation("unknown_round", f"{envelope.sender!r} sent a message of an unknown round", envelope.sender)
         except VeilstatError as error:
-            culprits = (envelope.sender,) if isinstance(error, ProtocolViolation) else error.culprits
-            self._refuse(envelope, Fault(type(error).__name__, error.code, error.message, culprits))
+            fault = upload.fault_at(self.name, error)
+            self._refuse(envelope, replace(fault, culprits=(envelope.sender,)) if isinstance(error, ProtocolViolation) else fault)
         except ProtocolError as error:
             self._refuse(envelope, error.fault)
 
@@ -81,7 +82,7 @@ class UploadDesk(Party):
             header = self.store.header(envelope.sender)
             held = upload.Held(0 if header is None else header.version, self.store.largest_version(envelope.sender))
         except VeilstatError as error:
-            self._refuse(envelope, Fault(type(error).__name__, error.code, error.message, (self.name,)))
+            self._refuse(envelope, replace(upload.fault_at(self.name, error), culprits=(self.name,)))
             return
         self._tell(envelope, upload.HELD, messages.encode(held))
 

@@ -47,7 +47,7 @@ class Schema:
         plain: dict[str, Column] = {}
         for column in columns:
             if not isinstance(column, Column):
-                raise SchemaError("a schema is made of columns such as vs.Integer('age', lower=0, upper=120)", code="bad_column")
+                raise SchemaError("a schema must be made of columns such as vs.Integer('age', lower=0, upper=120)", code="bad_column")
             if column.name in plain:
                 raise SchemaError(f"column {column.name!r} stands twice in the schema", code="duplicate_column")
             plain[column.name] = column.bounded(plain) if isinstance(column, Derived) else column
@@ -188,7 +188,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 def _require_frame(frame: object) -> None:
     if not isinstance(frame, pd.DataFrame):
-        raise SchemaError(f"a pandas DataFrame was expected, not {type(frame).__name__}", code="wrong_type")
+        raise SchemaError(f"the table must be a pandas DataFrame, not {type(frame).__name__}", code="wrong_type")
 
 
 def _series(frame: pd.DataFrame, name: str) -> pd.Series:

@@ -29,7 +29,7 @@ def column_from_dict(plain: Mapping[str, Any], kinds: Mapping[str, type[T]]) -> 
         SchemaError: an unknown kind or key.
     """
     if not isinstance(plain, Mapping):
-        raise SchemaError("a column of a schema is a table such as {kind = 'binary', name = 'smoker'}", code="bad_schema")
+        raise SchemaError("a column of a schema must be a table such as {kind = 'binary', name = 'smoker'}", code="bad_schema")
     rest = dict(plain)
     kind = rest.pop("kind", None)
     if not isinstance(kind, str) or kind not in kinds:

@@ -50,11 +50,11 @@ class Covariance:
         matrix = opened["covariance"].astype(np.float64) * np.outer(steps, steps)
         return self._result(opened, "covariance", matrix)
 
-    def private(self, schema: Schema) -> Form[Any]:
-        return PrivateCovariance(self.column, self.clip)
-
     def inferences(self, schema: Schema) -> tuple[str, ...]:
         return (f"means, variances, correlations and every regression among {', '.join(self.column)} over all owners together",)
+
+    def private(self, schema: Schema) -> Form[Any]:
+        return PrivateCovariance(self.column, self.clip)
 
     def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
         refuse_clip(self.clip)

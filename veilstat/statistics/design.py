@@ -107,7 +107,7 @@ class Design:
             SchemaError: a column is missing, or a level is unknown.
         """
         if not isinstance(frame, pd.DataFrame):
-            raise SchemaError(f"new observations come as a pandas DataFrame, not as {type(frame).__name__}", code="wrong_type")
+            raise SchemaError(f"new observations must be a pandas DataFrame, not {type(frame).__name__}", code="wrong_type")
         parts = [_values(frame, self.schema, column) for column in self.columns]
         return np.stack([np.broadcast_to(part, len(frame)) for part in parts], axis=1)
 

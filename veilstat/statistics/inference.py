@@ -150,7 +150,7 @@ class RegressionResult(Result):
             matrix = np.zeros((0, 0))
         if matrix.ndim != 2 or matrix.shape[1] != len(names) or not np.isfinite(matrix).all():
             raise SchemaError(
-                f"a hypothesis is a term, several, or a matrix with one column for each of {len(names)} terms", code="bad_restriction"
+                f"a hypothesis must be a term, several, or a matrix with one column for each of {len(names)} terms", code="bad_restriction"
             )
         if not len(matrix) or np.linalg.matrix_rank(matrix) < len(matrix):
             raise SchemaError(
@@ -244,7 +244,9 @@ class LinearResult(RegressionResult):
             SchemaError: the models are not nested, or were fitted to different rows.
         """
         if not isinstance(restricted, LinearResult):
-            raise SchemaError(f"the restricted model is a linear regression's result, not {type(restricted).__name__}", code="wrong_type")
+            raise SchemaError(
+                f"the restricted model must be a linear regression's result, not {type(restricted).__name__}", code="wrong_type"
+            )
         difference = restricted.df_resid - self.df_resid
         nested = restricted.design.response == self.design.response and set(restricted.params.index) < set(self.params.index)
         if not nested or restricted.nobs != self.nobs:

@@ -98,6 +98,10 @@ class _Moments(OfColumns):
     def columns(self, schema: Schema) -> tuple[str, ...]:
         return tuple(schema.numeric(name).name for name in self.names)
 
+    def inferences(self, schema: Schema) -> tuple[str, ...]:
+        known = "counts, sums and sums of squares" if self._powers > 1 else "counts and sums"
+        return (f"whatever follows from {known} of {', '.join(self.names)} over all owners together",)
+
     def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
         refuse_clip(self.clip)
         present = flags(rows, self.names, self.missing)
@@ -112,10 +116,6 @@ class _Moments(OfColumns):
             "squares": stack(*(value.inner(value) for value in values)),
         }
         return totals if self._powers > 1 else {key: total for key, total in totals.items() if key != "squares"}
-
-    def inferences(self, schema: Schema) -> tuple[str, ...]:
-        known = "counts, sums and sums of squares" if self._powers > 1 else "counts and sums"
-        return (f"whatever follows from {known} of {', '.join(self.names)} over all owners together",)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class PrivateForm:
     """What all private forms say can be inferred."""
 
     def inferences(self, schema: Schema) -> tuple[str, ...]:
-        return ("nothing about one row beyond the promise",)
+        return ("what follows from these numbers, which have noise; the promise bounds it, whatever else is known",)
 
 
 @dataclass(frozen=True, slots=True)

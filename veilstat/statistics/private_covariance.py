@@ -126,6 +126,15 @@ class PrivateCovariance(PrivateForm):
             reason = "noise had made an eigenvalue negative"
         return self._estimate(schema, spread, covariance, reason, projected)
 
+    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
+        """At most, wherever means and covariances lie within their bounds: |2 m_i m_k - E x_i x_k| is at most 1 there."""
+        units, single = self._units(schema), math.sqrt(noise["products"][0, 0]) / self._scaling(schema).size ** 2
+        return {
+            f"covariance of {first} and {second}": NoiseError(math.sqrt(6 if i == k else 4) * single * units[i] * units[k], over_rows=True)
+            for i, first in enumerate(self.column)
+            for k, second in enumerate(self.column[i:], start=i)
+        }
+
     def _estimate(self, schema: Schema, spread: Spread, covariance: Matrix, reason: str | None, projected: bool) -> NoisyCovariance:
         units = self._units(schema)
         scale = np.outer(units, units)
@@ -146,15 +155,6 @@ class PrivateCovariance(PrivateForm):
             reason=None if reason is None else f"no intervals, since {reason}",
             projected=projected,
         )
-
-    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
-        """At most, wherever means and covariances lie within their bounds: |2 m_i m_k - E x_i x_k| is at most 1 there."""
-        units, single = self._units(schema), math.sqrt(noise["products"][0, 0]) / self._scaling(schema).size ** 2
-        return {
-            f"covariance of {first} and {second}": NoiseError(math.sqrt(6 if i == k else 4) * single * units[i] * units[k], over_rows=True)
-            for i, first in enumerate(self.column)
-            for k, second in enumerate(self.column[i:], start=i)
-        }
 
     @property
     def word(self) -> str:
@@ -185,13 +185,13 @@ class PrivateCovariance(PrivateForm):
 class PrivateCorrelation(PrivateCovariance):
     """``Correlation`` with noise, of the projected covariance; NaN where a variance is not positive."""
 
-    @property
-    def word(self) -> str:
-        return "correlation"
-
     def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
         """Nothing: it depends on the variances."""
         return {}
+
+    @property
+    def word(self) -> str:
+        return "correlation"
 
     def _estimate(self, schema: Schema, spread: Spread, covariance: Matrix, reason: str | None, projected: bool) -> NoisyCovariance:
         variances = np.diag(covariance)

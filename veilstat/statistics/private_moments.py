@@ -121,14 +121,14 @@ class _PrivateMoments(OfColumns, PrivateForm):
 
     _squares: ClassVar[bool] = True
 
+    def steps(self, schema: Schema) -> tuple[Step, ...]:
+        return (Step("moments", self._contribution, as_they_are),)
+
     def _codes(self, schema: Schema) -> dict[str, tuple[int, int]]:
         return clip_codes(self.clip, schema, self.names)
 
     def _centred(self, schema: Schema) -> list[Centred]:
         return [Centred.of(schema, name, self._codes(schema)) for name in self.names]
-
-    def steps(self, schema: Schema) -> tuple[Step, ...]:
-        return (Step("moments", self._contribution, as_they_are),)
 
     def _contribution(self, trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
         rows, present = Clipped(trace, self._codes(trace.schema)), flags(trace, self.names, self.missing)
@@ -232,14 +232,6 @@ class PrivateVariance(_PrivateMoments):
         freedom = noise_freedom(number_or_series(errors, self.names, self.is_scalar))
         return self._result(schema, opened, self.word, values, errors, reasons, freedom)
 
-    def _estimate(self, moments: NoisyMoments, unit: float) -> tuple[float, float, str | None]:
-        """The estimate in units, its error, and why there is none."""
-        if not moments.has_rows:
-            return math.nan, math.nan, TOO_FEW_ROWS
-        if moments.variance < 0:
-            return 0.0, math.nan, "noise made the variance negative, and it was raised to 0"
-        return float(moments.variance) * unit**2, math.sqrt(moments.noise_in_variance) * unit**2, None
-
     def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
         """At most, wherever the values lie within their bounds."""
         found = {}
@@ -250,6 +242,14 @@ class PrivateVariance(_PrivateMoments):
             found[f"variance of {column.name}"] = NoiseError(float(column.half_step(schema)) ** 2 * math.sqrt(worst), over_rows=True)
         return found
 
+    def _estimate(self, moments: NoisyMoments, unit: float) -> tuple[float, float, str | None]:
+        """The estimate in units, its error, and why there is none."""
+        if not moments.has_rows:
+            return math.nan, math.nan, TOO_FEW_ROWS
+        if moments.variance < 0:
+            return 0.0, math.nan, "noise made the variance negative, and it was raised to 0"
+        return float(moments.variance) * unit**2, math.sqrt(moments.noise_in_variance) * unit**2, None
+
 
 @dataclass(frozen=True)
 class PrivateStd(PrivateVariance):
@@ -257,13 +257,13 @@ class PrivateStd(PrivateVariance):
 
     word: ClassVar[str] = "standard deviation"
 
+    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
+        """Nothing: it depends on the variance."""
+        return {}
+
     def _estimate(self, moments: NoisyMoments, unit: float) -> tuple[float, float, str | None]:
         variance, error, reason = super()._estimate(moments, unit)
         value = math.sqrt(variance)
         if reason is None and variance < LEAST_RATIO * error:
             reason = f"the variance is less than {LEAST_RATIO} times its noise"
         return value, error / (2 * value) if reason is None else math.nan, reason
-
-    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
-        """Nothing: it depends on the variance."""
-        return {}

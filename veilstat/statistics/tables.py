@@ -148,17 +148,6 @@ class Crosstab:
     def steps(self, schema: Schema) -> tuple[Step, ...]:
         return (Step("counts", self._contribution, self._combine),)
 
-    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-        first, second = one_hot(rows, self.row), one_hot(rows, self.column)
-        return {"rows": rows.ones.total(), "counts": first.inner(second)}
-
-    def _combine(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> Mapping[str, Value | Answer]:
-        if self.min_cell is None:
-            return totals
-        counts = totals["counts"]
-        shown = hidden_cells(counts, self.min_cell).select(HIDDEN, counts)
-        return {"rows": totals["rows"], "n": counts.sum(), "counts": Answer(shown, guarded=True)}
-
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("counts")
         counts = opened["counts"].astype(np.int64)
@@ -182,6 +171,17 @@ class Crosstab:
         if self.min_cell is not None:
             raise CapabilityError("noise hides small cells already; leave out min_cell= with privacy=", code="no_private_form")
         return PrivateCrosstab(self.row, self.column)
+
+    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        first, second = one_hot(rows, self.row), one_hot(rows, self.column)
+        return {"rows": rows.ones.total(), "counts": first.inner(second)}
+
+    def _combine(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> Mapping[str, Value | Answer]:
+        if self.min_cell is None:
+            return totals
+        counts = totals["counts"]
+        shown = hidden_cells(counts, self.min_cell).select(HIDDEN, counts)
+        return {"rows": totals["rows"], "n": counts.sum(), "counts": Answer(shown, guarded=True)}
 
 
 @dataclass(frozen=True)
@@ -217,28 +217,6 @@ class MeanBy:
     def steps(self, schema: Schema) -> tuple[Step, ...]:
         return (Step("moments", self._contribution, self._combine),)
 
-    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-        refuse_clip(self.clip)
-        value = rows.column(self.column)
-        powers = stack(rows.present(self.column), value, value * value)
-        return {"rows": rows.ones.total(), "powers": one_hot(rows, self.by).inner(powers)}
-
-    def _combine(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
-        n, total, squares = (totals["powers"][:, place] for place in range(3))
-        if self.min_cell is None:
-            shown, guarded = n, False
-        else:
-            hidden, guarded = hidden_levels(n, self.min_cell), True
-            shown = n * (1 - hidden)
-        variance = (n * squares - total * total) / (shown * (n - 1))
-        return {
-            "rows": totals["rows"],
-            "counts": Answer(shown if self.min_cell is None else hidden.select(HIDDEN, n), guarded=guarded),
-            "n": n.sum(),
-            "mean": Answer(total / shown, SEALED, guarded=guarded),
-            "variance": Answer(variance, SEALED, guarded=guarded),
-        }
-
     def run(self, schema: Schema) -> Generator[Request, Opened, EstimateWithError]:
         opened = yield Request("moments")
         levels = pd.Index(schema.levels(self.by), name=self.by)
@@ -268,3 +246,25 @@ class MeanBy:
         if self.min_cell is not None:
             raise CapabilityError("noise hides small levels already; leave out min_cell= with privacy=", code="no_private_form")
         return PrivateMeanBy(self.column, self.by, self.clip)
+
+    def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        refuse_clip(self.clip)
+        value = rows.column(self.column)
+        powers = stack(rows.present(self.column), value, value * value)
+        return {"rows": rows.ones.total(), "powers": one_hot(rows, self.by).inner(powers)}
+
+    def _combine(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
+        n, total, squares = (totals["powers"][:, place] for place in range(3))
+        if self.min_cell is None:
+            shown, guarded = n, False
+        else:
+            hidden, guarded = hidden_levels(n, self.min_cell), True
+            shown = n * (1 - hidden)
+        variance = (n * squares - total * total) / (shown * (n - 1))
+        return {
+            "rows": totals["rows"],
+            "counts": Answer(shown if self.min_cell is None else hidden.select(HIDDEN, n), guarded=guarded),
+            "n": n.sum(),
+            "mean": Answer(total / shown, SEALED, guarded=guarded),
+            "variance": Answer(variance, SEALED, guarded=guarded),
+        }

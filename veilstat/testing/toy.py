@@ -26,7 +26,7 @@ from veilstat.architectures.interface import (
     StepCost,
     Trust,
 )
-from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total_size
+from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total
 from veilstat.language.circuit import Op
 from veilstat.language.cut import Cut, Entry, Facts
 from veilstat.language.evaluate import SingularMatrix, evaluate
@@ -68,7 +68,7 @@ class ToyArithmetic(Architecture):
 
     def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         upload = self.max_rows * (1 + 9 * len(cut.columns()))
-        return StepCost({owner: (RoundCost(UPLOAD, upload, 0),) for owner in owners}, 0, total_size(owners, 1 + _WIDTH * cut.size))
+        return StepCost({owner: (RoundCost(UPLOAD, upload, 0),) for owner in owners}, 0)
 
     def describe(self) -> Mapping[str, str | int]:
         return {"name": self.name, "max_rows": self.max_rows}

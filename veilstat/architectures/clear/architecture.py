@@ -19,7 +19,7 @@ from veilstat.architectures.interface import (
     StepCost,
     Trust,
 )
-from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total, total_size
+from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.rings import Elements, Ring, ring_bits
 from veilstat.errors import CapabilityError
@@ -51,7 +51,7 @@ class Clear(Architecture):
 
     def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         vector = cut.size * _ring(cut).element_bytes
-        return StepCost({owner: (RoundCost(CONTRIBUTION, vector, 0),) for owner in owners}, 0, total_size(owners, vector))
+        return StepCost({owner: (RoundCost(CONTRIBUTION, vector, 0),) for owner in owners}, 0)
 
     def describe(self) -> Mapping[str, str | int]:
         return {"name": self.name}

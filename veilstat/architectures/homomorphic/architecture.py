@@ -15,7 +15,7 @@ from veilstat.architectures.interface import (
     StepCost,
     Trust,
 )
-from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
+from veilstat.architectures.relay import RESULT, AwaitTotal
 from veilstat.architectures.threshold import curious_threshold, default_colluding, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.errors import CapabilityError
@@ -112,7 +112,7 @@ class Homomorphic(Architecture):
         else:
             decrypting = sorted(owners)[: self.threshold]
             by_owner = {owner: mouchet22.round_costs(owner, owners, decrypting, share, vector) for owner in owners}
-        return StepCost(by_owner, paper.SEED_BYTES + share, total_size(owners, vector), passage=lambda: parameters.words)
+        return StepCost(by_owner, paper.SEED_BYTES + share, lambda: parameters.words)
 
     def describe(self) -> Mapping[str, str | int]:
         return {

@@ -83,7 +83,7 @@ class Masking(Architecture):
     def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         vector = cut.size * _ring(cut).element_bytes
         by_owner = {owner: paper.round_costs(owner, owners, vector) for owner in owners}
-        return StepCost(by_owner, PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0, paper.result_size(owners, vector))
+        return StepCost(by_owner, PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0)
 
     def describe(self) -> Mapping[str, str | int]:
         return {

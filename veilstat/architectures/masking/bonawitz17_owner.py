@@ -7,11 +7,11 @@ never both: the round that reveals exists once and ends the session.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from veilstat.architectures.channels import agree, channel_nonce
+from veilstat.architectures.interface import Authorise, Random
 from veilstat.architectures.waiting import OwnerFromServer
 from veilstat.arithmetic import shamir
 from veilstat.arithmetic.agreement import KeyPair, seal, unseal
@@ -41,8 +41,8 @@ class Owner:
     ring: Ring
     vector: Elements = field(repr=False)
     pad_key: bytes | None
-    random: Callable[[int], bytes] = field(repr=False)
-    authorise: Callable[[tuple[str, ...]], None] = field(repr=False)
+    random: Random = field(repr=False)
+    authorise: Authorise = field(repr=False)
 
     def start(self) -> Turn:
         """Round 0: advertise two fresh keys."""

@@ -28,7 +28,7 @@ from veilstat.protocol.session import Session, Turn
 from .analyst import AwaitParts
 from .circuit.analysis import supports
 from .compute import ComputeServer
-from .messages import ROUNDS, SHARE, part_size, round_costs
+from .messages import ROUNDS, SHARE, round_costs
 from .owner import Owner
 from .rows.execute import supports_rows
 from .schemes import Added, Scheme
@@ -128,12 +128,11 @@ class Sharing(Architecture):
     def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         servers = self.compute_servers(owners)
         scheme = self._scheme(cut, len(servers))
-        analyst_receives = len(servers) * part_size(owners, scheme.result_bytes)
         if self.entry is Entry.ROWS:
-            return StepCost(dict.fromkeys(owners, ()), PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
+            return StepCost(dict.fromkeys(owners, ()), PUBLIC_KEY_BYTES, scheme.passage)
         payloads = [scheme.dealing.payload_bytes(place, scheme.inward.size) for place in range(len(servers))]
         by_owner = dict.fromkeys(owners, round_costs(servers, payloads))
-        return StepCost(by_owner, PUBLIC_KEY_BYTES, analyst_receives, scheme.passage)
+        return StepCost(by_owner, PUBLIC_KEY_BYTES, scheme.passage)
 
     def describe(self) -> Mapping[str, str | int]:
         return {

@@ -9,13 +9,13 @@ All components but the last come from 28-byte seeds, so a vector travels once fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.architectures.interface import Random
 from veilstat.arithmetic.keystream import SEED_BYTES, expand
 from veilstat.arithmetic.rings import Ring
 
@@ -84,7 +84,7 @@ class Dealing:
         """Bytes that the server gets for a vector."""
         return sum(self._bytes(component, length) for component in self.held[server])
 
-    def deal(self, integers: Any, random: Callable[[int], bytes]) -> tuple[bytes, ...]:
+    def deal(self, integers: Any, random: Random) -> tuple[bytes, ...]:
         """What each server gets."""
         group = self.group
         rest = group.encode(integers)

@@ -8,7 +8,7 @@ first two components travel as seeds, so that two servers receive one component 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.architectures.interface import Random
 from veilstat.arithmetic.keystream import SEED_BYTES, Keystream, fastest_mode
 from veilstat.arithmetic.rings import Elements, Ring
 from veilstat.errors import ProtocolViolation
@@ -123,7 +124,7 @@ def plane_values(plane: Plane, columns: Mapping[str, Codes], count: int, rows: i
     return values
 
 
-def deal(header: Header, schema: Schema, columns: Mapping[str, Codes], count: int, random: Callable[[int], bytes]) -> Iterator[list[bytes]]:
+def deal(header: Header, schema: Schema, columns: Mapping[str, Codes], count: int, random: Random) -> Iterator[list[bytes]]:
     """For each plane in order, the payloads of servers 0, 1 and 2.
 
     Raises:

@@ -141,7 +141,7 @@ def connect(
         gateway's certificate does not hold. QuorumLost: the gateway cannot be reached. PolicyDenied: the token is not valid.
     """
     if not isinstance(timeout, (int, float)) or not 0 < timeout <= 86_400:
-        raise SchemaError("timeout is a number of seconds, above 0 and at most 86400", code="bad_value")
+        raise SchemaError("timeout must be a number of seconds, above 0 and at most 86400", code="bad_value")
     key = Path(identity)
     known = read_roster(key.parent / ROSTER if roster is None else Path(roster)).roster
     client = GatewayClient(url, token, None if ca is None else Path(ca))

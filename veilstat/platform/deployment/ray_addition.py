@@ -18,7 +18,7 @@ from veilstat.architectures.addition import Addition, SumHere
 from veilstat.arithmetic.rings import Elements, Ring
 
 FEWEST_LIMBS, FEWEST_BYTES = 4, 1 << 20
-"""Of an element, and of a vector: below, handing a vector over costs more than adding it (``benchmarks/deployment.py --adding``)."""
+"""Of an element, and of a vector: below, handing a vector over costs more than adding it (``python -m benchmarks.deployment --adding``)."""
 BATCH = 4
 _WITHIN = 10.0
 

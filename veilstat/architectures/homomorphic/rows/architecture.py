@@ -18,7 +18,7 @@ from veilstat.architectures.interface import (
     StepCost,
     Trust,
 )
-from veilstat.architectures.relay import RESULT, AwaitTotal, total_size
+from veilstat.architectures.relay import RESULT, AwaitTotal
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.errors import CapabilityError
@@ -28,7 +28,6 @@ from veilstat.protocol.session import Binding, Session, Turn
 from veilstat.schema.columns import Codes
 from veilstat.schema.schema import Schema
 
-from ..messages import parts_size
 from ..ring import cyclotomic_ring
 from .answers import Evaluation, Kept
 from .bgv import Bgv
@@ -39,7 +38,7 @@ from .epoch_server import KeepingServer
 from .layout import choose_layout
 from .parameters import RowParameters
 from .quadratic import opened, supports_rows
-from .query import DECRYPT, RowQuery, answers_bytes, round_costs, share_bytes
+from .query import DECRYPT, RowQuery, round_costs
 from .query import ROUNDS as QUERY_ROUNDS
 from .query_analyst import release, result_bytes
 from .query_owner import DecryptingOwner
@@ -86,9 +85,8 @@ class EncryptedRows(Architecture):
             raise CapabilityError(
                 f"a step opens {count:,} numbers, at most {parameters.degree:,} are possible; ask for fewer", code="too_many_openings"
             )
-        receives = total_size(owners, answers_bytes(parameters, count) + parts_size(owners, share_bytes(parameters, count)))
         by_owner = dict.fromkeys(owners, round_costs(parameters, owners, count))
-        return StepCost(by_owner, PUBLIC_KEY_BYTES, receives, lambda: (parameters.passage,))
+        return StepCost(by_owner, PUBLIC_KEY_BYTES, lambda: (parameters.passage,))
 
     def describe(self) -> Mapping[str, str | int]:
         return self.described

@@ -14,12 +14,13 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from veilstat.architectures.interface import Random
+
 from . import rounds
 from .prss import Party
 from .rounds import SERVERS, exchange
 
 Elements: TypeAlias = "npt.NDArray[Any]"
-Random: TypeAlias = "Callable[[int], bytes]"
 
 
 class Domain(Protocol):
