@@ -29,6 +29,17 @@ def test_more_numbers_than_slots():
     assert found.tolist() == vector.tolist()
 
 
+@pytest.mark.parametrize("bits", [47, 94, 141])
+def test_totals_whose_plaintexts_would_be_as_wide_as_the_primes_of_the_modulus(bits):
+    its = scheme(choose_parameters(bits, 4, 3, 40))
+    secret = its.ring.from_integers(its.secret(os.urandom))
+    common = its.ring.uniform(b"")
+    key = np.stack([its.public_share(common, secret, os.urandom), common])
+    vector = np.array([-(1 << bits - 1), -1, 0, (1 << bits - 1) - 1], dtype=object)
+    found = its.decrypt_vector(its.encrypt_vector(key, vector, os.urandom), secret, [-(1 << bits - 1)] * 4)
+    assert found.tolist() == vector.tolist()
+
+
 def test_ring_arithmetic_is_that_of_polynomials():
     """Against schoolbook multiplication of Python integers modulo X^n + 1 and Q."""
     ring = rings.cyclotomic_ring(4096, 2)

@@ -101,7 +101,9 @@ def _candidates(bits: int, size: int, owners: int, smudging_bits: int) -> Iterat
     for degree, secure in SECURE_BITS.items():
         widest = min(secure // PRIME_BITS, LARGEST_KEY // element_bytes(degree, 1))
         for plaintexts in range(1, bits // degree.bit_length() + 2):
-            plaintext_bits = max(-(-bits // plaintexts) + 1, narrowest_plaintext(degree, plaintexts))
+            needed = max(-(-bits // plaintexts) + 1, narrowest_plaintext(degree, plaintexts))
+            # a plaintext prime that divides Q has no inverse modulo it, and at that width they would be the same primes
+            plaintext_bits = needed + (needed == PRIME_BITS)
             if plaintext_bits <= WIDEST_PLAINTEXT:
                 for primes in range(1, widest + 1):
                     yield Parameters(degree, primes, plaintexts, plaintext_bits, size, owners, smudging_bits)
