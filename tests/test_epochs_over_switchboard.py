@@ -207,3 +207,12 @@ def test_keys_wait_for_the_analyst_to_leave_and_an_analyst_for_a_key(parties):
     assert error.value.code == "epoch_running"
     parties.settle()
     assert parties.sum() == TOTAL
+
+
+def test_what_was_asked_for_while_a_key_was_made_is_made_though_no_owner_says_so(parties):
+    """Else a coordinator that has the key before owners have heard so would begin another one."""
+    take = parties.board.take
+    parties.ask_all()
+    parties.board.take = lambda name, frame: None if Envelope.decode(frame).payload == b"" else take(name, frame)
+    parties.pass_time(2 * PAUSE)
+    assert len(parties.events("epoch")) == 1
