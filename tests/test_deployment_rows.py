@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import veilstat as vs
-from tests.deployments import OWNERS, SCHEMA, TABLES, running, veilstat
+from tests.deployments import OWNERS, SCHEMA, TABLES, Deployment, running, veilstat
 from tests.test_deployment_failures import CUT, Interceptor
 from veilstat.platform.deployment.approvals_socket import send_errand
 from veilstat.platform.upload_store import UploadStore
@@ -233,3 +233,41 @@ def test_rows_that_do_not_fit_are_told_to_their_person_alone_and_to_no_server(tm
         assert versions(deployment, "west") == [0, 0, 0]
         assert [entry["code"] for entry in deployment.log("west") if entry["event"] == "rows_share"] == [error.value.code]
         assert "bp" not in (tmp_path / "coordinator.log").read_text()
+
+
+@pytest.mark.long
+def test_servers_keep_the_budget_of_an_owner_that_is_away_through_their_restart(tmp_path):
+    deployment = Deployment(tmp_path, "sharing", OPTIONS)
+    (tmp_path / "policy.toml").write_text("budget = [1.0, 1e-6]\n")
+    study = tmp_path / "study.toml"
+    study.write_text(study.read_text().replace("[addresses]", '[policies]\nnorth = "policy.toml"\n[addresses]'))
+    (tmp_path / "north.toml").write_text('policy = "policy.toml"\n' + (tmp_path / "north.toml").read_text())
+    try:
+        deployment.start(*OWNERS, *SERVERS, "coordinator")
+        for name in (*OWNERS, *SERVERS):
+            deployment.wait_for("connected", name)
+        for owner in OWNERS:
+            errand(deployment, "share", owner)
+        assert errand(deployment, "show", "north")[-1].endswith("with noise within (epsilon 1, delta 1e-06) in all")
+        deployment.kill("north")
+        analyst = deployment.connect()
+        assert code_of(analyst.mean, "bp") == "privacy_required"
+        private = {"privacy": vs.Gaussian(epsilon=0.8, delta=5e-7)}
+        assert analyst.mean("bp", **private).contributors == OWNERS
+        for name in SERVERS:
+            restart(deployment, name)
+        deadline = time.monotonic() + 60
+        while (code := outcome(analyst, private)) == "quorum_lost" and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert code == "budget_exhausted"
+        assert all((tmp_path / f"{name}.ledgers").is_dir() for name in SERVERS)
+    finally:
+        for name in list(deployment.processes):
+            deployment.kill(name, signal.SIGTERM)
+
+
+def outcome(study, options):
+    try:
+        return study.mean("bp", **options).n
+    except vs.VeilstatError as error:
+        return error.code

@@ -61,7 +61,7 @@ def test_frames_of_an_earlier_query_do_not_end_the_one_that_runs(study):
         agent.receive(frame)
     assert server.gate is not None
     assert agent.gate is not None
-    assert {fault.code for fault in server.rejected[-len(old) :]} == {"unknown_session"}
+    assert {fault.code for fault in list(server.rejected)[-len(old) :]} == {"unknown_session"}
 
 
 def test_a_query_that_the_server_cannot_plan_ends_and_the_next_one_works(study):

@@ -51,11 +51,11 @@ class Agents:
         self.path, self.journal = folder / "approvals.sock", Journal(folder / "owner.log", lambda: NOW)
         self.rows = rows
         self.approvals = Approvals(folder / "approvals.json", lambda name: False, lambda: NOW)
-        self.loop, self.ready = asyncio.new_event_loop(), threading.Event()
-        self.thread = threading.Thread(target=self.loop.run_until_complete, args=(self.serve(),))
+        self.ready = threading.Event()
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.serve()))
 
     async def serve(self):
-        self.over = asyncio.Event()
+        self.loop, self.over = asyncio.get_running_loop(), asyncio.Event()
         errands = RowsErrands(self.rows, self.journal)
         async with asyncio.TaskGroup() as group:
             server = await listen(self.path, lambda stream: group.create_task(answer_person(stream, self.approvals, errands, self.journal)))
@@ -71,7 +71,6 @@ class Agents:
     def __exit__(self, *_):
         self.loop.call_soon_threadsafe(self.over.set)
         self.thread.join(10)
-        self.loop.close()
 
     def events(self):
         return [(entry["event"], entry.get("code")) for entry in map(json.loads, self.journal.path.read_text().splitlines())]

@@ -16,11 +16,12 @@ from veilstat.platform.definition import ANALYST, SERVER, Definition
 from veilstat.platform.deployment.patience import Patience
 from veilstat.platform.deployment.switchboard import Switchboard
 from veilstat.platform.driver import Driver
+from veilstat.platform.party import MOST_REJECTED
 from veilstat.platform.plan import make_plan
+from veilstat.platform.planner import make_planner
 from veilstat.platform.policy import Policy
 from veilstat.platform.table import Table
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
-from veilstat.statistics.registry import registry
 from veilstat.statistics.solve import solve
 
 SERVERS = ("compute1", "compute2", "compute3")
@@ -37,18 +38,18 @@ class Parties:
         self.definition = Definition(schema, OWNERS, architecture, dict.fromkeys(OWNERS, Policy().digest))
         self.hosts = LocalServers(self.definition, os.urandom)
         self.roster, its = self.hosts.roster, self.hosts.identities
-        statistics = registry()
-        self.servers = dict(self.hosts.machines({}, make_plan, statistics))
+        planner = make_planner()
+        self.servers = dict(self.hosts.machines({}, planner))
         self.agents = {
             name: Agent(
-                its[name], self.roster, self.definition, Table(name, TABLES[name], schema), Policy(), statistics, make_plan, os.urandom, Ledger(None)
+                its[name], self.roster, self.definition, Table(name, TABLES[name], schema), Policy(), planner, os.urandom, Ledger(None)
             )
             for name in OWNERS
         }  # fmt: skip
         self.analyst = Analyst(its[ANALYST], self.roster, self.definition, os.urandom)
         self.now, self.reports, self.queue, self.passed = 0.0, [], [], 0
         self.lose = lambda number, recipient, frame: False
-        party = Coordinator(its[SERVER], self.roster, self.definition, statistics, make_plan)
+        party = Coordinator(its[SERVER], self.roster, self.definition, planner)
         self.board = Switchboard(party, Patience(10, lambda: self.now), lambda *words: self.reports.append(words))
         self.machines = {**self.servers, **self.agents, ANALYST: self.analyst}
         for name in self.machines:
@@ -227,6 +228,15 @@ def test_frames_of_an_earlier_upload_change_nothing(parties):
     parties.settle()
     assert parties.versions("north") == [3, 3, 3]
     assert parties.mean().estimate == POOLED["bp"].mean()
+    assert parties.upload("north") is None
+
+
+def test_what_owners_lines_bring_in_any_number_fills_no_server(parties):
+    (frame,) = seal(parties.hosts.identities["north"], bytes(32), NO_STEP, "plane", "compute1", b"")
+    for _ in range(MOST_REJECTED + 500):
+        parties.board.take("north", frame)
+    parties.settle()
+    assert len(parties.servers["compute1"].desks["north"].rejected) == MOST_REJECTED
     assert parties.upload("north") is None
 
 

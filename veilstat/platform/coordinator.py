@@ -28,7 +28,7 @@ from .planner import Planner
 
 class Coordinator(Party):
     """The server's party; ``epoch_store`` keeps encrypted rows where the architecture has any, ``addition`` adds masked vectors,
-    ``executor`` takes their masks off.
+    ``executor`` takes their masks off, or multiplies ciphertexts.
     """
 
     beginnings: ClassVar[frozenset[str]] = Party.beginnings | {epochs.ASK}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from veilstat.protocol.session import ABORT, Failed, Finished, Send, Session, de
 from .definition import PARTIES
 from .messages import PROPOSE
 
+MOST_REJECTED = 1000
 _MOST_EARLY = 64
 
 
@@ -29,7 +31,8 @@ class Party:
 
     def __init__(self, identity: Identity, roster: Roster) -> None:
         self.identity, self.roster, self.member = identity, roster, Member(identity, roster)
-        self.rejected: list[Fault] = []
+        self.rejected: deque[Fault] = deque(maxlen=MOST_REJECTED)
+        """The last frames that were refused; anybody can send any number of them."""
         self.root: bytes | None = None
         self.session: Session | None = None
         self.step = NO_STEP

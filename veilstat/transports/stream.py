@@ -86,8 +86,12 @@ class Stream:
         await self.writer.drain()
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up, once the peer has taken what was sent."""
         self.writer.close()
+
+    def drop(self) -> None:
+        """Hang up now."""
+        self.writer.transport.abort()
 
 
 async def dial(path: str) -> Stream:

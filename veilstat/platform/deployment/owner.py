@@ -139,6 +139,7 @@ class AgentHost:
                 "the coordinator is not connected to this agent; see that it runs, and the owner's node if there is one, and try again",
                 code="coordinator_lost",
             )
+        self._speaker = None
         begin()
         self._answer()
         while self.agent.waiting:
@@ -186,9 +187,9 @@ class AgentHost:
                 self._moved.set()
 
     def close(self) -> None:
-        """Hang up on everybody."""
+        """Hang up on everybody, also on who has stopped reading."""
         for stream in self._streams:
-            stream.close()
+            stream.drop()
 
     def _hear(self, stream: Stream, frame: bytes) -> None:
         self.agent.receive(frame)
