@@ -123,7 +123,7 @@ def test_errors_spread_as_stated(name, placement, single):
     """The stated error is the spread of answers; ``single`` is its variance beside that of one noise that keeps the promise."""
     study = vs.simulate(tables(), SCHEMA, ALL[name])
     plan = study.plan(vs.Count(), privacy=promise(placement))
-    results = [study.run(vs.Count(), privacy=promise(placement)) for _ in range(20 if name == "homomorphic" else 30)]
+    results = [study.run(vs.Count(), privacy=promise(placement)) for _ in range(20 if name == "homomorphic" else 60)]
     stated = results[0].std_error
     assert stated == pytest.approx(4.2316 * math.sqrt(single), rel=2e-3)
     assert plan.privacy.margins["number of rows"] == pytest.approx(1.96 * stated, rel=1e-3)
