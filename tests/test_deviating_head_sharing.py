@@ -13,7 +13,11 @@ from veilstat.protocol.codec import decode
 from veilstat.protocol.faults import Fault
 from veilstat.protocol.session import ABORT, encode_fault
 
-KINDS = {"totals": 'open = "moments"\ncolluding = 0', "estimate": 'open = "estimate"\ncolluding = 0'}
+KINDS = {
+    "totals": 'open = "moments"\ncolluding = 0',
+    "estimate": 'open = "estimate"\ncolluding = 0',
+    "rows": 'entry = "rows"\nopen = "moments"\ncolluding = 0',
+}
 
 
 @pytest.fixture
@@ -109,9 +113,11 @@ MOST_WAITS = 3
 
 @pytest.mark.parametrize("stride", [pytest.param(7, id="some"), pytest.param(1, id="every", marks=pytest.mark.long)])
 @pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("kind", ["totals", pytest.param("estimate", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["totals", "rows", pytest.param("estimate", marks=pytest.mark.long)])
 def test_whatever_is_done_to_a_frame_the_answer_is_right_or_refused_and_the_next_query_works(tmp_path, kind, attack, stride):
     deployment = Deployment(tmp_path, "sharing", KINDS[kind])
+    if kind == "rows":
+        Wires(deployment).share_rows()
     undisturbed = Attack(Wires(deployment), [])
     assert asked(undisturbed.wires, vs.Mean("bp")) == OWNERS
     for place in range(0, len(undisturbed.seen), stride):

@@ -119,6 +119,19 @@ def test_uploads_that_the_cloud_changed_are_refused_by_owners(parties):
         run.step(forge=only("o0", lambda payload: payload.replace(other[-5000:], flipped(other[-5000:]))))
 
 
+def test_an_owner_that_keeps_something_else_than_the_others_ends_the_epoch(parties):
+    refused(begin_epoch(parties).step().step().step(), "epoch_differs", "o1", change=only("o1", flipped))
+
+
+def test_what_the_cloud_forwards_has_the_length_that_was_agreed(parties):
+    for rounds in (1, 2):
+        for changed in (lambda payload: payload[:-1], lambda payload: payload + b"x"):
+            run = begin_epoch(parties)
+            for _ in range(rounds):
+                run.step()
+            refused(run, "malformed", "server", forge=only("o0", changed))
+
+
 def test_an_upload_for_another_key_is_refused(parties):
     first, second = begin_epoch(parties).step().step(), begin_epoch(parties).step().step()
     replayed = first.sent["o1", UPLOAD]

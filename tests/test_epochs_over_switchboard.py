@@ -7,7 +7,7 @@ import pytest
 import veilstat as vs
 from tests.encrypted_rows import SCHEMA, tables
 from veilstat.dp.ledger import Ledger
-from veilstat.platform.agent import Agent
+from veilstat.platform.agent import Custom
 from veilstat.platform.analyst import Analyst
 from veilstat.platform.compute_hosts import LocalServers
 from veilstat.platform.coordinator import Coordinator
@@ -17,6 +17,7 @@ from veilstat.platform.deployment.epoch_opener import PAUSE, EpochOpener
 from veilstat.platform.deployment.patience import Patience
 from veilstat.platform.deployment.switchboard import Switchboard
 from veilstat.platform.driver import Driver
+from veilstat.platform.epoch_agent import EpochAgent
 from veilstat.platform.plan import make_plan
 from veilstat.platform.planner import make_planner
 from veilstat.platform.policy import Policy
@@ -55,9 +56,9 @@ class Parties:
                 for owner in self.agents:
                     self.connect(owner)
                 continue
-            self.agents[name] = Agent(
+            self.agents[name] = EpochAgent(
                 self.identities[name], self.roster, self.definition, Table(name, tables()[name], SCHEMA), Policy(), planner,
-                os.urandom, Ledger(None), epoch_store=store,
+                os.urandom, Ledger(None), store, Custom(),
             )  # fmt: skip
             self.connect(name)
 
@@ -149,6 +150,7 @@ def test_a_key_is_made_when_the_last_owner_asks_and_not_before(parties):
     parties.agents["o2"].ask_for_key()
     parties.pass_time(1)
     assert len(parties.events("epoch_made")) == 1
+    assert parties.board.party.root is None
     assert parties.sum() == TOTAL
     parties.pass_time(2 * PAUSE)
     assert len(parties.events("epoch")) == 1
@@ -205,3 +207,12 @@ def test_keys_wait_for_the_analyst_to_leave_and_an_analyst_for_a_key(parties):
     assert error.value.code == "epoch_running"
     parties.settle()
     assert parties.sum() == TOTAL
+
+
+def test_what_was_asked_for_while_a_key_was_made_is_made_though_no_owner_says_so(parties):
+    """Else a coordinator that has the key before owners have heard so would begin another one."""
+    take = parties.board.take
+    parties.ask_all()
+    parties.board.take = lambda name, frame: None if Envelope.decode(frame).payload == b"" else take(name, frame)
+    parties.pass_time(2 * PAUSE)
+    assert len(parties.events("epoch")) == 1

@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import threading
+import time
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -13,6 +15,7 @@ from tests.deployments import Deployment, running, veilstat
 from tests.test_owner_agent import analyst, proposal
 from veilstat.platform.deployment.authority import issue_certificate
 from veilstat.platform.deployment.gateway_api import LARGEST_BODY
+from veilstat.platform.deployment.gateway_client import GatewayClient
 from veilstat.platform.deployment.packing import pack, unpack
 from veilstat.platform.deployment.tokens import holder, issue_token, read_tokens
 from veilstat.protocol.envelope import Envelope
@@ -165,6 +168,15 @@ def test_a_query_that_the_analyst_gives_up_leaves_the_study_usable(deployment):
     with pytest.raises(KeyboardInterrupt):
         study.run(vs.Mean("bp"), progress=give_up)
     assert study.mean("bp").n == 93
+
+
+def test_an_analyst_that_computes_between_two_requests_finds_the_gateway_again(deployment):
+    """Which has hung up on it by then."""
+    client = GatewayClient(deployment.url, deployment.token, deployment.folder / "private/authority.pem")
+    with closing(client):
+        assert client.get_json("/v1/status")["query"] is None
+        time.sleep(6)
+        assert client.get_json("/v1/status")["query"] is None
 
 
 def test_two_analysts_at_once_get_one_answer_and_one_refusal(deployment):

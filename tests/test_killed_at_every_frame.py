@@ -13,6 +13,7 @@ KINDS = {
     "masking": ("masking", "colluding = 0"),
     "totals": ("sharing", 'open = "moments"'),
     "estimate": ("sharing", 'open = "estimate"'),
+    "rows": ("sharing", 'entry = "rows"\nopen = "moments"'),
     "homomorphic": ("homomorphic", "colluding = 0\nthreshold = 2"),
 }
 QUERY = vs.Mean("bp")
@@ -69,6 +70,8 @@ def asked(wires, harm=None, victim="", place=0):
 def check(folder, kind, harm, victim, stride, most_waits=0):
     """The outcomes of queries in which a victim is lost at another place each; ``most_waits`` rounds may end by their time limit."""
     deployment = Deployment(folder, *KINDS[kind])
+    if kind == "rows":
+        Wires(deployment).share_rows()
     undisturbed = fresh(deployment)
     assert asked(undisturbed) == OWNERS
     outcomes = set()
@@ -106,13 +109,19 @@ def test_an_owner_that_is_lost_before_any_frame_while_rows_are_shared_ends_the_q
 
 @pytest.mark.parametrize("stride", ROUNDS)
 @pytest.mark.parametrize("harm", [killed, cut])
+def test_an_owner_that_has_shared_its_rows_may_be_lost_before_any_frame(tmp_path, harm, stride):
+    assert check(tmp_path, "rows", harm, "west", stride) == {OWNERS}
+
+
+@pytest.mark.parametrize("stride", ROUNDS)
+@pytest.mark.parametrize("harm", [killed, cut])
 @pytest.mark.parametrize("victim", ["compute1", pytest.param("compute3", marks=pytest.mark.long)])
-@pytest.mark.parametrize("kind", ["totals", pytest.param("estimate", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["totals", "rows", pytest.param("estimate", marks=pytest.mark.long)])
 def test_a_compute_server_that_is_lost_before_any_frame_ends_the_query(tmp_path, kind, harm, victim, stride):
     assert "party_lost" in check(tmp_path, kind, harm, victim, stride)
 
 
 @pytest.mark.parametrize("stride", ROUNDS)
-@pytest.mark.parametrize("kind", ["masking", "homomorphic", "totals", pytest.param("estimate", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["masking", "homomorphic", "totals", "rows", pytest.param("estimate", marks=pytest.mark.long)])
 def test_a_coordinator_that_is_killed_before_any_frame_ends_the_query(tmp_path, kind, stride):
     assert check(tmp_path, kind, killed, "server", stride) == {"gateway_lost"}

@@ -109,7 +109,7 @@ def test_queries_over_ray_survive_whatever_is_killed(deployment):
         its for its in psutil.Process(deployment.processes["coordinator"].pid).children(recursive=True) if "gcs_server" in its.name()
     ]
     head.kill()
-    assert deployment.processes.pop("coordinator").wait(60) != 0
+    assert deployment.processes.pop("coordinator").wait(40) != 0
     for owner in OWNERS:
         # Nodes whose head is gone; waits for ten seconds at most.
         deployment.kill(f"{owner}-node", signal.SIGTERM)
@@ -147,7 +147,7 @@ def test_a_coordinator_is_started_again_at_once_whatever_of_it_was_killed_and_ol
         start_again(deployment)
 
     for owner in OWNERS:
-        assert deployment.processes.pop(f"{owner}-node").wait(60) != 0
+        assert deployment.processes.pop(f"{owner}-node").wait(40) != 0
         deployment.start_node(owner)
     assert deployment.connect().mean("bp").n == 93
     assert "no node" not in doctor(deployment)

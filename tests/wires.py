@@ -112,6 +112,13 @@ class Wires:
             self.plug("analyst")
             self.settle()
 
+    def share_rows(self):
+        """What every owner does once with `veilstat rows share`."""
+        for name in self.definition.owners:
+            for begin in (self.parties[name].ask_versions, self.parties[name].offer_rows):
+                begin()
+                self.settle()
+
     def sign(self, envelope, round_name, payload):
         """The coordinator's own words, to the recipient of another frame."""
         return list(seal(self.identity, envelope.root, NO_STEP, round_name, envelope.recipient, payload))

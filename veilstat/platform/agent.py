@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from veilstat.architectures.homomorphic.rows.answers import Kept
-from veilstat.architectures.homomorphic.rows.parameters import MOST_ANSWERS
-from veilstat.architectures.interface import Contribution, EpochBinding, KeepsEpochs, NoiseSite, StepBinding
+from veilstat.architectures.interface import Contribution, NoiseSite, StepBinding
 from veilstat.architectures.sharing.uploads import UPLOAD_BITS, Header, deal
 from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.dp.ledger import Ledger
-from veilstat.errors import PolicyDenied, RangeError, SchemaError, VeilstatError
+from veilstat.errors import RangeError, SchemaError, VeilstatError
 from veilstat.language.cut import Cut
-from veilstat.protocol.envelope import NO_STEP, Envelope, seal
-from veilstat.protocol.faults import Fault, ProtocolError, violation
+from veilstat.protocol.envelope import Envelope
+from veilstat.protocol.faults import Fault, ProtocolError
 from veilstat.protocol.identity import Identity, Roster
-from veilstat.protocol.session import Send, Session, Turn
+from veilstat.protocol.session import Session, Turn
 from veilstat.schema.encoding import Integers
 
-from . import epochs
 from .approver import Approver, Sessions
-from .definition import PARTIES, SERVER, Definition
-from .epoch_store import EpochStore
+from .definition import Definition
 from .gate import OpeningRecord, denied
 from .opening_file import OpeningFile
 from .plan import Plan, StepPlan
@@ -70,9 +66,7 @@ class Custom:
 
 
 class Agent(Approver):
-    """One owner's party; ``epoch_store`` keeps encrypted rows and the owner's share of their key where the architecture has any."""
-
-    beginnings: ClassVar[frozenset[str]] = Approver.beginnings | {epochs.OPEN}
+    """One owner's party."""
 
     def __init__(
         self,
@@ -85,16 +79,13 @@ class Agent(Approver):
         random: Callable[[int], bytes],
         ledger: Ledger,
         custom: Custom = Custom(),
-        epoch_store: EpochStore | None = None,
     ) -> None:
         super().__init__(identity, roster, definition, planner, random, custom.answered)
-        self.table, self.policy, self.ledger, self.custom, self.epochs = table, policy, ledger, custom, epoch_store
-        kept = None if epoch_store is None else epoch_store.kept()
-        self.kept = None if kept is None or kept.secret is None else kept
+        self.table, self.policy, self.ledger, self.custom = table, policy, ledger, custom
         self.version = custom.table_version
         """Of the rows that answers are over."""
-        if epoch_store is not None and self.kept is not None:
-            self.version = epoch_store.use().table
+        self.kept: Kept | None = None
+        """What is kept of rows that the owner encrypted."""
         fewest = definition.architecture.trust(definition.owners).colluding + 2
         self.record = OpeningRecord(fewest) if custom.openings is None else OpeningRecord.on_disk(fewest, custom.openings)
         self.survivors: tuple[str, ...] | None = None
@@ -166,55 +157,15 @@ class Agent(Approver):
         else:
             super().expire()
 
-    def ask_for_key(self) -> None:
-        """Ask for a key that all owners make together, and for rows to be encrypted under it, until one is made.
-
-        Raises:
-            PolicyDenied: the owner has withdrawn. VeilstatError: the word could not be written down.
-        """
-        assert self.epochs is not None
-        if self.epochs.consent.is_withdrawn:
-            raise self._withdrawn()
-        self.epochs.consent.ask(self.random(epochs.WISH_BYTES))
-        self.tell_wish()
-
-    def tell_wish(self) -> None:
-        """Say to the server whether the owner asks for a key."""
-        assert self.epochs is not None
-        root = epochs.asking_root(self.definition, self.roster)
-        for frame in seal(self.member, root, NO_STEP, epochs.ASK, SERVER, self.epochs.consent.number):
-            self._outbox.append(Send(SERVER, frame))
-
     @property
     def is_making_key(self) -> bool:
-        """Whether an epoch is being made."""
-        return self.epochs is not None and self.gate is None and self.session is not None and self.session.waiting_for is not None
+        """Whether the owner's rows are being encrypted."""
+        return False
 
-    def give_up_key(self) -> None:
-        """Forget the share of the key that rows are encrypted under: nobody can decrypt anything of them any more. The owner
-        takes part in no other key until ``rejoin``; what runs with it ends.
-
-        Raises:
-            SchemaError: there is none, and none was asked for.
-        """
-        if self.epochs is None or (self.kept is None and not self.epochs.consent.number):
-            raise SchemaError(f"{self.title} holds no share of a key of encrypted rows", code="upload_unknown")
-        self.epochs.withdraw()
-        self.kept = None
-        if self.waiting:
-            withdrawn = self._withdrawn()
-            self.fail(Fault(type(withdrawn).__name__, withdrawn.code, withdrawn.message, (self.name,)))
-        self.tell_wish()
-
-    def rejoin(self) -> None:
-        """Take part in the next key."""
-        if self.epochs is not None:
-            self.epochs.consent.rejoin()
+    def introduce(self) -> None:
+        """Say what whoever connects should know."""
 
     def on_query(self, envelope: Envelope) -> None:
-        if envelope.round == epochs.OPEN and envelope.sender == SERVER and self.epochs is not None:
-            self._join_epoch(envelope, self.epochs)
-            return
         if self.definition.keeps_rows and self.roster.roles[envelope.sender] == "analyst":
             # Servers answer for this owner; what was meant for them must not end an upload.
             self._note_stranger(envelope)
@@ -258,52 +209,6 @@ class Agent(Approver):
         except (SchemaError, RangeError) as error:
             raise self.custom.conceal(error) from None
 
-    def _join_epoch(self, envelope: Envelope, store: EpochStore) -> None:
-        """Make a key with the other owners, and encrypt all rows under it. A former one stays until then."""
-        architecture, schema, opening = self.definition.architecture, self.definition.schema, bytes(envelope.payload)
-        assert isinstance(architecture, KeepsEpochs)
-        if envelope.root != epochs.epoch_root(self.definition, self.roster, opening):
-            self.rejected.append(violation("bad_root", f"{envelope.sender!r} bound a key to another study", envelope.sender).fault)
-            return
-        try:
-            asked = epochs.read_opening(opening, epochs.asking_root(self.definition, self.roster), self.definition.owners, self.roster)
-        except ProtocolError as error:
-            self.rejected.append(error.fault)
-            return
-        if asked[self.name] != store.consent.number:
-            self._note_replay(envelope)
-            return
-        self.root, self.session, self.gate, self.fault = envelope.root, None, None, None
-        try:
-            store.consent.spend(self.random(epochs.WISH_BYTES))
-            rows = self.table.rows(tuple(column.name for column in schema))
-            binding = EpochBinding(self.identity, self.roster, envelope.root, SERVER, PARTIES, self._keep)
-            declared = min(padded(len(rows)), schema.max_rows)
-            its = architecture.epoch_owner(binding, rows.columns, len(rows), declared, self.random)
-        except VeilstatError as error:
-            shown = error
-            if isinstance(error, SchemaError | RangeError):
-                # The same table would not fit the next time.
-                store.consent.settle()
-                shown = self.custom.conceal(error)
-            self.tell_wish()
-            self.fail(Fault(type(shown).__name__, shown.code, shown.message, (self.name,)))
-            return
-        self.tell_wish()
-        self.begin(its.binding.step, its)
-
-    def _keep(self, kept: Kept) -> Kept:
-        """Put rows and key of an epoch where they last, in place of the former ones."""
-        assert self.epochs is not None
-        self.kept = None
-        self.kept, self.version = self.epochs.keep(kept, self.custom.table_version), self.custom.table_version
-        return self.kept
-
-    def _withdrawn(self) -> PolicyDenied:
-        return PolicyDenied(
-            f"{self.title} has withdrawn its rows; it takes part again when it shares them", code="upload_withdrawn", culprits=(self.name,)
-        )
-
     def _contribution(self, step: StepPlan, context: bytes, digest: bytes) -> Contribution:
         """Rows, who may see their total, and noise, which is paid for before it is drawn, and after the rows were read and found to fit."""
         rows, noise = self.table.rows(step.cut.columns()), step.noise_of(NoiseSite.OWNERS)
@@ -323,9 +228,6 @@ class Agent(Approver):
     def on_finished(self, result: object) -> None:
         if isinstance(result, tuple):
             self.survivors = result
-        elif isinstance(result, Kept) and self.epochs is not None:
-            self.epochs.consent.settle()
-            self.tell_wish()
 
     def _require_owners(self, survivors: tuple[str, ...]) -> None:
         if len(survivors) < self.policy.min_owners:
@@ -348,10 +250,4 @@ class Agent(Approver):
         return f"{owner}, table {self.version}" if owner == self.name and self.version else owner
 
     def _count_answers(self, cut: Cut) -> None:
-        """Decryptions under a key that lasts."""
-        if self.epochs is None:
-            return
-        try:
-            self.epochs.spend(cut.size, MOST_ANSWERS)
-        except VeilstatError as error:
-            raise ProtocolError(Fault(type(error).__name__, error.code, f"{self.title}: {error.message}", (self.name,))) from None
+        """Before they are decrypted under a key that lasts, where there is one; raises ProtocolError."""

@@ -28,7 +28,7 @@ from .planner import Planner
 
 class Coordinator(Party):
     """The server's party; ``epoch_store`` keeps encrypted rows where the architecture has any, ``addition`` adds masked vectors,
-    ``executor`` takes their masks off.
+    ``executor`` takes their masks off, or multiplies ciphertexts.
     """
 
     beginnings: ClassVar[frozenset[str]] = Party.beginnings | {epochs.ASK}
@@ -115,8 +115,8 @@ class Coordinator(Party):
 
     def on_finished(self, result: object) -> None:
         if isinstance(result, Kept):
-            # What owners asked for while it was made is made.
-            self.wishes = {}
+            # What owners asked for while it was made is made, and nothing runs any more.
+            self.wishes, self.root = {}, None
 
     def _keep(self, kept: Kept) -> Kept:
         """Put the rows of an epoch where they last, in place of the former ones."""

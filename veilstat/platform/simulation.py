@@ -38,6 +38,7 @@ from .compute_hosts import ComputeHosts, LocalServers
 from .coordinator import Coordinator
 from .definition import ANALYST, PARTIES, SERVER, Definition
 from .driver import Driver, Progress, as_error, no_progress
+from .epoch_agent import EpochAgent
 from .epoch_store import EpochStore
 from .epochs import ASK, study_digest
 from .ledgers import OpenLedger, in_directory, in_memory
@@ -95,13 +96,13 @@ class Simulation:
         epochs, self.random = self._epoch_stores(definition, roster), random
         executor = executor_of(cores())
         self.analyst = Analyst(identities[ANALYST], roster, definition, random)
-        self.agents = {
-            name: Agent(
-                identities[name], roster, definition, Table(name, tables[name], definition.schema), policies.get(name, Policy()),
-                planner, random, ledgers(name, policies.get(name, Policy()).budget), Custom(executor=executor), epochs.get(name),
-            )
-            for name in definition.owners
-        }  # fmt: skip
+
+        def make_agent(name: str) -> Agent:
+            table, policy, custom = Table(name, tables[name], definition.schema), policies.get(name, Policy()), Custom(executor=executor)
+            known = identities[name], roster, definition, table, policy, planner, random, ledgers(name, policy.budget)
+            return EpochAgent(*known, epochs[name], custom) if name in epochs else Agent(*known, custom)
+
+        self.agents = {name: make_agent(name) for name in definition.owners}
         self.coordinator = Coordinator(identities[SERVER], roster, definition, planner, epochs.get(SERVER), executor=executor)
         local: dict[str, Hosted] = {SERVER: self.coordinator, **self.agents, ANALYST: self.analyst}
         machines: dict[str, Machine] = {**local, **hosts.machines(local, planner)}
@@ -121,6 +122,7 @@ class Simulation:
             VeilstatError: an owner was lost, or refused.
         """
         for agent in self.agents.values():
+            assert isinstance(agent, EpochAgent)
             agent.ask_for_key()
         self.network.settle()
         asked = self.coordinator.wishes
@@ -141,13 +143,13 @@ class Simulation:
         Raises:
             VeilstatError: a server refused, or was lost.
         """
-        if self.definition.keeps_epochs:
-            self._agent(owner).rejoin()
+        agent = self._agent(owner)
+        if isinstance(agent, EpochAgent):
+            agent.rejoin()
             self.open_epoch()
             return
         if not self.definition.keeps_rows:
             raise CapabilityError("rows are uploaded to compute servers only: vs.Sharing(servers=3, entry='rows')", code="no_uploads")
-        agent = self._agent(owner)
         self._settle_owner(agent, agent.ask_versions)
         self._settle_owner(agent, agent.offer_rows)
 
@@ -159,7 +161,7 @@ class Simulation:
             VeilstatError: there is no upload, or a server was lost.
         """
         agent = self._agent(owner)
-        if self.definition.keeps_epochs:
+        if isinstance(agent, EpochAgent):
             agent.give_up_key()
             return
         self._settle_owner(agent, agent.ask_versions)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from veilstat.architectures.homomorphic.rows.parameters import MOST_ANSWERS
 
 from ..agent import Agent
+from ..epoch_agent import EpochAgent
 from ..key_consent import MOST_ATTEMPTS
 from .journal import Journal
 from .rows import Say
@@ -53,7 +54,7 @@ class EncryptedRows:
         log: of the keys that the agent takes part in. speak: sends what the agent says.
     """
 
-    agent: Agent
+    agent: EpochAgent
     log: KeyLog
     speak: Callable[[], None]
 
@@ -77,7 +78,6 @@ class EncryptedRows:
     async def show(self, say: Say) -> None:
         """Which key rows are encrypted under, what it was used for, and whether another one is asked for."""
         agent = self.agent
-        assert agent.epochs is not None
         if agent.kept is None:
             say(f"no rows are encrypted; ask for a key with {_SHARE}")
         else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from http.client import HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from veilstat.errors import CapabilityError, QuorumLost, SchemaError, VeilstatEr
 
 from .gateway_api import FRAMES
 
-_SECONDS = 40.0
+_SECONDS, _KEPT = 40.0, 2.0
 _LARGEST_ANSWER = 1 << 26
 _KINDS: Mapping[str, str] = {
     "coordinator_busy": "QuorumLost",
@@ -31,13 +32,13 @@ class GatewayClient:
 
     Args:
         url: https://host:port. token: the bearer token. authority: the file with the authority that signed the gateway's
-            certificate; the system's authorities where it is None.
+            certificate; the system's authorities where it is None. clock: seconds that only grow.
 
     Raises:
         SchemaError: the URL is none, or the file cannot be read.
     """
 
-    def __init__(self, url: str, token: str, authority: Path | None) -> None:
+    def __init__(self, url: str, token: str, authority: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
         parts = urlsplit(url)
         if parts.scheme != "https" or parts.hostname is None or parts.path not in ("", "/"):
             raise SchemaError(f"{url!r} is no gateway's address, such as https://host:8443", code="bad_url")
@@ -45,7 +46,7 @@ class GatewayClient:
             context = ssl.create_default_context(cafile=None if authority is None else str(authority))
         except OSError as error:
             raise SchemaError(f"the authority's file {str(authority)!r} cannot be read: {error.strerror}", code="no_file") from None
-        self.where = url
+        self.where, self._clock, self._used = url, clock, 0.0
         self._headers = {"authorization": f"Bearer {token}"}
         self._connection = HTTPSConnection(parts.hostname, parts.port or 443, timeout=_SECONDS, context=context)
 
@@ -69,10 +70,14 @@ class GatewayClient:
             says. VeilstatError: it refused.
         """
         headers = self._headers | ({"content-type": FRAMES} if body else {})
+        if self._clock() - self._used > _KEPT:
+            # The gateway hangs up on who is silent for five seconds, as an analyst is that computes.
+            self._connection.close()
         try:
             self._connection.request(method, path, body or None, headers)
             response = self._connection.getresponse()
             answer = response.read(_LARGEST_ANSWER)
+            self._used = self._clock()
         except ssl.SSLCertVerificationError as error:
             self._connection.close()
             raise CapabilityError(

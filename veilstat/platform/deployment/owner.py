@@ -20,6 +20,7 @@ from veilstat.transports.stream import VERSION, Greeting, Stream, listen
 from ..agent import Agent, Custom
 from ..definition import SERVER
 from ..driver import as_error
+from ..epoch_agent import EpochAgent
 from ..identity_file import read_identity
 from ..opening_file import OpeningFile
 from ..plan import Plan
@@ -68,7 +69,7 @@ def run_owner(path: Path) -> None:
 def _rows(agent: Agent, host: AgentHost, rules: PolicyFile) -> Rows:
     if agent.definition.keeps_rows:
         return SharedRows(agent, host.settle, rules)
-    if agent.definition.keeps_epochs:
+    if isinstance(agent, EpochAgent):
         return EncryptedRows(agent, host.keys, host.speak)
     return StaysHere()
 
@@ -100,8 +101,10 @@ def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal:
         executor_of(cores()),
     )
     ledger = open_ledger(config.state / "ledger", policy.budget)
-    store = open_store(config.state / "epoch", definition, roster) if definition.keeps_epochs else None
-    return Agent(identity, roster, definition, table, policy, make_planner(), secrets.token_bytes, ledger, custom, store)
+    if definition.keeps_epochs:
+        store = open_store(config.state / "epoch", definition, roster)
+        return EpochAgent(identity, roster, definition, table, policy, make_planner(), secrets.token_bytes, ledger, store, custom)
+    return Agent(identity, roster, definition, table, policy, make_planner(), secrets.token_bytes, ledger, custom)
 
 
 def _consent(approvals: Approvals, refusals: Refusals) -> Callable[[Plan], None]:
@@ -152,7 +155,10 @@ class AgentHost:
         self._streams.add(stream)
         try:
             stream.send(self.greeting)
-            self._introduce(stream)
+            # Whoever connects may know nothing of what the owner said before.
+            self.agent.introduce()
+            for event in self.agent.events():
+                stream.send(event.frame)
             while True:
                 frame = await stream.receive()
                 self._hear(stream, frame)
@@ -170,13 +176,6 @@ class AgentHost:
     def speak(self) -> None:
         """Send what the agent says of its own accord."""
         self._answer()
-
-    def _introduce(self, stream: Stream) -> None:
-        """Whoever connects may know nothing of what the owner asked for before."""
-        if self.agent.epochs is not None:
-            self.agent.tell_wish()
-            for event in self.agent.events():
-                stream.send(event.frame)
 
     async def watch(self) -> None:
         """Let waits expire."""

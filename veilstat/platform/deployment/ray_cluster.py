@@ -60,8 +60,9 @@ def ray_environment(certificate: Path, authority: Path, token: Path) -> dict[str
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         # A busy machine takes longer than Ray's half minute to start a node.
         "RAY_raylet_start_wait_time_s": "120",
-        # A node whose head was started anew is of no use until it is started again itself; Ray's own is a minute.
+        # A node whose head is gone, or was started anew, is of no use until it is started again itself; Ray takes a minute for either.
         "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
+        "RAY_raylet_liveness_self_check_interval_ms": "5000",
     }
 
 
