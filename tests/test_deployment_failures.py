@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pandas as pd
 import pytest
@@ -76,26 +76,31 @@ class Interceptor:
         self.listener.close()
 
 
-@pytest.fixture
-def intercepted(tmp_path, monkeypatch):
-    """A deployment whose line to west leads through an interceptor."""
+@contextmanager
+def intercepting(owner, monkeypatch, folder, *words):
+    """A deployment whose line to an owner leads through an interceptor."""
     from tests import deployments
 
-    original = deployments.Deployment.start
-    interceptors = []
+    original, interceptors = deployments.Deployment.start, []
 
     def start(self, *names):
         if "coordinator" in names and not interceptors:
-            interceptors.append(Interceptor(self.folder / "west/agent.sock"))
+            interceptors.append(Interceptor(self.folder / f"{owner}/agent.sock"))
             path = self.folder / "study.toml"
-            path.write_text(path.read_text().replace("west/agent.sock", "west/between.sock"))
+            path.write_text(path.read_text().replace(f"{owner}/agent.sock", f"{owner}/between.sock"))
         original(self, *names)
 
     monkeypatch.setattr(deployments.Deployment, "start", start)
-    with running(tmp_path, "masking", "colluding = 0") as deployment:
+    with running(folder, *words) as deployment:
         deployment.interceptor = interceptors[0]
         yield deployment
     interceptors[0].close()
+
+
+@pytest.fixture
+def intercepted(tmp_path, monkeypatch):
+    with intercepting("west", monkeypatch, tmp_path, "masking", "colluding = 0") as deployment:
+        yield deployment
 
 
 @pytest.mark.long

@@ -10,7 +10,7 @@ import pytest
 
 import veilstat as vs
 from tests.deployments import OWNERS, SCHEMA, TABLES, Deployment, running, veilstat
-from tests.test_deployment_failures import CUT, Interceptor
+from tests.test_deployment_failures import CUT, intercepting
 from veilstat.platform.deployment.approvals_socket import send_errand
 from veilstat.platform.upload_store import UploadStore
 from veilstat.schema.schema import Schema
@@ -127,25 +127,11 @@ def test_rows_are_replaced_beside_a_query_and_withdrawn_from_one(tmp_path):
 
 @pytest.fixture
 def intercepted(tmp_path, monkeypatch):
-    """A deployment whose line to north leads through an interceptor, with the rows of all owners."""
-    from tests import deployments
-
-    original, interceptors = deployments.Deployment.start, []
-
-    def start(self, *names):
-        if "coordinator" in names and not interceptors:
-            interceptors.append(Interceptor(self.folder / "north/agent.sock"))
-            path = self.folder / "study.toml"
-            path.write_text(path.read_text().replace("north/agent.sock", "north/between.sock"))
-        original(self, *names)
-
-    monkeypatch.setattr(deployments.Deployment, "start", start)
-    with running(tmp_path, "sharing", OPTIONS) as deployment:
-        deployment.interceptor = interceptors[0]
+    """Servers hold the rows of all owners, and the line to north leads through an interceptor."""
+    with intercepting("north", monkeypatch, tmp_path, "sharing", OPTIONS) as deployment:
         for owner in OWNERS:
             errand(deployment, "share", owner)
         yield deployment
-    interceptors[0].close()
 
 
 # What the agent says in turn: three asks, three offers, a plane to each of three servers, five times, then to each that it may commit.
