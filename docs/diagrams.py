@@ -266,7 +266,7 @@ def sequence(walk: Walk, journey: Journey) -> str:
     across = {title: 130 + 260 * place for place, title in enumerate(title for title in LANES if title in spoken)}
     openings = openings_of(journey.messages)
     drawing = Drawing(
-        260 * len(across) + (110 if "compute servers" in across else 0), 70 + 46 * (1 + sum(len(rows) for _, rows in openings))
+        260 * len(across) + (130 if "compute servers" in across else 0), 70 + 46 * (1 + sum(len(rows) for _, rows in openings))
     )
     drawing.words(16, 24, walk.title, 15, anchor="start", weight="bold")
     for title, x in across.items():
