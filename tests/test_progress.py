@@ -59,6 +59,12 @@ def test_a_status_is_one_line(changes, words):
     assert in_words(FROZEN | changes) == words
 
 
+def test_what_others_say_is_shown_as_it_is():
+    """The title holds the analyst's words, the rest is the gateway's: brackets are no commands for the terminal."""
+    said = "[bold]age[/link]"
+    assert f"{said}, waiting for west" in shown(SHORT, lambda report: report.waits(FROZEN | {"round": said}))
+
+
 def test_nobody_watches_a_pipe_and_a_chosen_report_is_left_alone(monkeypatch):
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     with default_progress(LONG, None) as report:

@@ -33,7 +33,10 @@ class Slow:
     async def share(self, say):
         say("half")
         self.began.set()
+        deadline = time.monotonic() + 10
         while not self.go_on.is_set():
+            if time.monotonic() > deadline:
+                raise TimeoutError
             await asyncio.sleep(0.01)
         say("whole")
 

@@ -43,7 +43,12 @@ def closing_bar(plan: Plan, console: Any) -> Iterator[Watching]:
     """A bar on a rich console that goes away at the end. It is shown once there is news worth it: many openings, or a wait."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} of at most {task.total}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed} of at most {task.total}"),
+        TimeElapsedColumn(),
+    )
     bar = Progress(*columns, console=console, transient=True)
     try:
         yield _Bar(bar, plan.title, sum(step.at_most for step in plan.steps))

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -25,6 +27,7 @@ ANSWERED_WITHIN = 15.0
 _LONGEST_WAIT = 5.0
 _MOST_KEPT = 64
 _FETCHED_TOGETHER = 1 << 24
+_NODE = "the owner's node"
 
 
 class Relay:
@@ -78,6 +81,10 @@ class Relay:
             await self._arrived.put(None)
 
 
+_RELAYS: Any = ray.remote(Relay)
+"""Made once: Ray's head keeps a copy of the class for each time that it is."""
+
+
 class RayLine:
     """A line whose other end is a relay; every wait is bounded."""
 
@@ -87,24 +94,23 @@ class RayLine:
     @staticmethod
     async def connect(owner: str) -> RayLine:
         """Place a relay on the owner's node and connect it to the agent; raises Broken, also where there is no such node."""
-        actor: Any = ray.remote(Relay)
-        placed = actor.options(label_selector={OWNER_LABEL: owner}, num_cpus=0, max_restarts=0, max_task_retries=0)
+        placed = _RELAYS.options(label_selector={OWNER_LABEL: owner}, num_cpus=0, max_restarts=0, max_task_retries=0)
+        # In a thread, since it blocks as long as a head that stands still does; Ray ends a relay that comes too late for anybody to know of.
+        relay = await _answer(asyncio.to_thread(placed.remote), ANSWERED_WITHIN, "Ray's head")
         try:
-            relay = placed.remote()
-        except RayError as error:
-            raise _broken(error) from None
-        try:
-            return RayLine(relay, await _answer(relay.open.remote(), ANSWERED_WITHIN))
+            return RayLine(relay, await _answer(relay.open.remote(), ANSWERED_WITHIN, _NODE))
         except BaseException:
-            ray.kill(relay)
+            # The same: Ray ends no relay before its head knows of it.
+            threading.Thread(target=_end, args=(relay,), daemon=True).start()
             raise
 
     async def send(self, frame: bytes) -> None:
-        await _answer(self._relay.send.remote(frame), ANSWERED_WITHIN)
+        await _answer(self._relay.send.remote(frame), ANSWERED_WITHIN, _NODE)
 
     async def receive(self) -> Sequence[bytes]:
         while True:
-            frames: Sequence[bytes] = await _answer(self._relay.receive.remote(_LONGEST_WAIT), _LONGEST_WAIT + ANSWERED_WITHIN)
+            waits = _LONGEST_WAIT + ANSWERED_WITHIN
+            frames: Sequence[bytes] = await _answer(self._relay.receive.remote(_LONGEST_WAIT), waits, _NODE)
             if frames:
                 return frames
 
@@ -112,12 +118,17 @@ class RayLine:
         ray.kill(self._relay)
 
 
-async def _answer(reference: Awaitable[Any], seconds: float) -> Any:
+def _end(relay: Any) -> None:
+    with suppress(RayError):
+        ray.kill(relay)
+
+
+async def _answer(reference: Awaitable[Any], seconds: float, whose: str) -> Any:
     try:
         async with asyncio.timeout(seconds):
             return await reference
     except TimeoutError:
-        raise Broken(f"the owner's node did not answer within {seconds:g} seconds") from None
+        raise Broken(f"{whose} did not answer within {seconds:g} seconds") from None
     except (RayError, Broken) as error:
         raise _broken(error) from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -146,7 +147,7 @@ class RayTasks:
 
         try:
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-            task: Any = ray.remote(sum_of).options(num_cpus=1, max_retries=0, scheduling_strategy=here)
+            task = _adding().options(num_cpus=1, max_retries=0, scheduling_strategy=here)
             return _RayPending(task.remote(ring.bits, *(ray.put(np.frombuffer(vector, np.uint8)) for vector in vectors)))
         except RayError:
             raise TaskLost from None
@@ -171,6 +172,14 @@ class _RayPending:
         except RayError:
             ray.cancel(self.reference, force=True)
             raise TaskLost from None
+
+
+@cache
+def _adding() -> Any:
+    """Made once: Ray's head keeps a copy of the function for each time that it is."""
+    import ray
+
+    return ray.remote(sum_of)
 
 
 def sum_of(bits: int, *vectors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -28,7 +28,7 @@ from .ray_head import head_process, temporary
 from .transport_certificates import head_certificate, node_certificate
 
 _INHERITED = frozenset(("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "OMP_NUM_THREADS", "LD_LIBRARY_PATH"))
-OBJECT_STORE_BYTES = 256 << 20
+OBJECT_STORE_BYTES, LOG_BYTES = 256 << 20, 16 << 20
 _LOOKS, _ENDED_WITHIN = 0.5, 15.0
 
 
@@ -56,6 +56,9 @@ def ray_environment(certificate: Path, authority: Path, token: Path) -> dict[str
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token.resolve()),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Of each of Ray's logs, and of as many older ones; Ray itself keeps six of 512 MiB.
+        "RAY_ROTATION_MAX_BYTES": str(LOG_BYTES),
+        "RAY_ROTATION_BACKUP_COUNT": "1",
         # Nothing on a node is worth draining: a node that is told to end does so at once, even where its head is gone.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         # A busy machine takes longer than Ray's half minute to start a node.

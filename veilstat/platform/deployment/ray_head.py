@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from veilstat.errors import CapabilityError
@@ -21,7 +21,7 @@ STARTED_WITHIN = 120.0
 _LOOKS, _ANSWERS_WITHIN = 0.1, 1.0
 _CURRENT_CLUSTER = "ray_current_cluster"
 _KEEPER = "import os, signal, sys; sys.stdin.buffer.read(); os.killpg(0, signal.SIGKILL)"
-"""A process of the head's group that kills it once its standard input ends, as it does when the coordinator is no more."""
+"""The first process of the head's group, which kills it once its standard input ends, as it does when the coordinator is no more."""
 
 
 def temporary(directory: Path) -> Path:
@@ -61,17 +61,18 @@ def head_process(
     # A head that was killed leaves its address here, and Ray starts none beside any process that mentions it: a node, or
     # an agent of the old head's, which stays for a minute.
     (temporary(directory) / _CURRENT_CLUSTER).unlink(missing_ok=True)
-    with (directory / HEAD_LOG).open("wb") as log:
-        head = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)  # noqa: S603
-    keeper = subprocess.Popen([sys.executable, "-I", "-c", _KEEPER], stdin=subprocess.PIPE, process_group=head.pid)  # noqa: S603
+    keeper = subprocess.Popen([sys.executable, "-I", "-c", _KEEPER], stdin=subprocess.PIPE, process_group=0)  # noqa: S603
+    head = None
     try:
+        with (directory / HEAD_LOG).open("wb") as log:
+            head = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=keeper.pid)  # noqa: S603
         _await(head, address, directory / HEAD_LOG)
         yield head
     finally:
-        # The keeper is still of the group, at least as a process that nobody has waited for, so its number means nobody else.
-        with suppress(ProcessLookupError):
-            os.killpg(head.pid, signal.SIGKILL)
-        head.wait()
+        # Nobody has waited for the keeper yet, so the group's number means nobody else.
+        os.killpg(keeper.pid, signal.SIGKILL)
+        if head is not None:
+            head.wait()
         keeper.communicate()
 
 

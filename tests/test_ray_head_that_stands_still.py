@@ -1,0 +1,79 @@
+"""A head of Ray's that is frozen, not gone: calls of Ray's that wait for it are made in threads, so that the coordinator goes on."""
+
+import asyncio
+import threading
+
+import pytest
+
+pytest.importorskip("ray")
+from veilstat.transports import ray as lines
+from veilstat.transports.line import Broken
+
+WITHIN = 0.2
+STALL = 6.0
+"""How long a call would hold up whoever makes it; no test takes as long."""
+
+
+class Frozen:
+    """A relay as Ray's driver has it before the head has heard of it; ``placed``: whether the driver could place it."""
+
+    def __init__(self, placed):
+        self.thaw, self.placed, self.killed = threading.Event(), placed, threading.Event()
+        self.open = self
+
+    def options(self, **_):
+        return Placing(self)
+
+    def remote(self):
+        return asyncio.get_running_loop().create_future()
+
+    def kill(self, relay):
+        assert relay is self
+        self.thaw.wait(STALL)
+        self.killed.set()
+
+
+class Placing:
+    """What places a relay."""
+
+    def __init__(self, relay):
+        self.relay = relay
+
+    def remote(self):
+        if not self.relay.placed:
+            self.relay.thaw.wait(STALL)
+        return self.relay
+
+
+async def stall_while_connecting():
+    """How long the loop did nothing, at most, until the line was given up, and why it was."""
+    loop = asyncio.get_running_loop()
+    connecting = loop.create_task(lines.RayLine.connect("north"))
+    longest = 0.0
+    while not connecting.done():
+        began = loop.time()
+        await asyncio.sleep(WITHIN / 20)
+        longest = max(longest, loop.time() - began)
+    with pytest.raises(Broken) as error:
+        await connecting
+    return longest, str(error.value)
+
+
+@pytest.mark.parametrize(("placed", "who"), [(False, "Ray's head"), (True, "the owner's node")])
+def test_a_head_that_stands_still_holds_nobody_up(monkeypatch, placed, who):
+    relay = Frozen(placed)
+    monkeypatch.setattr(lines, "_RELAYS", relay)
+    monkeypatch.setattr(lines, "ANSWERED_WITHIN", WITHIN)
+    monkeypatch.setattr(lines.ray, "kill", relay.kill)
+
+    async def connect():
+        try:
+            return await stall_while_connecting()
+        finally:
+            relay.thaw.set()
+
+    stall, why = asyncio.run(connect())
+    assert why == f"{who} did not answer within {WITHIN:g} seconds"
+    assert stall < STALL / 2
+    if placed:
+        assert relay.killed.wait(STALL / 2)
