@@ -160,6 +160,18 @@ def test_a_withdrawal_that_a_crash_cut_off_is_finished_when_the_agent_starts(stu
     assert study.count().estimate == 30
 
 
+def test_a_word_that_cannot_be_taken_back_is_an_error_and_the_key_is_made_all_the_same(study, monkeypatch):
+    def full(consent):
+        raise VeilstatError("the word could not be removed", code="disk_failed")
+
+    monkeypatch.setattr(KeyConsent, "settle", full)
+    with pytest.raises(VeilstatError, match="data owner 'o0': the word") as error:
+        study.upload("o0")
+    monkeypatch.undo()
+    assert error.value.culprits == ("o0",)
+    assert study.count().estimate == 30
+
+
 class Crash(Exception):
     pass
 

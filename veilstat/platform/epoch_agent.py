@@ -111,7 +111,8 @@ class EpochAgent(Agent):
     def on_finished(self, result: object) -> None:
         super().on_finished(result)
         if isinstance(result, Kept):
-            self.epochs.consent.settle()
+            with self._refusing():
+                self.epochs.consent.settle()
             self.tell_wish()
 
     def _join_epoch(self, envelope: Envelope) -> None:
