@@ -7,6 +7,8 @@ import pytest
 import veilstat as vs
 from tests.encrypted_rows import SCHEMA, tables
 from veilstat.errors import VeilstatError
+from veilstat.platform.epoch_agent import EpochAgent
+from veilstat.platform.epoch_store import EpochStore
 from veilstat.platform.epochs import ASK, OPEN, encode_opening, epoch_root
 from veilstat.platform.key_consent import MOST_ATTEMPTS, KeyConsent
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
@@ -133,6 +135,49 @@ def test_asking_and_withdrawing_outlive_a_restart(tmp_path):
     again.rejoin()
     assert not KeyConsent(tmp_path).is_withdrawn
     assert {place.stat().st_mode & 0o777 for place in tmp_path.iterdir()} <= {0o600}
+
+
+def test_a_withdrawal_that_a_crash_cut_off_asks_for_no_key(tmp_path, monkeypatch):
+    KeyConsent(tmp_path).ask(b"1" * 16)
+    monkeypatch.setattr(KeyConsent, "settle", crashed)
+    with pytest.raises(Crash):
+        KeyConsent(tmp_path).withdraw()
+    assert KeyConsent(tmp_path).number == b""
+
+
+def test_a_withdrawal_that_a_crash_cut_off_is_finished_when_the_agent_starts(study, monkeypatch):
+    agent = study._backend.agents["o1"]
+    study.upload("o1")
+    monkeypatch.setattr(EpochStore, "forget", crashed)
+    with pytest.raises(Crash):
+        agent.give_up_key()
+    monkeypatch.undo()
+    assert agent.epochs.kept() is not None
+    known = agent.identity, agent.roster, agent.definition, agent.table, agent.policy, agent.planner, agent.random, agent.ledger
+    assert EpochAgent(*known, agent.epochs, agent.custom).kept is None
+    assert agent.epochs.kept() is None
+    study.upload("o1")
+    assert study.count().estimate == 30
+
+
+def test_a_word_that_cannot_be_taken_back_is_an_error_and_the_key_is_made_all_the_same(study, monkeypatch):
+    def full(consent):
+        raise VeilstatError("the word could not be removed", code="disk_failed")
+
+    monkeypatch.setattr(KeyConsent, "settle", full)
+    with pytest.raises(VeilstatError, match="data owner 'o0': the word") as error:
+        study.upload("o0")
+    monkeypatch.undo()
+    assert error.value.culprits == ("o0",)
+    assert study.count().estimate == 30
+
+
+class Crash(Exception):
+    pass
+
+
+def crashed(its):
+    raise Crash
 
 
 def test_a_damaged_word_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 import msgspec
 import pandas as pd
@@ -151,6 +152,17 @@ def test_a_key_that_cannot_be_written_is_not_used(study, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(vs.CapabilityError):
         study.mean("x")
+
+
+def test_rows_that_cannot_be_removed_are_an_error_that_says_so(store, epoch, monkeypatch):
+    store.keep(epoch["o0"])
+    monkeypatch.setattr(Path, "unlink", read_only)
+    assert code_of(store.forget) == "disk_failed"
+    assert code_of(lambda: store.keep(epoch["o0"])) == "disk_failed"
+
+
+def read_only(place, missing_ok):
+    raise OSError(30, "Read-only file system")
 
 
 def test_a_directory_must_exist(tmp_path):

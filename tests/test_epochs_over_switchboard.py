@@ -156,6 +156,17 @@ def test_a_key_is_made_when_the_last_owner_asks_and_not_before(parties):
     assert len(parties.events("epoch")) == 1
 
 
+def test_an_owner_that_repeats_anothers_old_word_wastes_nobodys_attempt(parties):
+    old = parties.agents["o1"]
+    old.ask_for_key()
+    [word] = [event.frame for event in old.events() if Envelope.decode(event.frame).payload]
+    parties.ask_all()
+    parties.board.take("o0", word)
+    assert parties.reports[-1] == ("rejected", "o0", "unexpected_sender")
+    parties.pass_time(1)
+    assert len(parties.events("epoch")) == len(parties.events("epoch_made")) == 1
+
+
 @pytest.mark.parametrize("victim", ["o1", SERVER])
 @pytest.mark.parametrize("round_name", ["epoch_commit", "epoch_reveal", "epoch_upload/0", "epoch_keep/0"])
 def test_whoever_dies_while_a_key_is_made_the_former_one_answers_or_none_and_another_one_is_made_by_itself(parties, victim, round_name):

@@ -6,6 +6,7 @@ import veilstat as vs
 from veilstat.language.circuit import Output
 from veilstat.language.trace import Trace, stack
 from veilstat.language.wording import express
+from veilstat.platform.definition import Definition
 from veilstat.testing.tables import small_schema, small_tables
 
 SCHEMA = small_schema()
@@ -94,3 +95,22 @@ def test_what_is_computed_behind_the_wall_goes_by_its_name_and_says_from_which_t
 def test_a_plan_says_what_its_columns_are_counted_in():
     text = str(vs.simulate(small_tables(), SCHEMA).plan(vs.Covariance(["age", "bp", "smoker"])))
     assert "columns are summed as whole numbers: age in steps of 1 from 18, bp in steps of 0.5 from 40\n" in text
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [
+        lambda colluding: vs.Masking(colluding=colluding),
+        lambda colluding: vs.Sharing(servers=3, colluding=colluding),
+        lambda colluding: vs.Homomorphic(colluding=colluding),
+        lambda colluding: vs.Homomorphic(colluding=colluding, threshold=3),
+        lambda colluding: vs.Homomorphic(colluding=colluding, entry="rows"),
+    ],
+    ids=("masking", "sharing", "all decrypt", "some decrypt", "rows"),
+)
+def test_where_no_owner_colludes_the_plan_counts_none(configured):
+    owners = tuple(small_tables())
+    alone, some = (" ".join(Definition(SCHEMA, owners, configured(colluding)).architecture.trust(owners).words) for colluding in (0, 1))
+    assert "no data owner may pool what it sees with them" in alone
+    assert "up to 0" not in alone.split("threshold")[0]
+    assert f"up to 1 of the {len(owners)} data owners may pool" in some

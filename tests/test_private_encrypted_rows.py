@@ -13,6 +13,7 @@ from tests.test_noise_placement import accounted_delta
 from veilstat.architectures.homomorphic.rows.query_owner import DecryptingOwner
 from veilstat.architectures.interface import NoiseSite
 from veilstat.dp.calibration import tail_delta, zcdp_rho
+from veilstat.dp.ledger import Ledger
 from veilstat.dp.mechanism import NoiseShare, calibrate
 from veilstat.dp.sensitivity import Block
 from veilstat.platform.definition import Definition
@@ -144,6 +145,21 @@ def test_the_ledger_is_spent_once_before_noise_is_drawn_and_answers_are_counted(
     its.count(privacy=BEFORE)
     assert order == ["counted", 1, "counted", 2, "counted", 3]
     assert {entry.releases for entry in its.budget().values()} == {1}
+
+
+def test_a_ledger_that_cannot_be_written_ends_the_query_for_all_and_names_its_owner(monkeypatch):
+    its = study()
+
+    def full(ledger, rho, promise, context):
+        raise vs.VeilstatError("the ledger could not be written", code="disk_failed")
+
+    monkeypatch.setattr(Ledger, "spend", full)
+    with pytest.raises(vs.VeilstatError, match=r"data owner 'o[012]': the ledger") as error:
+        its.count(privacy=BEFORE)
+    monkeypatch.undo()
+    assert (error.value.code, len(error.value.culprits)) == ("disk_failed", 1)
+    assert {agent.gate for agent in its._backend.agents.values()} == {None}
+    assert its.count(privacy=BEFORE).n is not None
 
 
 def test_a_spent_budget_refuses_and_an_exact_answer_is_refused_beside_it():

@@ -1,6 +1,7 @@
 """Owners upload their rows once: what is stored, who is refused, and what a withdrawal leaves behind."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from veilstat.architectures.sharing.uploads import planes
 from veilstat.platform.compute_hosts import LocalServers
 from veilstat.platform.simulation import Simulation
 from veilstat.platform.study import Study
-from veilstat.platform.upload import padded
+from veilstat.platform.upload import HELD, WITHDRAWN, padded
 from veilstat.platform.upload_store import UploadStore
+from veilstat.protocol.envelope import NO_STEP, seal
 from veilstat.testing import Dropout, Duplicate, Lie, Loss, Reorder, Tamper
 from veilstat.testing.tables import small_schema, small_tables
 
@@ -176,6 +178,42 @@ def test_an_offer_that_cannot_be_read_names_its_owner():
 def test_a_server_that_does_not_say_what_it_holds_is_named():
     with pytest.raises(vs.QuorumLost, match="compute3 did not answer"):
         study(Dropout("compute3", "held"))
+
+
+def test_a_server_that_answers_something_else_than_it_was_asked_has_not_answered():
+    whole = study()
+    agent, hosts = whole._backend.agents["owner1"], whole._backend.hosts
+
+    def answered(round_name, payload):
+        for server in SERVERS:
+            [frame] = seal(hosts.identities[server], agent.root or b"", NO_STEP, round_name, "owner1", payload)
+            agent.receive(frame)
+        fault, _ = agent.fault, list(agent.events())
+        return fault
+
+    agent.ask_versions()
+    assert answered(WITHDRAWN, b"").culprits == ("compute1",)
+    agent.ask_versions()
+    assert answered(HELD, b"\x92\x01\x01") is None
+    agent.withdraw_rows()
+    assert answered(HELD, b"\x92\x00\x01").culprits == ("compute1",)
+
+
+def test_an_upload_that_a_server_leaves_speaks_of_no_opening():
+    with pytest.raises(vs.QuorumLost, match="This attempt has ended; try again"):
+        study(Dropout("compute3", "kept/4"))
+
+
+def test_an_upload_that_cannot_be_removed_is_an_error_that_its_owner_understands(monkeypatch):
+    whole = study()
+    monkeypatch.setattr(Path, "unlink", read_only)
+    with pytest.raises(vs.VeilstatError, match=r"compute server .* Read-only file system") as error:
+        whole.withdraw("owner1")
+    assert error.value.code == "disk_failed"
+
+
+def read_only(place, missing_ok):
+    raise OSError(30, "Read-only file system")
 
 
 LAST = len(planes(small_schema(), ())) - 1

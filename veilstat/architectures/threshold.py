@@ -51,6 +51,13 @@ def formula(colluding: int, min_owners: int | None) -> str:
     return f"max(colluding + 2, min_owners) = max({colluding} + 2, {min_owners or 0})"
 
 
+def may_pool(parties: str, colluding: int, owners: int) -> str:
+    """Who may put together what they see, in words."""
+    if colluding == 0:
+        return f"{parties} may use what they see, but no data owner may pool what it sees with them, as long as all follow the protocol"
+    return f"{parties} and up to {colluding} of the {owners} data owners may pool what they see, as long as they follow the protocol"
+
+
 def may_drop_out(owners: int, threshold: int) -> str:
     """How many owners may be lost, in words."""
     lost = owners - threshold

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from veilstat.architectures.homomorphic.rows.answers import Kept
@@ -43,6 +44,7 @@ from .upload import (
 )  # fmt: skip
 
 _ROOT_BYTES = 32
+_ANSWERS = {ASK: HELD, WITHDRAW: WITHDRAWN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class Agent(Approver):
         """What everybody may know of the last upload that was begun."""
         self.silent: set[str] = set()
         """Compute servers that have not answered what this owner asked them."""
+        self.answer: str | None = None
+        """What they answer with."""
 
     def ask_versions(self) -> None:
         """Ask all compute servers which versions of this owner's rows they hold; ``held`` collects the answers."""
@@ -141,6 +145,7 @@ class Agent(Approver):
     def _tell_servers(self, round_name: str, root: bytes, payload: bytes) -> tuple[str, ...]:
         """Begin something with all compute servers, and say which they are."""
         self.root, self.session, self.gate, self.fault = root, None, None, None
+        self.answer = _ANSWERS.get(round_name)
         servers = self.roster.with_role("compute")
         for server in servers:
             self.send(round_name, server, payload)
@@ -170,7 +175,7 @@ class Agent(Approver):
             # Servers answer for this owner; what was meant for them must not end an upload.
             self._note_stranger(envelope)
             return
-        if envelope.round not in (HELD, WITHDRAWN) or envelope.root != self.root or self.roster.roles[envelope.sender] != "compute":
+        if envelope.round != self.answer or envelope.root != self.root or self.roster.roles[envelope.sender] != "compute":
             super().on_query(envelope)
             return
         if envelope.round == HELD:
@@ -218,12 +223,21 @@ class Agent(Approver):
             )
 
         def paid(size: int) -> Integers:
-            self.ledger.spend(noise.rho, noise.promise, context)
+            with self._refusing():
+                self.ledger.spend(noise.rho, noise.promise, context)
             return noise.draw(self.random)
 
         return Contribution(
             rows, authorise=lambda survivors: self._authorise_noisy(survivors, step.cut), fewest=self.policy.min_owners, noise=paid
         )
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """What may not be spent, or cannot be written down, ends the query in any of its rounds."""
+        try:
+            yield
+        except VeilstatError as error:
+            raise ProtocolError(Fault(type(error).__name__, error.code, f"{self.title}: {error.message}", (self.name,))) from None
 
     def on_finished(self, result: object) -> None:
         if isinstance(result, tuple):

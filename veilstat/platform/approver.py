@@ -132,18 +132,13 @@ class Approver(Party):
             self.rejected.append(Fault("QuorumLost", "not_a_participant", "a step runs without this owner, whose approval came late"))
             return
         self._check_request(request)
-        digest = messages.public_digest(request.public)
-        step, context = gate.authorise(request.label, int.from_bytes(request.index, "little"), request.participants, digest)
-        public = messages.decode_public(request.public, step.cut.broadcast(), step.types, envelope.sender)
-        binding = StepBinding(
-            self.identity, self.roster, gate.root, context, gate.participants, SERVER, ANALYST, step.cut, public, request.key
-        )  # fmt: skip
+        step, binding = gate.bind(request, self.identity, self.roster)
         try:
-            session = self.join(step, binding, digest)
+            session = self.join(step, binding, messages.public_digest(request.public))
         except VeilstatError as error:
             self.fail(Fault(type(error).__name__, error.code, error.message, (self.name,)))
             return
-        self.begin(context, session)
+        self.begin(binding.step, session)
 
     def _check_request(self, request: StepRequest) -> None:
         owners = set(self.definition.owners)

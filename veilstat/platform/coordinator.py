@@ -5,11 +5,12 @@ It is trusted with nothing but following the protocol: it holds no row, no key a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from veilstat.architectures.addition import Addition, SumHere
 from veilstat.architectures.homomorphic.rows.answers import Kept
-from veilstat.architectures.interface import EpochBinding, KeepsEpochs, StepBinding
+from veilstat.architectures.interface import EpochBinding, KeepsEpochs
 from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.errors import VeilstatError
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
@@ -196,32 +197,15 @@ class Coordinator(Party):
             self._note_replay(envelope)
             return
         request = messages.decode(envelope.payload, StepRequest, envelope.sender)
-        step, context = gate.authorise(
-            request.label, int.from_bytes(request.index, "little"), request.participants, messages.public_digest(request.public)
-        )
-        public = messages.decode_public(request.public, step.cut.broadcast(), step.types, envelope.sender)
-        binding = StepBinding(
-            self.identity,
-            self.roster,
-            gate.root,
-            context,
-            gate.participants,
-            SERVER,
-            ANALYST,
-            step.cut,
-            public,
-            request.key,
-            self.kept,
-            self.addition,
-            self.executor,
-        )
+        _, binding = gate.bind(request, self.identity, self.roster)
+        binding = replace(binding, kept=self.kept, addition=self.addition, executor=self.executor)
         try:
             session = self.definition.architecture.server(binding)
         except VeilstatError as error:
             self.fail(Fault(type(error).__name__, error.code, error.message, error.culprits))
             return
         self._forward(envelope)
-        self.begin(context, session)
+        self.begin(binding.step, session)
 
     def _forward(self, envelope: Envelope) -> None:
         """Pass on the analyst's own signed frame, unchanged."""

@@ -49,6 +49,9 @@ class EpochAgent(Agent):
         custom: Custom,
     ) -> None:
         super().__init__(identity, roster, definition, table, policy, planner, random, ledger, custom)
+        if epoch_store.consent.is_withdrawn:
+            # A crash may have come between the withdrawal and the loss of the key.
+            epoch_store.forget()
         self.epochs, kept = epoch_store, epoch_store.kept()
         # A record without its key is what a crash between the two left.
         if kept is not None and kept.secret is not None:
@@ -108,7 +111,8 @@ class EpochAgent(Agent):
     def on_finished(self, result: object) -> None:
         super().on_finished(result)
         if isinstance(result, Kept):
-            self.epochs.consent.settle()
+            with self._refusing():
+                self.epochs.consent.settle()
             self.tell_wish()
 
     def _join_epoch(self, envelope: Envelope) -> None:
@@ -157,7 +161,5 @@ class EpochAgent(Agent):
         )
 
     def _count_answers(self, cut: Cut) -> None:
-        try:
+        with self._refusing():
             self.epochs.spend(cut.size, MOST_ANSWERS)
-        except VeilstatError as error:
-            raise ProtocolError(Fault(type(error).__name__, error.code, f"{self.title}: {error.message}", (self.name,))) from None

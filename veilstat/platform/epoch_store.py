@@ -81,11 +81,18 @@ class EpochStore:
         return Kept(msgspec.msgpack.decode(self._mapped()[_HEAD:], type=Record), kept.secret)
 
     def forget(self) -> None:
-        """Give up the share of the key, then the record: nothing of the epoch can ever be decrypted again."""
-        for place in (self._secret, self._used, self._record):
-            place.with_suffix(_PART).unlink(missing_ok=True)
-            place.unlink(missing_ok=True)
-        sync_directory(self.directory)
+        """Give up the share of the key, then the record: nothing of the epoch can ever be decrypted again.
+
+        Raises:
+            VeilstatError: the disk refused.
+        """
+        try:
+            for place in (self._secret, self._used, self._record):
+                place.with_suffix(_PART).unlink(missing_ok=True)
+                place.unlink(missing_ok=True)
+            sync_directory(self.directory)
+        except OSError as error:
+            raise VeilstatError(f"encrypted rows could not be removed: {error.strerror}", code="disk_failed") from None
 
     def withdraw(self) -> None:
         """Forget, and take part in no epoch until the owner consents again, across restarts too."""

@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from veilstat.architectures.interface import StepBinding
 from veilstat.language.cut import Cut
 from veilstat.language.wording import express
 from veilstat.protocol.context import Transcript, digest, step_context
 from veilstat.protocol.faults import Fault, ProtocolError
+from veilstat.protocol.identity import Identity, Roster
 
+from . import messages
+from .definition import ANALYST, SERVER
+from .messages import StepRequest
 from .opening_file import Entry, OpeningFile
 from .plan import Plan, StepPlan
 
@@ -71,6 +76,21 @@ class ReleaseGate:
         context = step_context(self.root, label, index, public, names, self.transcript.value)
         self.transcript = self.transcript.after(context, names)
         return step, context
+
+    def bind(self, request: StepRequest, identity: Identity, roster: Roster) -> tuple[StepPlan, StepBinding]:
+        """Spend the opening that the analyst requests.
+
+        Returns:
+            The step's plan, and what the session of this party is bound to.
+
+        Raises:
+            ProtocolError: as ``authorise``, and for broadcast values that do not fit the step.
+        """
+        step, context = self.authorise(
+            request.label, int.from_bytes(request.index, "little"), request.participants, messages.public_digest(request.public)
+        )
+        public = messages.decode_public(request.public, step.cut.broadcast(), step.types, ANALYST)
+        return step, StepBinding(identity, roster, self.root, context, self.participants, SERVER, ANALYST, step.cut, public, request.key)
 
 
 def in_memory_only(entry: Entry) -> None:

@@ -39,9 +39,9 @@ class KeyConsent:
 
     @property
     def number(self) -> bytes:
-        """That of the next attempt; empty where the owner does not ask."""
+        """That of the next attempt; empty where the owner does not ask, or has withdrawn: a crash may have left its word."""
         wish = self._found()
-        return b"" if wish is None else wish.number
+        return b"" if wish is None or self.is_withdrawn else wish.number
 
     def spend(self, following: bytes) -> None:
         """Take one attempt, before anything is made in it; the next one, if there is any left, has another number."""

@@ -165,15 +165,15 @@ class UploadStore:
         """Remove an owner's upload, if there is one, and never take ``version`` or an earlier one again.
 
         Raises:
-            SchemaError: the upload is a later one.
+            SchemaError: the upload is a later one. VeilstatError: the disk refused.
         """
         if self._stored_version(owner) > version:
             raise SchemaError(f"data owner {owner!r} has replaced the upload that it withdraws", code="upload_unknown")
-        if self._withdrawn_version(owner) < version:
-            with _written():
+        with _written():
+            if self._withdrawn_version(owner) < version:
                 replace_file(self._withdrawn(owner), msgspec.json.encode(_Withdrawal(owner, version)))
-        self._place(owner).unlink(missing_ok=True)
-        sync_directory(self.directory)
+            self._place(owner).unlink(missing_ok=True)
+            sync_directory(self.directory)
         self._verified.pop(owner, None)
 
     def check(self, sender: str, header: Header) -> None:

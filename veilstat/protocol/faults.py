@@ -48,5 +48,6 @@ def violation(code: str, message: str, *culprits: str) -> ProtocolError:
 
 def quorum_lost(round_name: str, present: int, needed: int, missing: tuple[str, ...]) -> ProtocolError:
     """Too few answered in time."""
-    text = f"{present} answered in round {round_name}, at least {needed} are needed; missing: {', '.join(missing) or 'nobody'}. Nothing was opened; ask again once enough are there"
+    absent = ", ".join(missing) or "nobody"
+    text = f"{present} answered in round {round_name}, at least {needed} are needed; missing: {absent}. This attempt has ended; try again once enough are there"
     return ProtocolError(Fault(QUORUM, "quorum_lost", text, missing))

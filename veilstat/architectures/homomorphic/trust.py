@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from veilstat.architectures.interface import NoiseSite, NoiseSource, Trust
-from veilstat.architectures.threshold import formula, may_drop_out
+from veilstat.architectures.threshold import formula, may_drop_out, may_pool
 from veilstat.errors import CapabilityError
 
 from .rows.query import COMMIT_ZERO
@@ -22,7 +22,7 @@ def trust_in_all(threshold: int, count: int, colluding: int, min_owners: int | N
     """Where all of ``count`` owners who made a key decrypt, at least ``threshold``."""
     words = (
         _KEY_WORDS,
-        _pooling_words(count, colluding),
+        may_pool("the cloud", colluding, count),
         f"threshold {threshold} = {formula(colluding, min_owners)}: {may_drop_out(count, threshold)}"
         " until the shares of the key are revealed; from then on the loss of any owner ends the query",
         _UNDEFENDED_WORDS,
@@ -41,7 +41,7 @@ def trust_in_some(decrypting: int, least: int, count: int, colluding: int, min_o
         )
     words = (
         _KEY_WORDS,
-        _pooling_words(count, colluding),
+        may_pool("the cloud", colluding, count),
         f"any {decrypting} of the {count} data owners together can decrypt (at least {least} = {formula(colluding, min_owners)}): others may drop out "
         f"until the {decrypting} who decrypt are fixed, and what they had encrypted stays in the sum; from then on the loss of one of these ends the query",
         _UNDEFENDED_WORDS,
@@ -54,14 +54,10 @@ def trust_with_rows(count: int, colluding: int) -> Trust:
     words = (
         "one untrusted cloud keeps ciphertexts of all rows and multiplies them; the secret key is made once for many queries, each owner holds a "
         "share, nobody holds it whole",
-        f"the cloud, the analyst and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
+        may_pool("the cloud, the analyst" if colluding else "the cloud and the analyst", colluding, count),
         f"all {count} data owners are needed for every answer: each computes it again from what everybody uploaded, and decrypts nothing else",
         "everybody learns how many rows each owner has, rounded up by at most an eighth, and in which of its columns values are missing",
         _UNDEFENDED_WORDS,
     )
     noise = NoiseSource(NoiseSite.OWNERS, count, count - colluding)
     return Trust(count, colluding, words, ("analyst",), all_needed_from=COMMIT_ZERO, noise=noise)
-
-
-def _pooling_words(count: int, colluding: int) -> str:
-    return f"the cloud and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol"

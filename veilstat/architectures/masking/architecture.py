@@ -16,7 +16,7 @@ from veilstat.architectures.interface import (
     StepCost,
     Trust,
 )
-from veilstat.architectures.threshold import curious_threshold, default_colluding, formula, may_drop_out, require_curious
+from veilstat.architectures.threshold import curious_threshold, default_colluding, formula, may_drop_out, may_pool, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.arithmetic.rings import Ring, ring_bits
@@ -72,7 +72,7 @@ class Masking(Architecture):
         colluding = default_colluding(count) if self.colluding is None else self.colluding
         threshold = curious_threshold(count, colluding, self.min_owners)
         words = (
-            f"the server and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
+            may_pool("the server", colluding, count),
             f"threshold {threshold} = {formula(colluding, self.min_owners)}: {may_drop_out(count, threshold)}"
             + (" at any time" if threshold < count else ""),
             "not defended: a server or owner that deviates from the protocol, and owners that lie about their own data",

@@ -17,7 +17,7 @@ from veilstat.architectures.interface import (
     StepCost,
     Trust,
 )
-from veilstat.architectures.threshold import curious_threshold, default_colluding, formula, may_drop_out, require_curious
+from veilstat.architectures.threshold import curious_threshold, default_colluding, formula, may_drop_out, may_pool, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.errors import CapabilityError
@@ -115,7 +115,7 @@ class Sharing(Architecture):
         corrupt = "one of the servers" if self._multiplies else "all but one of the servers"
         words = (
             f"{servers} compute servers, {who}: {', '.join(self.compute_servers(owners))}",
-            f"{corrupt} and up to {colluding} of the {count} data owners may pool what they see, as long as they follow the protocol",
+            may_pool(corrupt, colluding, count),
             f"threshold {threshold} = {formula(colluding, self.min_owners)}: {may_drop_out(count, threshold)}, and no compute server",
             "not defended: a server or owner that deviates from the protocol, and owners that lie about their own data",
         )

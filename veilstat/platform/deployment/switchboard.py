@@ -58,8 +58,12 @@ class Switchboard:
         except ProtocolError as error:
             self.report("unreadable", origin, error.fault.code)
             return
+        if origin != envelope.sender:
+            # A word that somebody else repeats could take the place of its owner's last one.
+            self.report("rejected", origin, "unexpected_sender")
+            return
         if self._is_beside(envelope):
-            self._pass_beside(origin, envelope)
+            self._pass_beside(envelope)
             return
         self.bytes[origin] += len(frame)
         if envelope.recipient in (SERVER, PARTIES):
@@ -85,11 +89,8 @@ class Switchboard:
         pair = {roles.get(envelope.sender), roles.get(envelope.recipient)}
         return self.party.definition.keeps_rows and pair == {"owner", "compute"} and envelope.root != self._root
 
-    def _pass_beside(self, origin: str, envelope: Envelope) -> None:
-        if origin != envelope.sender:
-            self.report("rejected", origin, "unexpected_sender")
-            return
-        recipient, root = envelope.recipient, envelope.root
+    def _pass_beside(self, envelope: Envelope) -> None:
+        origin, recipient, root = envelope.sender, envelope.recipient, envelope.root
         port = self.ports.get(recipient)
         if origin in self.party.definition.owners:
             self._uploads[origin] = root
