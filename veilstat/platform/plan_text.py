@@ -8,6 +8,7 @@ from fractions import Fraction
 from itertools import chain
 
 from veilstat.dp.sensitivity import ADD_REMOVE
+from veilstat.language.wording import written
 from veilstat.statistics.table import Table
 
 from .disclosure import Disclosure, behind
@@ -90,10 +91,10 @@ def _whole_numbers(plan: Plan) -> list[str]:
     lattices: dict[tuple[Fraction, Fraction], list[str]] = {}
     for column in columns:
         if column.is_numeric and (column.origin != 0 or column.lattice_step != 1):
-            lattices.setdefault((column.lattice_step, column.origin), []).append(column.name)
+            lattices.setdefault((column.lattice_step, column.origin), []).append(written(column.name))
     counted = [f"{' and '.join(names)} in steps of {_plain(step)} from {_plain(origin)}" for (step, origin), names in lattices.items()]
     lines = [f"columns are summed as whole numbers: {', '.join(counted)}"] if counted else []
-    if any("rescaled" in entry.formula for entry in plan.disclosures):
+    if any(", rescaled" in entry.formula for entry in plan.disclosures):
         lines.append("rescaled: columns are multiplied and shifted by public numbers first")
     return lines
 
@@ -170,10 +171,10 @@ def _resolution(plan: Plan) -> list[str]:
         step, width = column.lattice_step, column.lattice_step * column.top
         share = 100 * float(step / width) / math.sqrt(12)
         if share < NEGLIGIBLE_PERCENT:
-            negligible.append(name)
+            negligible.append(written(name))
             continue
         lines.append(
-            f"{name} is rounded to {_plain(step)}: adds step^2/12 = {float(step**2 / 12):.2g} to its variance, "
+            f"{written(name)} is rounded to {_plain(step)}: adds step^2/12 = {float(step**2 / 12):.2g} to its variance, "
             f"an error of {float(step) / math.sqrt(12):.2g} per value, {share:.2g} % of its range"
         )
     if negligible:
