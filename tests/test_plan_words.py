@@ -165,6 +165,22 @@ def test_what_is_computed_behind_the_wall_goes_by_its_name_and_says_from_which_t
     assert all(answer not in line.split(": ")[1].split("; ") for answer in answers)
 
 
+@pytest.mark.parametrize(
+    ("query", "said", "unsaid"),
+    [
+        (vs.Crosstab("region", "smoker", min_cell=3), "which cells are hidden; other queries may narrow down what they hold", None),
+        (vs.MeanBy("age", "region", min_cell=3), "which levels are hidden; other queries may narrow down what they hold", None),
+        (vs.Quantile("age", 0.5), "each quantile is the value of some row", None),
+        (vs.Covariance(["age", "bp"]), "what follows from these numbers", "every regression"),
+    ],
+)
+def test_a_sealed_plan_still_says_what_hidden_cells_and_quantiles_tell(query, said, unsaid):
+    plan = vs.simulate(small_tables(), SCHEMA, vs.Sharing(servers=3, open="estimate")).plan(query)
+    words = dict(sections(plan))["What can be inferred besides"]
+    assert said in words
+    assert unsaid is None or unsaid not in " ".join(words)
+
+
 def test_a_plan_says_what_its_columns_are_counted_in():
     text = str(vs.simulate(small_tables(), SCHEMA).plan(vs.Covariance(["age", "bp", "smoker"])))
     assert "columns are summed as whole numbers: age in steps of 1 from 18, bp in steps of 0.5 from 40\n" in text

@@ -125,9 +125,17 @@ def _promise(plan: Plan, privacy: Privacy) -> list[str]:
 
 
 def _inferences(plan: Plan) -> tuple[str, ...]:
-    if any(step.cut.is_sealed for step in plan.steps):
-        return ("what follows from these numbers",)
-    return plan.inferences
+    sealed = [step for step in plan.steps if step.cut.is_sealed]
+    if not sealed:
+        return plan.inferences
+    # a statistic speaks of its totals, where it can be answered by opening them
+    known = plan.inferences if all(_is_never_open(step) for step in sealed) else ()
+    return ("what follows from these numbers", *known)
+
+
+def _is_never_open(step: StepPlan) -> bool:
+    """Whether the step is refused wherever totals would be opened in its place."""
+    return step.step.must_hold or any(output.guarded for output in step.cut.circuit.outputs.values())
 
 
 def _costs(plan: Plan) -> list[str]:
