@@ -181,6 +181,12 @@ def test_a_sealed_plan_still_says_what_hidden_cells_and_quantiles_tell(query, sa
     assert unsaid is None or unsaid not in " ".join(words)
 
 
+def test_what_is_counted_from_comparisons_behind_the_wall_is_no_total():
+    plan = vs.simulate(small_tables(), SCHEMA, vs.Sharing(servers=3, open="estimate")).plan(vs.Quantile("age", 0.5))
+    assert "the analyst learns 3 numbers, computed over the owners who contribute, and nothing else:" in str(plan)
+    assert "totals over the owners" in str(vs.simulate(small_tables(), SCHEMA).plan(vs.Quantile("age", 0.5)))
+
+
 def test_a_plan_says_what_its_columns_are_counted_in():
     text = str(vs.simulate(small_tables(), SCHEMA).plan(vs.Covariance(["age", "bp", "smoker"])))
     assert "columns are summed as whole numbers: age in steps of 1 from 18, bp in steps of 0.5 from 40\n" in text

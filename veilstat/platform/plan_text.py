@@ -11,7 +11,7 @@ from veilstat.dp.sensitivity import ADD_REMOVE
 from veilstat.language.wording import written
 from veilstat.statistics.table import Table
 
-from .disclosure import Disclosure, behind
+from .disclosure import Disclosure, behind, is_sealed
 from .noise_source import placement_words
 from .plan import Plan, StepPlan
 from .private_plan import Privacy
@@ -78,7 +78,7 @@ def _opens(plan: Plan) -> list[str]:
     count = f"{total:,} number{'s' * (total != 1)}" + (", at most" if most > 1 else "")
     what = (
         "computed over the owners who contribute"
-        if any(step.cut.is_sealed for step in plan.steps)
+        if any(is_sealed(step.cut) for step in plan.steps)
         else "totals over the owners who contribute"
     )
     return [f"{recipients} {verb} {count}, {what}, and nothing else:", *_unopened(plan), *_whole_numbers(plan)]
@@ -125,7 +125,7 @@ def _promise(plan: Plan, privacy: Privacy) -> list[str]:
 
 
 def _inferences(plan: Plan) -> tuple[str, ...]:
-    sealed = [step for step in plan.steps if step.cut.is_sealed]
+    sealed = [step for step in plan.steps if is_sealed(step.cut)]
     if not sealed:
         return plan.inferences
     # a statistic speaks of its totals, where it can be answered by opening them
