@@ -14,6 +14,7 @@ from veilstat.language.evaluate import NoRows, evaluate
 from veilstat.language.step import Answer, Step, WireType
 from veilstat.language.trace import Trace, stack
 from veilstat.language.wording import express
+from veilstat.platform.disclosure import is_sealed
 from veilstat.testing.tables import small_schema, small_tables
 
 SCHEMA = vs.Schema(*(vs.Integer(name, lower=0, upper=9) for name in "abcde"), max_rows=100)
@@ -208,7 +209,7 @@ def test_around_an_iteration_its_totals_are_opened_and_its_results_follow():
     assert {circuit.nodes[opening.node].op for opening in chosen.openings} == {Op.INNER}
     assert {"coefficients", "done", "iterations"} <= set(chosen.answers)
     assert not chosen.iterates
-    assert not chosen.is_sealed
+    assert not is_sealed(chosen)
 
 
 def test_around_an_iteration_that_needs_rows_in_every_round_is_refused():

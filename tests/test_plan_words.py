@@ -1,12 +1,18 @@
 """Formulas and sentences of a plan can be read: factors have their brackets, and nothing is said twice."""
 
+import math
+from dataclasses import replace
+
+import pandas as pd
 import pytest
 
 import veilstat as vs
 from veilstat.language.circuit import Output
 from veilstat.language.trace import Trace, stack
 from veilstat.language.wording import express
+from veilstat.platform import private_plan
 from veilstat.platform.definition import Definition
+from veilstat.platform.plan_text import sections
 from veilstat.testing.tables import small_schema, small_tables
 
 SCHEMA = small_schema()
@@ -54,13 +60,81 @@ def test_a_formula_is_read_as_it_is_computed(write, text):
     assert formula(write) == text
 
 
-@pytest.mark.parametrize("name", ["1", "number of rows", "missing", "each level of age", "clipped(age)", "Σ age"])
+@pytest.mark.parametrize("name", ["1", "number of rows", "missing", "each level of age", "clipped(age)", "Σ age", "y < 3", "x) ("])
 def test_a_column_cannot_be_taken_for_something_else(name):
     trace = Trace(vs.Schema(vs.Integer(name, lower=0, upper=9)), 3)
     circuit = trace.finish({"x": Output(trace.column(name).total().index)})
     text = express(circuit, circuit.outputs["x"].node, {})
     assert text.startswith("Σ ")
     assert name.isidentifier() or repr(name) in text
+
+
+@pytest.mark.parametrize("name", ["rows", "number", "with", "bp·age", "with age"])
+def test_a_condition_is_said_whatever_the_column_is_called(name):
+    trace = Trace(vs.Schema(vs.Integer(name, lower=0, upper=9), vs.Integer("age", lower=0, upper=9)), 3)
+    circuit = trace.finish({"x": Output(trace.present(name).total().index), "y": Output((1 - trace.column(name)).total().index)})
+    words = [express(circuit, output.node, {}) for output in circuit.outputs.values()]
+    assert words == [f"number of rows with {name!r}", f"Σ (1 - {name!r})"]
+
+
+@pytest.mark.parametrize(
+    ("level", "text"),
+    [
+        ("18-29", "region=18-29"),
+        ("age", "region=age"),
+        ("in age", "region='in age'"),
+        ("a, and where missing", "region='a, and where missing'"),
+        ("a\n  number of rows  count", r"region='a\n  number of rows  count'"),
+    ],
+)
+def test_a_level_cannot_be_taken_for_words_nor_for_a_condition(level, text):
+    trace = Trace(vs.Schema(vs.Categorical("region", levels=[level, "other"]), vs.Integer("age", lower=0, upper=9)), 3)
+    circuit = trace.finish({"x": Output((trace.column("region").equal(0) * trace.present("age")).total().index)})
+    assert express(circuit, circuit.outputs["x"].node, trace.schema.level_names()) == f"number of rows with {text}, rows with age"
+
+
+def test_a_sentence_of_a_plan_quotes_a_column_that_could_be_one():
+    name = "age in steps of 1 from 0; nothing else"
+    schema = vs.Schema(vs.Continuous(name, lower=1, upper=9, step=0.5), max_rows=9)
+    study = vs.simulate({owner: pd.DataFrame({name: [1.0, 2.0]}) for owner in "abc"}, schema)
+    lines = [line for lines in dict(sections(study.plan(vs.Sum(name)))).values() for line in lines if name in line]
+    assert len(lines) == 3
+    assert all(repr(name) in line for line in lines)
+
+
+def test_openings_with_the_same_words_have_the_wider_margin():
+    wide, narrow = "n" * 80 + "1", "n" * 80 + "2"
+    schema = vs.Schema(vs.Integer(wide, lower=0, upper=1000), vs.Integer(narrow, lower=0, upper=2), max_rows=9)
+    study = vs.simulate({owner: pd.DataFrame({wide: [5], narrow: [1]}) for owner in "abc"}, schema)
+    plan = study.plan(vs.Sum((wide, narrow)), privacy=vs.Gaussian(1.0, 1e-6))
+    shares = [share for step in plan.steps for share in step.noise.shares]
+    assert len(plan.privacy.margins) < len(shares)
+    [step] = plan.steps
+    assert max(plan.privacy.margins.values()) == pytest.approx(1.959964 * math.sqrt(step.source.count * max(shares)))
+
+
+def test_margins_of_columns_with_ambiguous_names_are_told_apart():
+    names = ("a", "b and c", "a and b", "c")
+    schema = vs.Schema(*(vs.Integer(name, lower=0, upper=2**place) for place, name in enumerate(names)), max_rows=9)
+    study = vs.simulate({owner: pd.DataFrame([[1] * 4], columns=list(names)) for owner in "abc"}, schema)
+    assert len(study.plan(vs.Covariance(names), privacy=vs.Gaussian(1.0, 1e-6)).privacy.expected) == 10
+
+
+def test_a_digest_has_the_promise_and_no_words(monkeypatch):
+    study, promise = vs.simulate(small_tables(), SCHEMA), vs.Gaussian(0.5, 1e-6)
+    others = [
+        {"neighbours": "replace_one"},
+        {"privacy_unit": "owner"},
+        {"calibration": "textbook"},
+        {"placement": "local"},
+        {"delta": 1e-7},
+    ]
+    digests = [study.plan(vs.Sum("age"), privacy=replace(promise, **other)).digest for other in ({}, *others)]
+    assert len(set(digests)) == len(digests)
+    monkeypatch.setattr(private_plan, "describe", lambda cut, opening, levels: f"a number, {opening.node}")
+    plan = study.plan(vs.Sum("age"), privacy=promise)
+    assert "a number" in str(plan)
+    assert plan.digest == digests[0]
 
 
 def test_what_several_steps_have_in_common_is_said_once():
@@ -90,6 +164,28 @@ def test_what_is_computed_behind_the_wall_goes_by_its_name_and_says_from_which_t
     assert [entry.formula for entry in plan.disclosures] == answers
     [line] = [line for line in str(plan).splitlines() if "opened to nobody" in line]
     assert all(answer not in line.split(": ")[1].split("; ") for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("query", "said", "unsaid"),
+    [
+        (vs.Crosstab("region", "smoker", min_cell=3), "which cells are hidden; other queries may narrow down what they hold", None),
+        (vs.MeanBy("age", "region", min_cell=3), "which levels are hidden; other queries may narrow down what they hold", None),
+        (vs.Quantile("age", 0.5), "each quantile is the value of some row", None),
+        (vs.Covariance(["age", "bp"]), "what follows from these numbers", "every regression"),
+    ],
+)
+def test_a_sealed_plan_still_says_what_hidden_cells_and_quantiles_tell(query, said, unsaid):
+    plan = vs.simulate(small_tables(), SCHEMA, vs.Sharing(servers=3, open="estimate")).plan(query)
+    words = dict(sections(plan))["What can be inferred besides"]
+    assert said in words
+    assert unsaid is None or unsaid not in " ".join(words)
+
+
+def test_what_is_counted_from_comparisons_behind_the_wall_is_no_total():
+    plan = vs.simulate(small_tables(), SCHEMA, vs.Sharing(servers=3, open="estimate")).plan(vs.Quantile("age", 0.5))
+    assert "the analyst learns 3 numbers, computed over the owners who contribute, and nothing else:" in str(plan)
+    assert "totals over the owners" in str(vs.simulate(small_tables(), SCHEMA).plan(vs.Quantile("age", 0.5)))
 
 
 def test_a_plan_says_what_its_columns_are_counted_in():

@@ -23,9 +23,6 @@ from .circuit import LINEAR, PRODUCTS, ROW_INPUTS, Circuit, Node, Op
 from .forms import LinearForms
 from .wording import express
 
-SEALING = frozenset({Op.EQUAL, Op.LESS, Op.SELECT, Op.ROUND, Op.ITERATE, Op.SOLVE, Op.DIVIDE})
-"""Operations behind which a total does not follow from what is opened."""
-
 _PRIVATE = ROW_INPUTS | {Op.STATE, Op.ITERATE}
 """Operations that depend on data, whatever their arguments are."""
 
@@ -94,11 +91,6 @@ class Cut:
     def bits(self) -> int:
         """Bits of the widest field: every total fits in a ring of this width."""
         return max(((high - low).bit_length() for low, high in zip(self.lower, self.upper, strict=True)), default=1)
-
-    @property
-    def is_sealed(self) -> bool:
-        """Whether answers are opened in place of some of the totals that they follow from."""
-        return any(opening.resolution is not None or self.circuit.nodes[opening.node].op in SEALING for opening in self.openings)
 
     @property
     def solves(self) -> bool:

@@ -1,7 +1,8 @@
 """Formulas for people: what a node of a circuit is, as plans and refusals say it.
 
 A vector is written by its elements, of which a long one shows the first and the last. Which rows count stands at the end, and
-so does "rescaled", in place of the public factors and shifts of a vector's elements.
+so does "rescaled", in place of the public factors and shifts of a vector's elements. Names of columns and levels come from a
+schema that somebody wrote: those that could be read as a formula, or as words of one, are quoted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ _SHOWN = 4
 _CUT = "…"
 _MISSING = "(missing)"
 """No name of a column."""
+_WORDS = frozenset({"number", "of", "rows", "with", "and", "each", "level", "where", "missing", "complete", "rescaled", "noise"})
+"""Those of the sentences below that a column could be called; "sum" and "clipped" never stand alone."""
+_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_PLAIN = r"[\w.+-]+"
+_TERMS = re.compile(rf"(=?)({_QUOTED}|{_PLAIN})")
+_BELOW = re.compile(r"(.+) < ([^'\"]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +64,17 @@ def express(circuit: Circuit, place: int, levels: Levels, chosen: Sequence[int] 
     if chosen and circuit.nodes[place].op is Op.INNER:
         phrase = _part_of_total(circuit, place, chosen, known)
     text = phrase.text if len(phrase.text) <= _LONGEST else phrase.text[: _LONGEST - 1] + _CUT
-    named = [
-        name
-        for name in phrase.present
-        if name != text.removeprefix("Σ ") and not (phrase.counts and re.search(rf"\b{re.escape(name)}\b", text))
-    ]
+    said = {term for level, term in _TERMS.findall(text) if phrase.counts and not level}
+    named = [name for name in phrase.present if name != text.removeprefix("Σ ") and name not in said]
     if named:
         condition = "complete rows" if len(named) > 2 else "rows with " + " and ".join(named)
         text = f"number of {condition}" if text == "number of rows" else f"{text}, {condition}"
     return text + (", and where missing" if phrase.others else "") + (", rescaled" if phrase.rescaled else "")
+
+
+def written(name: str) -> str:
+    """A column's name as formulas have it: quoted where it could be taken for something else."""
+    return name if name.isidentifier() and "·" not in name and name not in _WORDS else repr(name)
 
 
 def is_cut_short(formula: str) -> bool:
@@ -82,9 +91,9 @@ def _composed(circuit: Circuit, place: int, levels: Levels, args: list[_Phrase],
     sources = [circuit.nodes[arg] for arg in node.args]
     match node.op:
         case Op.COLUMN | Op.PUBLIC | Op.STATE:
-            return _Phrase(_name(node))
+            return _Phrase(written(node.name))
         case Op.PRESENT:
-            return _Phrase("1", present=(_name(node),), counts=True)
+            return _Phrase("1", present=(written(node.name),), counts=True)
         case Op.ONES:
             return _Phrase("1", counts=True)
         case Op.CONSTANT:
@@ -111,11 +120,6 @@ def _composed(circuit: Circuit, place: int, levels: Levels, args: list[_Phrase],
         case Op.FUNCTION:
             return _joined(args, f"{node.name}({args[0].text})")
     return _joined(args, f"{node.op}({', '.join(arg.text for arg in args)})")
-
-
-def _name(node: Node) -> str:
-    """Quoted where it could be taken for something else."""
-    return node.name if node.name.isidentifier() else repr(node.name)
 
 
 def _joined(args: Sequence[_Phrase], text: str, elements: tuple[str, ...] = ()) -> _Phrase:
@@ -190,11 +194,11 @@ def _sum_text(first: str, second: str) -> str:
 def _difference_text(first: str, second: str) -> str:
     if (first, second) == ("1", "1"):
         return _MISSING
-    value, _, bound = second.partition(" < ")
-    if bound and first == "1":
-        return f"{value} ≥ {bound}"
-    if bound and first.startswith(f"{value} < "):
-        return f"{bound} ≤ {first}"
+    below = _BELOW.fullmatch(second)
+    if below and first == "1":
+        return f"{below[1]} ≥ {below[2]}"
+    if below and first.startswith(f"{below[1]} < "):
+        return f"{below[2]} ≤ {first}"
     if second == "0":
         return first
     return f"{first} - ({second})" if " + " in second or " - " in second else f"{first} - {second}"
@@ -222,7 +226,7 @@ def _inner(node: Node, first: _Phrase, second: _Phrase, is_square: bool) -> _Phr
     """A total: a number of rows where rows count or do not, cross-products of a vector with itself, or a sum."""
     args, factors = (first, second), [phrase for phrase in (first, second) if phrase.text != "1"]
     if all(phrase.counts for phrase in args):
-        conditions = " and ".join(phrase.text for phrase in factors)
+        conditions = " and ".join(dict.fromkeys(phrase.text for phrase in factors))
         return replace(_joined(args, f"number of rows with {conditions}" if conditions else "number of rows"), counts=bool(conditions))
     if is_square and node.args[0] == node.args[1]:
         own = _bracketed(first.text)
@@ -248,7 +252,8 @@ def _levels(constant: Node, column: str, names: tuple[str, ...]) -> _Phrase:
     if constant.size > 1:
         return _Phrase(f"{_EACH}{column}", counts=True)
     code = int(constant.data[0] * constant.scale)
-    return _Phrase(f"{column}={names[code] if code < len(names) else code}", counts=True)
+    level = names[code] if code < len(names) else str(code)
+    return _Phrase(f"{column}={level if re.fullmatch(_PLAIN, level) else repr(level)}", counts=True)
 
 
 def _constant(node: Node) -> _Phrase:
@@ -264,7 +269,7 @@ def _constant(node: Node) -> _Phrase:
 def _bracketed(text: str) -> str:
     """A factor of a product: in brackets where it is a sum, a comparison or several words."""
     depth = 0
-    for character in text:
+    for character in re.sub(_QUOTED, "_", text):
         depth += (character == "(") - (character == ")")
         if character == " " and depth == 0:
             return f"({text})"

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from veilstat.language.circuit import Circuit, Op
-from veilstat.language.cut import SEALING, Cut, Opening
+from veilstat.language.cut import Cut, Opening
 from veilstat.language.wording import Levels, express, is_cut_short
+
+_SEALING = frozenset({Op.EQUAL, Op.LESS, Op.SELECT, Op.ROUND, Op.ITERATE, Op.SOLVE, Op.DIVIDE})
+"""Operations behind which a total does not follow from what is opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,11 @@ def _root(name: str) -> str:
     return name.removeprefix("squared ") if name.startswith("squared ") else f"square root of {name}"
 
 
+def is_sealed(cut: Cut) -> bool:
+    """Whether answers are opened in place of some of the totals that they follow from."""
+    return not all(_is_total(cut.circuit, opening) for opening in cut.openings)
+
+
 def behind(cut: Cut, levels: Levels) -> tuple[str, ...]:
     """The totals that answers are computed from and that are opened to nobody."""
     computed = tuple(opening.node for opening in cut.openings if not _is_total(cut.circuit, opening))
@@ -90,7 +98,7 @@ def _is_total(circuit: Circuit, opening: Opening) -> bool:
     """Whether totals are opened as they are, or added up."""
     totals = _totals(circuit)
     above = circuit.needed((opening.node,), stop=totals) - totals
-    return circuit.nodes[opening.node].scale is not None and not any(circuit.nodes[place].op in SEALING for place in above)
+    return circuit.nodes[opening.node].scale is not None and not any(circuit.nodes[place].op in _SEALING for place in above)
 
 
 def _gives(circuit: Circuit, place: int, opening: Opening) -> bool:

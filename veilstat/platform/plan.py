@@ -140,9 +140,11 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of query, step templates with what each opens, schema, architecture, roster, recipients, policies, privacy."""
-        state = hashlib.sha256(b"veilstat/plan/1")
-        for part in (self.query, self.definition.digest, repr(self.trust.recipients).encode(), repr(self.privacy).encode()):
+        """SHA-256 of query with its promise, step templates with what each opens and its noise, schema, architecture, roster,
+        recipients, policies; of no words for people, which all follow from these.
+        """
+        state = hashlib.sha256(b"veilstat/plan/2")
+        for part in (self.query, self.definition.digest, repr(self.trust.recipients).encode()):
             state.update(len(part).to_bytes(8, "little") + part)
         for step in self.steps:
             state.update(

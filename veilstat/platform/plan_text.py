@@ -8,9 +8,10 @@ from fractions import Fraction
 from itertools import chain
 
 from veilstat.dp.sensitivity import ADD_REMOVE
+from veilstat.language.wording import written
 from veilstat.statistics.table import Table
 
-from .disclosure import Disclosure, behind
+from .disclosure import Disclosure, behind, is_sealed
 from .noise_source import placement_words
 from .plan import Plan, StepPlan
 from .private_plan import Privacy
@@ -77,7 +78,7 @@ def _opens(plan: Plan) -> list[str]:
     count = f"{total:,} number{'s' * (total != 1)}" + (", at most" if most > 1 else "")
     what = (
         "computed over the owners who contribute"
-        if any(step.cut.is_sealed for step in plan.steps)
+        if any(is_sealed(step.cut) for step in plan.steps)
         else "totals over the owners who contribute"
     )
     return [f"{recipients} {verb} {count}, {what}, and nothing else:", *_unopened(plan), *_whole_numbers(plan)]
@@ -90,10 +91,10 @@ def _whole_numbers(plan: Plan) -> list[str]:
     lattices: dict[tuple[Fraction, Fraction], list[str]] = {}
     for column in columns:
         if column.is_numeric and (column.origin != 0 or column.lattice_step != 1):
-            lattices.setdefault((column.lattice_step, column.origin), []).append(column.name)
+            lattices.setdefault((column.lattice_step, column.origin), []).append(written(column.name))
     counted = [f"{' and '.join(names)} in steps of {_plain(step)} from {_plain(origin)}" for (step, origin), names in lattices.items()]
     lines = [f"columns are summed as whole numbers: {', '.join(counted)}"] if counted else []
-    if any("rescaled" in entry.formula for entry in plan.disclosures):
+    if any(", rescaled" in entry.formula for entry in plan.disclosures):
         lines.append("rescaled: columns are multiplied and shifted by public numbers first")
     return lines
 
@@ -124,9 +125,17 @@ def _promise(plan: Plan, privacy: Privacy) -> list[str]:
 
 
 def _inferences(plan: Plan) -> tuple[str, ...]:
-    if any(step.cut.is_sealed for step in plan.steps):
-        return ("what follows from these numbers",)
-    return plan.inferences
+    sealed = [step for step in plan.steps if is_sealed(step.cut)]
+    if not sealed:
+        return plan.inferences
+    # a statistic speaks of its totals, where it can be answered by opening them
+    known = plan.inferences if all(_is_never_open(step) for step in sealed) else ()
+    return ("what follows from these numbers", *known)
+
+
+def _is_never_open(step: StepPlan) -> bool:
+    """Whether the step is refused wherever totals would be opened in its place."""
+    return step.step.must_hold or any(output.guarded for output in step.cut.circuit.outputs.values())
 
 
 def _costs(plan: Plan) -> list[str]:
@@ -170,10 +179,10 @@ def _resolution(plan: Plan) -> list[str]:
         step, width = column.lattice_step, column.lattice_step * column.top
         share = 100 * float(step / width) / math.sqrt(12)
         if share < NEGLIGIBLE_PERCENT:
-            negligible.append(name)
+            negligible.append(written(name))
             continue
         lines.append(
-            f"{name} is rounded to {_plain(step)}: adds step^2/12 = {float(step**2 / 12):.2g} to its variance, "
+            f"{written(name)} is rounded to {_plain(step)}: adds step^2/12 = {float(step**2 / 12):.2g} to its variance, "
             f"an error of {float(step) / math.sqrt(12):.2g} per value, {share:.2g} % of its range"
         )
     if negligible:

@@ -35,7 +35,8 @@ class Privacy:
         epsilon, delta, unit, neighbours: the promise. mechanism: how it is kept.
         sigma: the noise's standard deviation for each unit of joint sensitivity, from as few honest parties as may add theirs.
         rho: what all openings of the release cost in zCDP, which ledgers add up.
-        margins: for each opened number, in its own units (codes of columns): the noise's 95 % margin when all add theirs.
+        margins: for each opened number by its words, in its own units (codes of columns): the noise's 95 % margin when all add
+            theirs; the widest of those that have the same words.
         expected: for each released number in its units: the 95 % margin that noise gives it then, at most; empty where that
             depends on the data in more ways than by the number of rows.
         placement: where noise enters.
@@ -168,7 +169,8 @@ def describe_privacy(
     variances: dict[str, npt.NDArray[np.object_]] = {}
     for cut, noise in zip(cuts, noises, strict=True):
         names = [describe(cut, opening, schema.level_names()) for opening in cut.openings]
-        margins |= {name: _NORMAL_95 * math.sqrt(share * source.count) for name, share in zip(names, noise.shares, strict=True)}
+        for name, share in zip(names, noise.shares, strict=True):
+            margins[name] = max(margins.get(name, 0.0), _NORMAL_95 * math.sqrt(share * source.count))
         variances |= answer_noise(cut, noise, source.count)
     errors = form.expected(schema, variances) if isinstance(form, HasExpectedErrors) else {}
     expected = {name: Margin(_NORMAL_95 * noise.error, noise.over_rows) for name, noise in errors.items()}

@@ -15,6 +15,7 @@ import pandas as pd
 
 from veilstat.language.step import Answer, Form, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.language.wording import written
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, as_clip, refuse_clip
@@ -51,7 +52,9 @@ class Covariance:
         return self._result(opened, "covariance", matrix)
 
     def inferences(self, schema: Schema) -> tuple[str, ...]:
-        return (f"means, variances, correlations and every regression among {', '.join(self.column)} over all owners together",)
+        return (
+            f"means, variances, correlations and every regression among {', '.join(map(written, self.column))} over all owners together",
+        )
 
     def private(self, schema: Schema) -> Form[Any]:
         return PrivateCovariance(self.column, self.clip)

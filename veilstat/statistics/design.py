@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
-from math import gcd, prod
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from veilstat.errors import RangeError, SchemaError
+from veilstat.language.bounds import common_scale
 from veilstat.language.evaluate import SingularMatrix
 from veilstat.language.trace import Trace, Value, stack
 from veilstat.schema.schema import Schema
@@ -158,8 +159,7 @@ def _anchor(schema: Schema, factor: Numeric) -> tuple[int, int, Fraction]:
     """Integers a, b and a unit u with column - centre = u (a + b code)."""
     column = schema[factor.column]
     low, step = column.origin - factor.centre, column.lattice_step
-    denominator = low.denominator * step.denominator // gcd(low.denominator, step.denominator)
-    unit = Fraction(gcd(int(low * denominator), int(step * denominator)), denominator)
+    unit = common_scale((low, step))
     return int(low / unit), int(step / unit), unit
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from veilstat.language.step import Answer, Form, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.language.wording import written
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, as_clip, refuse_clip
@@ -100,7 +101,7 @@ class _Moments(OfColumns):
 
     def inferences(self, schema: Schema) -> tuple[str, ...]:
         known = "counts, sums and sums of squares" if self._powers > 1 else "counts and sums"
-        return (f"whatever follows from {known} of {', '.join(self.names)} over all owners together",)
+        return (f"whatever follows from {known} of {', '.join(map(written, self.names))} over all owners together",)
 
     def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
         refuse_clip(self.clip)

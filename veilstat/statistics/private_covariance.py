@@ -16,6 +16,7 @@ import pandas as pd
 
 from veilstat.language.step import NoiseError, Noises, Opened, Request, Step
 from veilstat.language.trace import Trace, Value
+from veilstat.language.wording import written
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, Clipped, clip_codes, clipped_reason
@@ -130,7 +131,9 @@ class PrivateCovariance(PrivateForm):
         """At most, wherever means and covariances lie within their bounds: |2 m_i m_k - E x_i x_k| is at most 1 there."""
         units, single = self._units(schema), math.sqrt(noise["products"][0, 0]) / self._scaling(schema).size ** 2
         return {
-            f"covariance of {first} and {second}": NoiseError(math.sqrt(6 if i == k else 4) * single * units[i] * units[k], over_rows=True)
+            f"covariance of {written(first)} and {written(second)}": NoiseError(
+                math.sqrt(6 if i == k else 4) * single * units[i] * units[k], over_rows=True
+            )
             for i, first in enumerate(self.column)
             for k, second in enumerate(self.column[i:], start=i)
         }

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from veilstat.language.step import NoiseError, Noises, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.language.wording import written
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, Clipped, clip_codes, clipped_reason
@@ -106,7 +107,7 @@ class PrivateCount(OfColumns, PrivateForm):
 
     def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
         variances = noise["n"].reshape(-1)
-        names = [f"count of {name}" for name in self.names] or ["count of rows"]
+        names = [f"count of {written(name)}" for name in self.names] or ["count of rows"]
         return {name: NoiseError(math.sqrt(variance)) for name, variance in zip(names, variances, strict=True)}
 
     def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
@@ -183,7 +184,9 @@ class PrivateSum(_PrivateMoments):
 
     def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
         columns = self._centred(schema)
-        return {f"sum of {column.name}": NoiseError(self._error(schema, column, noise, place)) for place, column in enumerate(columns)}
+        return {
+            f"sum of {written(column.name)}": NoiseError(self._error(schema, column, noise, place)) for place, column in enumerate(columns)
+        }
 
     def _error(self, schema: Schema, column: Centred, noise: Noises, place: int) -> float:
         return math.sqrt(column.middle(schema) ** 2 * noise["n"][place] + column.half_step(schema) ** 2 * noise["sum"][place])
@@ -208,7 +211,7 @@ class PrivateMean(_PrivateMoments):
     def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
         """At most, wherever the mean lies within its bounds."""
         return {
-            f"mean of {column.name}": NoiseError(
+            f"mean of {written(column.name)}": NoiseError(
                 float(column.half_step(schema)) * math.sqrt(noise["sum"][place] + column.width**2 * noise["n"][place]), over_rows=True
             )
             for place, column in enumerate(self._centred(schema))
@@ -239,7 +242,9 @@ class PrivateVariance(_PrivateMoments):
             square = column.width**2
             in_n, in_total, in_squares = (noise[key][place] for key in ("n", "sum", "squares"))
             worst = in_squares + 4 * square * in_total + (square + column.middle_square) ** 2 * in_n
-            found[f"variance of {column.name}"] = NoiseError(float(column.half_step(schema)) ** 2 * math.sqrt(worst), over_rows=True)
+            found[f"variance of {written(column.name)}"] = NoiseError(
+                float(column.half_step(schema)) ** 2 * math.sqrt(worst), over_rows=True
+            )
         return found
 
     def _estimate(self, moments: NoisyMoments, unit: float) -> tuple[float, float, str | None]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from veilstat.language.step import NoiseError, Noises, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.language.wording import written
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, Clipped, clip_codes, clipped_reason
@@ -145,7 +146,9 @@ class PrivateMeanBy(PrivateForm):
         """At most, wherever a level's mean lies within its bounds; over the rows of the level."""
         column = self._centred(schema)
         worst = noise["sum"][0] + column.width**2 * noise["n"][0]
-        return {f"each level's mean of {self.column}": NoiseError(float(column.half_step(schema)) * math.sqrt(worst), over_rows=True)}
+        return {
+            f"each level's mean of {written(self.column)}": NoiseError(float(column.half_step(schema)) * math.sqrt(worst), over_rows=True)
+        }
 
     def _contribution(self, trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
         rows, column = Clipped(trace, self._codes(trace.schema)), self._centred(trace.schema)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from functools import reduce
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from veilstat.errors import CapabilityError
+from veilstat.language.bounds import common_scale
 from veilstat.language.circuit import Circuit, Node, Op
 from veilstat.language.cut import Cut, Facts, Opening
 
@@ -20,7 +20,7 @@ from ..protocols.floor import MASKING
 from ..protocols.roots import compared_bits
 from ..protocols.solve import cramer_bounds
 from .ranges import Comparison, Part, Ranges, Rounding, System
-from .rational import Atom, Denominators, Form, Integers, common_scale, larger
+from .rational import Atom, Denominators, Form, Integers, larger
 
 Elements = npt.NDArray[np.int64]
 
@@ -149,7 +149,7 @@ class _Analysis:
 
     def _compare(self, place: int, node: Node) -> None:
         a, b = (self.forms[arg] for arg in node.args)
-        scale = common_scale(a.scale, b.scale)
+        scale = common_scale((a.scale, b.scale))
         common = self.denominators.common(a.denominators, b.denominators)
         sign = self.denominators.signing(common)
         size = (self._aligned(a, scale, common) + self._aligned(b, scale, common)) * self.denominators.bound(sign)
@@ -191,7 +191,7 @@ class _Analysis:
         return Form(scale, bounds, np.broadcast_to(np.asarray(denominators, dtype=np.int64), node.shape), self._is_public(node))
 
     def _added(self, node: Node, a: Form, b: Form) -> Form:
-        scale = common_scale(a.scale, b.scale)
+        scale = common_scale((a.scale, b.scale))
         common = self.denominators.common(a.denominators, b.denominators)
         return self._form(node, scale, self._aligned(a, scale, common) + self._aligned(b, scale, common), common)
 
@@ -229,12 +229,12 @@ class _Analysis:
         return self._form(node, a.scale * b.scale, sizes[0] @ sizes[1], self.denominators.product(*numbers))
 
     def _concatenated(self, node: Node, forms: Sequence[Form]) -> Form:
-        scale = reduce(common_scale, (form.scale for form in forms))
+        scale = common_scale(form.scale for form in forms)
         sizes = [self._aligned(form, scale, form.denominators).reshape(-1) for form in forms]
         return self._form(node, scale, np.concatenate(sizes), np.concatenate([form.denominators.reshape(-1) for form in forms]))
 
     def _selected(self, place: int, node: Node, condition: Form, a: Form, b: Form) -> Form:
-        scale = common_scale(a.scale, b.scale)
+        scale = common_scale((a.scale, b.scale))
         sizes, numbers = zip(
             *(
                 (np.broadcast_to(self._aligned(f, scale, f.denominators), node.shape), np.broadcast_to(f.denominators, node.shape))
@@ -287,7 +287,7 @@ class _Analysis:
             raise CapabilityError("what an iteration carries must be rounded to its lattice", code="not_on_shares")
         self.bodies[place] = inside.finish(())
         self._fit(inside.bits)
-        scale = reduce(common_scale, (form.scale for form in forms), Fraction(1))
+        scale = common_scale((*(form.scale for form in forms), Fraction(1)))
         sizes = [inside._aligned(form, scale, form.denominators).reshape(-1) for form in forms]
         flags = np.array([1, loop.times], dtype=object) * int(1 / scale)
         return self._form(node, scale, np.concatenate([*sizes, flags]), 0)
@@ -299,5 +299,5 @@ def reciprocals(node: Node) -> tuple[Fraction, Integers] | None:
         return None
     assert node.scale is not None
     values = [1 / (node.scale * entry) for entry in node.data]
-    scale = reduce(common_scale, values, Fraction(0))
+    scale = common_scale(values)
     return scale, np.array([int(value / scale) for value in values], dtype=object).reshape(node.shape)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import gcd, prod
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -142,12 +142,6 @@ class Denominators:
 def larger(a: Any, b: Any) -> Integers:
     """The elementwise maximum of integers of any size."""
     return _objects(_larger(a, b))
-
-
-def common_scale(a: Fraction, b: Fraction) -> Fraction:
-    """The largest rational of which both are integer multiples."""
-    denominator = a.denominator * b.denominator // gcd(a.denominator, b.denominator)
-    return Fraction(gcd(int(a * denominator), int(b * denominator)), denominator)
 
 
 def _added(a: dict[Atom, int], b: dict[Atom, int]) -> dict[Atom, int]:
