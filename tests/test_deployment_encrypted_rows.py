@@ -32,6 +32,7 @@ def restart(deployment, *names, how=signal.SIGKILL):
         deployment.wait_for("connected", owner, start)
 
 
+@pytest.mark.long
 def test_the_same_answers_as_in_one_process_across_restarts_of_everybody(tmp_path):
     with running(tmp_path, "homomorphic", OPTIONS) as deployment:
         study = deployment.connect()

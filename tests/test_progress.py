@@ -76,6 +76,7 @@ def test_nobody_watches_a_pipe_and_a_chosen_report_is_left_alone(monkeypatch):
         assert isinstance(report, Watching)
 
 
+@pytest.mark.long
 def test_an_analyst_sees_whom_a_deployment_waits_for(tmp_path):
     class Recorder:
         def __init__(self):
