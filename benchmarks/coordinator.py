@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,8 @@ def run(clock: Clock, shape: Shape, executor: Executor) -> float:
         frames = owners.answer(event)
         if place < SENT:
             frames = asyncio.run(through_a_socket(frames, clock))
-        envelopes = clock.time(VERIFY, lambda: verified(frames))  # noqa: B023
-        clock.time(ADD, lambda: take(envelopes))  # noqa: B023
+        envelopes = clock.time(VERIFY, partial(verified, frames))
+        clock.time(ADD, partial(take, envelopes))
     if shape.lost:
         session.expire(paper.MASKED_INPUT)
     answers = [verified(owners.answer(event)) for event in asked()]
@@ -205,7 +206,7 @@ def measure_floors(clock: Clock, shape: Shape) -> None:
         theirs, ours = socket.socketpair()
         sender = multiprocessing.get_context("fork").Process(target=theirs.sendall, args=(raw,))
         sender.start()
-        clock.time(RECEIVE, lambda: receive_into(ours, buffer))  # noqa: B023
+        clock.time(RECEIVE, partial(receive_into, ours, buffer))
         sender.join()
         theirs.close()
         ours.close()

@@ -142,8 +142,9 @@ def test_tasks_add_long_vectors_and_a_killed_one_changes_nothing(deployment):
 
 
 def kill_workers_in_the_query(deployment, before):
-    """While the coordinator waits for the task, which is stopped: it does so for ten seconds, from a few after the query began."""
+    """While the coordinator waits for the task, which is stopped: it has everybody's vector, and asks nobody for more."""
     deployment.wait_for("query", "server", before)
-    time.sleep(8)
+    watching = deployment.connect()
+    wait_until(lambda: all(watching.status()["bytes"].get(owner, 0) >= LENGTH * 32 for owner in OWNERS))
     for worker in deployment.workers():
         worker.kill()

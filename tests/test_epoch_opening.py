@@ -188,6 +188,17 @@ def test_a_damaged_word_is_named(tmp_path):
     assert error.value.code == "epoch_damaged"
 
 
+def test_what_others_are_told_of_a_damaged_record_names_no_directory(tmp_path):
+    """Its own person is told at start-up: test_encrypted_rows_errands."""
+    store = EpochStore(tmp_path, bytes(32))
+    (tmp_path / "wish").write_bytes(b"\xc1")
+    (tmp_path / "epoch").write_bytes(b"x" * 500)
+    for read in (store.record, store.kept, lambda: store.consent.number):
+        with pytest.raises(VeilstatError) as error:
+            read()
+        assert str(tmp_path) not in error.value.message
+
+
 def test_an_owner_that_gives_up_its_key_while_one_is_made_ends_that_and_keeps_nothing(study):
     backend = study._backend
     for agent in backend.agents.values():

@@ -237,7 +237,7 @@ class Agent(Approver):
         try:
             yield
         except VeilstatError as error:
-            raise ProtocolError(Fault(type(error).__name__, error.code, f"{self.title}: {error.message}", (self.name,))) from None
+            raise ProtocolError(Fault.of(error.at(self.title), self.name)) from None
 
     def on_finished(self, result: object) -> None:
         if isinstance(result, tuple):

@@ -111,7 +111,7 @@ class Approver(Party):
                 )
             self.consider(plan)
         except VeilstatError as error:
-            self._refuse(Fault(type(error).__name__, error.code, f"{self.title}: {error.message}", (self.name,)))
+            self._refuse(Fault.of(error.at(self.title), self.name))
             return
         except ProtocolError as error:
             self._refuse(Fault(error.fault.kind, error.fault.code, f"{self.title}: {error.fault.message}", (self.name,)))
@@ -136,7 +136,7 @@ class Approver(Party):
         try:
             session = self.join(step, binding, messages.public_digest(request.public))
         except VeilstatError as error:
-            self.fail(Fault(type(error).__name__, error.code, error.message, (self.name,)))
+            self.fail(Fault.of(error, self.name))
             return
         self.begin(binding.step, session)
 

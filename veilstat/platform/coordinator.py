@@ -47,7 +47,7 @@ class Coordinator(Party):
         super().__init__(identity, roster)
         self.addition, self.executor = addition, executor
         self.epochs = epoch_store
-        self.kept = None if epoch_store is None else epoch_store.kept()
+        self.kept = None if epoch_store is None else epoch_store.at_start()
         self.wishes: dict[str, bytes] = {}
         """The words of owners who ask for a new key, by owner, as they signed them."""
         self.fault: Fault | None = None
@@ -153,7 +153,7 @@ class Coordinator(Party):
         try:
             plan = self.planner(proposal.query, self.definition)
         except VeilstatError as error:
-            self.fail(Fault(type(error).__name__, error.code, error.message, (envelope.sender,)))
+            self.fail(Fault.of(error, envelope.sender))
             return
         self.gate = ReleaseGate(plan, envelope.root)
         self._forward(envelope)
@@ -202,7 +202,7 @@ class Coordinator(Party):
         try:
             session = self.definition.architecture.server(binding)
         except VeilstatError as error:
-            self.fail(Fault(type(error).__name__, error.code, error.message, error.culprits))
+            self.fail(Fault.of(error))
             return
         self._forward(envelope)
         self.begin(binding.step, session)

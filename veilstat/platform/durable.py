@@ -15,6 +15,20 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def whole_lines(path: Path) -> list[bytes]:
+    """Make a file that only grows (0600) if there is none, and read its lines; OSError if it cannot be kept.
+
+    A line without its end is that of a crash before anybody was told of it, and is removed.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    sync_directory(path.parent)
+    written = path.read_bytes()
+    complete = written.rfind(b"\n") + 1
+    if complete < len(written):
+        os.truncate(path, complete)
+    return written[:complete].splitlines()
+
+
 def append_line(path: Path, line: bytes) -> None:
     """Make one more line of an existing file durable; OSError if it could not be written, and the file is as before."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)

@@ -52,7 +52,7 @@ class EpochAgent(Agent):
         if epoch_store.consent.is_withdrawn:
             # A crash may have come between the withdrawal and the loss of the key.
             epoch_store.forget()
-        self.epochs, kept = epoch_store, epoch_store.kept()
+        self.epochs, kept = epoch_store, epoch_store.at_start()
         # A record without its key is what a crash between the two left.
         if kept is not None and kept.secret is not None:
             self.kept, self.version = kept, epoch_store.use().table
@@ -92,7 +92,7 @@ class EpochAgent(Agent):
         self.kept = None
         if self.waiting:
             withdrawn = self._withdrawn()
-            self.fail(Fault(type(withdrawn).__name__, withdrawn.code, withdrawn.message, (self.name,)))
+            self.fail(Fault.of(withdrawn, self.name))
         self.tell_wish()
 
     def rejoin(self) -> None:
@@ -144,7 +144,7 @@ class EpochAgent(Agent):
                 self.epochs.consent.settle()
                 shown = self.custom.conceal(error)
             self.tell_wish()
-            self.fail(Fault(type(shown).__name__, shown.code, shown.message, (self.name,)))
+            self.fail(Fault.of(shown, self.name))
             return
         self.tell_wish()
         self.begin(its.binding.step, its)

@@ -13,6 +13,7 @@ import hashlib
 import mmap
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,7 +64,20 @@ class EpochStore:
                 f"there is no directory {str(self.directory)!r} for encrypted rows; run: install -d -m 700 {self.directory}",
                 code="no_directory",
             )
-        object.__setattr__(self, "consent", KeyConsent(self.directory))
+        with self._named():
+            object.__setattr__(self, "consent", KeyConsent(self.directory))
+
+    def at_start(self) -> Kept | None:
+        """As ``kept``, for the party's own person: what is wrong names the directory, of which others are not told."""
+        with self._named():
+            return self.kept()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except VeilstatError as error:
+            raise error.at(str(self.directory)) from None
 
     def keep(self, kept: Kept, table: str = "") -> Kept:
         """Write what a party keeps in place of the former epoch, whose key is given up, and return it as it lies on disk.
@@ -112,8 +126,7 @@ class EpochStore:
             raise self._damaged()
         if mapped[len(_MAGIC) : _HEAD - _DIGEST] != self.study:
             raise VeilstatError(
-                f"the encrypted rows in {str(self.directory)!r} are of another schema, roster, policy or architecture; remove that directory's files "
-                "and share the rows again",
+                "the encrypted rows are of another schema, roster, policy or architecture; remove the files of their directory and share the rows again",
                 code="epoch_foreign",
             )
         return msgspec.msgpack.decode(mapped[_HEAD:], type=Record)
@@ -186,7 +199,7 @@ class EpochStore:
 
     def _damaged(self) -> VeilstatError:
         return VeilstatError(
-            f"the encrypted rows in {str(self.directory)!r} are damaged; check the disk, remove that directory's files and share the rows again",
+            "the encrypted rows are damaged; check the disk, remove the files of their directory and share the rows again",
             code="epoch_damaged",
         )
 

@@ -26,7 +26,7 @@ class _Wish(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
 
 @dataclass(frozen=True, slots=True)
 class KeyConsent:
-    """One owner's, in a directory of its own. What cannot be written, or is damaged, is a VeilstatError."""
+    """One owner's, in a directory of its own. What cannot be written, or is damaged, is a VeilstatError, which names no directory: others may be told."""
 
     directory: Path
 
@@ -84,18 +84,23 @@ class KeyConsent:
             return None
         except (OSError, msgspec.MsgspecError):
             raise VeilstatError(
-                f"the file {str(self._wish)!r} is damaged; check the disk, remove the file and share the rows again", code="epoch_damaged"
+                "the file 'wish' of encrypted rows is damaged; check the disk, remove the file and share the rows again",
+                code="epoch_damaged",
             ) from None
 
     def _write(self, place: Path, content: bytes) -> None:
         try:
             replace_file(place, content)
         except OSError as error:
-            raise VeilstatError(f"{str(place)!r} could not be written: {error.strerror}", code="disk_failed") from None
+            raise VeilstatError(
+                f"the file {place.name!r} of encrypted rows could not be written: {error.strerror}", code="disk_failed"
+            ) from None
 
     def _remove(self, place: Path) -> None:
         try:
             place.unlink(missing_ok=True)
             sync_directory(self.directory)
         except OSError as error:
-            raise VeilstatError(f"{str(place)!r} could not be removed: {error.strerror}", code="disk_failed") from None
+            raise VeilstatError(
+                f"the file {place.name!r} of encrypted rows could not be removed: {error.strerror}", code="disk_failed"
+            ) from None

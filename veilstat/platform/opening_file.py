@@ -6,7 +6,6 @@ removed; any other line that does not fit its checksum is damage, and nothing ma
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from veilstat.errors import SchemaError, VeilstatError
 from veilstat.protocol.context import digest
 from veilstat.protocol.faults import Fault, ProtocolError
 
-from .durable import append_line, sync_directory
+from .durable import append_line, whole_lines
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -39,8 +38,7 @@ class OpeningFile:
 
     def __post_init__(self) -> None:
         try:
-            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
-            sync_directory(self.path.parent)
+            whole_lines(self.path)
         except OSError as error:
             raise SchemaError(f"the record of openings {str(self.path)!r} cannot be kept: {error.strerror}", code="no_file") from None
 
@@ -50,11 +48,7 @@ class OpeningFile:
         Raises:
             VeilstatError: the file was damaged.
         """
-        whole = self.path.read_bytes()
-        complete = whole.rfind(b"\n") + 1
-        if complete < len(whole):
-            os.truncate(self.path, complete)
-        for line in whole[:complete].splitlines():
+        for line in whole_lines(self.path):
             body = line[64:]
             if line[:64] != _checksum(body):
                 raise VeilstatError(

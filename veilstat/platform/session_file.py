@@ -6,7 +6,6 @@ query meets "already answered", so no step is ever run twice.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from veilstat.errors import SchemaError, VeilstatError
 from veilstat.protocol.context import DIGEST_BYTES
 from veilstat.protocol.faults import Fault, ProtocolError
 
-from .durable import append_line, sync_directory
+from .durable import append_line, whole_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +29,11 @@ class SessionFile:
 
     def __post_init__(self) -> None:
         try:
-            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
-            sync_directory(self.path.parent)
-            whole = self.path.read_bytes()
-            complete = whole.rfind(b"\n") + 1
-            # A line without its end is that of a crash before anything was answered.
-            os.truncate(self.path, complete)
+            lines = whole_lines(self.path)
         except OSError as error:
             raise SchemaError(f"the record of queries {str(self.path)!r} cannot be kept: {error.strerror}", code="no_file") from None
         try:
-            self._roots.update(bytes.fromhex(line.decode()) for line in whole[:complete].splitlines())
+            self._roots.update(bytes.fromhex(line.decode()) for line in lines)
         except ValueError:
             raise _damaged(self.path) from None
         if any(len(root) != DIGEST_BYTES for root in self._roots):

@@ -224,7 +224,7 @@ def _told(server: str) -> Iterator[None]:
 
 def fault_at(server: str, error: VeilstatError) -> Fault:
     """What went wrong with an owner's rows at a server, for that owner."""
-    return Fault(type(error).__name__, error.code, f"compute server {server!r}: {error.message}", error.culprits)
+    return Fault.of(error.at(f"compute server {server!r}"))
 
 
 def planes_kept(session: Session | None) -> int:

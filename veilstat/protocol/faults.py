@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 VIOLATION = "ProtocolViolation"
 QUORUM = "QuorumLost"
+
+
+class Reportable(Protocol):
+    """An error that says what travels: every error of veilstat's does."""
+
+    code: str
+    message: str
+    culprits: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +27,11 @@ class Fault:
     code: str
     message: str
     culprits: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(error: Reportable, *culprits: str) -> Fault:
+        """An error as others are told it, laid to the given parties, or to whom it names itself."""
+        return Fault(type(error).__name__, error.code, error.message, culprits or error.culprits)
 
 
 class ProtocolError(Exception):

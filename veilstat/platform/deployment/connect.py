@@ -47,7 +47,7 @@ class Deployment:
         which key, and which owners ask for another one.
         """
         with closing(self.client):
-            return self.client.get_json("/v1/status")
+            return _reported(self.client)
 
     def run(self, plan: Plan, progress: Progress) -> Result:
         """The result of a plan, with its receipt.
@@ -71,15 +71,15 @@ class Deployment:
     def _session(self) -> Iterator[str]:
         """The path of a session at the gateway, which is closed whatever happens; one that is lost closes itself."""
         with closing(self.client):
-            path = f"/v1/sessions/{self.client.post_json('/v1/sessions')['session']}"
+            path = f"/v1/sessions/{self.client.post_json('/v1/sessions', {'session': str})['session']}"
             try:
                 yield path
             finally:
                 with suppress(VeilstatError):
-                    self.client.delete_json(path)
+                    self.client.request("DELETE", path)
 
     def _receipt(self, driver: Driver, started: float) -> Receipt:
-        plan, spent = driver.plan, self.client.get_json("/v1/status")["bytes"]
+        plan, spent = driver.plan, _reported(self.client)["bytes"]
         rounds = 1 + sum(driver.openings.get(step.label, 0) * step.cost.rounds for step in plan.steps)
         busiest = max(spent.get(owner, 0) for owner in self.definition.owners)
         return Receipt(plan, driver.contributors, plan.privacy, Cost(rounds, busiest, sum(spent.values()), time.perf_counter() - started))
@@ -103,11 +103,11 @@ class _Exchange:
                 frames = unpack(body)
                 self._last = int(response.headers.get("veilstat-last", ""))
             except (ProtocolError, ValueError):
-                raise CapabilityError(f"what answers at {self.client.where} is no veilstat gateway", code="no_gateway") from None
+                raise self.client.not_one() from None
             for frame in frames:
                 self.analyst.receive(frame)
             if not frames and self._watching is not None:
-                self._watching.waits(self.client.get_json("/v1/status"))
+                self._watching.waits(_reported(self.client))
             if self.patience.is_over(self.analyst.awaits):
                 self.analyst.expire()
             self._send()
@@ -121,6 +121,10 @@ class _Exchange:
                 waiting = []
         if waiting:
             self.client.request("POST", self.path, pack(waiting))
+
+
+def _reported(client: GatewayClient) -> dict[str, Any]:
+    return client.get_json("/v1/status", {"round": str | None, "missing": list[str], "bytes": dict[str, int]})
 
 
 def connect(
@@ -146,7 +150,7 @@ def connect(
     known = read_roster(key.parent / ROSTER if roster is None else Path(roster)).roster
     client = GatewayClient(url, token, None if ca is None else Path(ca))
     with closing(client):
-        plain = client.get_json("/v1/study")
+        plain = client.get_json("/v1/study", {})
     if plain.get("software") != __version__:
         raise CapabilityError(
             f"the gateway runs veilstat {plain.get('software')!s:.32}, this is veilstat {__version__}; install the same version on both",

@@ -1,4 +1,4 @@
-"""The analyst's HTTPS connection to the gateway: requests, what a refusal means, and nothing else. Standard library only."""
+"""The analyst's HTTPS connection to the gateway: requests, what a refusal means, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from http.client import HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 from veilstat import errors
 from veilstat.errors import CapabilityError, QuorumLost, SchemaError, VeilstatError
@@ -50,17 +52,13 @@ class GatewayClient:
         self._headers = {"authorization": f"Bearer {token}"}
         self._connection = HTTPSConnection(parts.hostname, parts.port or 443, timeout=_SECONDS, context=context)
 
-    def get_json(self, path: str) -> dict[str, Any]:
-        """A plain answer; errors as ``request``."""
-        return self._json(self.request("GET", path))
+    def get_json(self, path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """A plain answer with at least these fields, of these types; errors as ``request``."""
+        return self._json(self.request("GET", path), fields)
 
-    def post_json(self, path: str) -> dict[str, Any]:
-        """A plain answer; errors as ``request``."""
-        return self._json(self.request("POST", path))
-
-    def delete_json(self, path: str) -> dict[str, Any]:
-        """A plain answer; errors as ``request``."""
-        return self._json(self.request("DELETE", path))
+    def post_json(self, path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """A plain answer with at least these fields, of these types; errors as ``request``."""
+        return self._json(self.request("POST", path), fields)
 
     def request(self, method: str, path: str, body: bytes = b"") -> tuple[HTTPResponse, bytes]:
         """One request, never repeated.
@@ -98,13 +96,17 @@ class GatewayClient:
         """Hang up."""
         self._connection.close()
 
-    def _json(self, answer: tuple[HTTPResponse, bytes]) -> dict[str, Any]:
+    def not_one(self) -> CapabilityError:
+        """What answers does not answer as a gateway does."""
+        return CapabilityError(f"what answers at {self.where} is no veilstat gateway", code="no_gateway")
+
+    def _json(self, answer: tuple[HTTPResponse, bytes], fields: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            plain = json.loads(answer[1])
-        except ValueError:
-            plain = None
-        if not isinstance(plain, dict):
-            raise CapabilityError(f"what answers at {self.where} is no veilstat gateway", code="no_gateway")
+            plain = msgspec.json.decode(answer[1], type=dict[str, Any])
+            for name, its in fields.items():
+                msgspec.convert(plain.get(name), its)
+        except msgspec.MsgspecError:
+            raise self.not_one() from None
         return plain
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from pathlib import Path
 from veilstat.errors import SchemaError, VeilstatError
 from veilstat.protocol.faults import Fault, ProtocolError
 
-from ..durable import append_line, sync_directory
+from ..durable import append_line, whole_lines
 from .journal import Journal
 
 MOST_A_DAY = 20
@@ -37,16 +36,11 @@ class Refusals:
 
     def __post_init__(self) -> None:
         try:
-            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
-            sync_directory(self.path.parent)
-            whole = self.path.read_bytes()
-            complete = whole.rfind(b"\n") + 1
-            # A line without its end is that of a crash before anything was answered.
-            os.truncate(self.path, complete)
+            lines = whole_lines(self.path)
         except OSError as error:
             raise SchemaError(f"the record of refusals {str(self.path)!r} cannot be kept: {error.strerror}", code="no_file") from None
         try:
-            self._times.extend(float(int(line)) for line in whole[:complete].splitlines())
+            self._times.extend(float(int(line)) for line in lines)
         except ValueError:
             text = f"the record of refusals {str(self.path)!r} is damaged; restore it from a copy, or remove it if a day has passed"
             raise VeilstatError(text, code="record_damaged") from None

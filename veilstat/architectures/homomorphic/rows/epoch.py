@@ -177,4 +177,4 @@ def stored(keep: Keep, kept: Kept) -> Kept:
     try:
         return keep(kept)
     except VeilstatError as error:
-        raise ProtocolError(Fault(type(error).__name__, error.code, error.message, error.culprits)) from None
+        raise ProtocolError(Fault.of(error)) from None
