@@ -11,7 +11,8 @@ from veilstat.language.step import Request, Step
 from veilstat.platform import messages
 from veilstat.platform.definition import PARTIES
 from veilstat.platform.driver import as_error
-from veilstat.platform.gate import OpeningRecord, ReleaseGate
+from veilstat.platform.gate import ReleaseGate
+from veilstat.platform.opening_record import OpeningRecord
 from veilstat.platform.plan import make_plan
 from veilstat.platform.query import decode_query, encode_query, parse_query
 from veilstat.protocol.context import proposal_message, session_root

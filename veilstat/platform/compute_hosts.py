@@ -11,6 +11,7 @@ from weakref import finalize
 
 from veilstat.dp.ledger import Budget
 from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.member import Member
 from veilstat.transports.memory import Hosted, Machine
 
 from .compute import ComputeServer
@@ -80,10 +81,15 @@ class LocalServers:
         stores = self._stores()
         self.servers = {
             name: ComputeServer(
-                self.identities[name], self.roster, self.definition, planner, self.random, stores.get(name), ledgers=self.ledgers(name)
+                Member(self.identities[name], self.roster),
+                self.definition,
+                planner,
+                self.random,
+                stores.get(name),
+                ledgers=self.ledgers(name),
             )
             for name in self.definition.servers
-        }  # fmt: skip
+        }
         return self.servers
 
     def ready(self) -> None:

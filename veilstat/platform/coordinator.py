@@ -5,6 +5,7 @@ It is trusted with nothing but following the protocol: it holds no row, no key a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.errors import VeilstatError
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import QUORUM, Fault, quorum_lost, violation
-from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.member import Member
 from veilstat.protocol.session import ABORT, Send, encode_fault
 
 from . import epochs, messages
@@ -36,23 +37,19 @@ class Coordinator(Party):
 
     def __init__(
         self,
-        identity: Identity,
-        roster: Roster,
+        member: Member,
         definition: Definition,
         planner: Planner,
         epoch_store: EpochStore | None = None,
         addition: Addition = SumHere,
         executor: Executor = SERIAL,
     ) -> None:
-        super().__init__(identity, roster)
-        self.addition, self.executor = addition, executor
+        super().__init__(member, definition)
+        self.planner, self.addition, self.executor = planner, addition, executor
         self.epochs = epoch_store
         self.kept = None if epoch_store is None else epoch_store.at_start()
         self.wishes: dict[str, bytes] = {}
         """The words of owners who ask for a new key, by owner, as they signed them."""
-        self.fault: Fault | None = None
-        self.definition, self.planner = definition, planner
-        self.gate: ReleaseGate | None = None
         self.approved: dict[str, Approval] | None = None
         self.answered: set[bytes] = set()
 
@@ -94,11 +91,6 @@ class Coordinator(Party):
                 raise violation("unexpected_message", f"{envelope.sender!r} sent a message that has no place here", envelope.sender)
 
     @property
-    def is_making_key(self) -> bool:
-        """Whether an epoch is being made."""
-        return self.gate is None and self.session is not None and self.session.waiting_for is not None
-
-    @property
     def may_open_epoch(self) -> bool:
         """Whether all owners ask for a new key, and none is being made."""
         return set(self.wishes) == set(self.definition.owners) and not self.is_making_key
@@ -108,11 +100,16 @@ class Coordinator(Party):
         architecture = self.definition.architecture
         assert isinstance(architecture, KeepsEpochs) and self.may_open_epoch
         opening, self.wishes = epochs.encode_opening(self.wishes), {}
-        self.session, self.gate, self.approved, self.fault = None, None, None, None
-        self.root = epochs.epoch_root(self.definition, self.roster, opening)
+        root = epochs.epoch_root(self.definition, self.roster, opening)
+        self._turn_to(root)
+        self.approved, self.fault = None, None
         self.send(epochs.OPEN, PARTIES, opening)
-        its = architecture.epoch_server(EpochBinding(self.identity, self.roster, self.root, SERVER, PARTIES, self._keep))
+        its = architecture.epoch_server(EpochBinding(self.identity, self.roster, root, SERVER, PARTIES, self._keep))
         self.begin(its.binding.step, its)
+
+    def refusal(self, recipient: str, root: bytes, fault: Fault) -> Iterator[bytes]:
+        """Frames that end what is bound to a root at its party, whatever runs here."""
+        return seal(self.member, root, NO_STEP, ABORT, recipient, encode_fault(fault))
 
     def on_finished(self, result: object) -> None:
         if isinstance(result, Kept):
@@ -135,7 +132,7 @@ class Coordinator(Party):
             self.wishes.pop(envelope.sender, None)
 
     def on_failed(self, fault: Fault) -> None:
-        self.gate, self.approved, self.fault = None, None, fault
+        self.approved = None
 
     def _group(self) -> str:
         return PARTIES
@@ -149,7 +146,8 @@ class Coordinator(Party):
             self._put_off(envelope)
             return
         proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
-        self.root, self.session, self.approved = envelope.root, None, {}
+        self._turn_to(envelope.root)
+        self.approved = {}
         try:
             plan = self.planner(proposal.query, self.definition)
         except VeilstatError as error:
@@ -160,14 +158,12 @@ class Coordinator(Party):
 
     def _put_off(self, envelope: Envelope) -> None:
         words = "the data owners are making a key and encrypting their rows; ask again in a minute"
-        payload = encode_fault(Fault(QUORUM, "epoch_running", words))
-        for frame in seal(self.member, envelope.root, NO_STEP, ABORT, ANALYST, payload):
-            self._outbox.append(Send(ANALYST, frame))
+        self.say(envelope.root, ABORT, ANALYST, encode_fault(Fault(QUORUM, "epoch_running", words)))
 
     def _conclude(self) -> None:
         """Everybody has answered, or nothing more will come."""
         assert self.approved is not None
-        needed = self.definition.architecture.trust(self.definition.owners).threshold
+        needed = self.definition.trust.threshold
         servers = set(self.definition.servers)
         owners = self._agreed()
         lost = tuple(sorted(servers - set(self.approved)))
@@ -197,7 +193,7 @@ class Coordinator(Party):
             self._note_replay(envelope)
             return
         request = messages.decode(envelope.payload, StepRequest, envelope.sender)
-        _, binding = gate.bind(request, self.identity, self.roster)
+        _, binding = gate.bind(request, self.member)
         binding = replace(binding, kept=self.kept, addition=self.addition, executor=self.executor)
         try:
             session = self.definition.architecture.server(binding)

@@ -32,7 +32,7 @@ from veilstat.statistics.results import Cost, Receipt, Result
 from veilstat.statistics.solve import solve
 from veilstat.transports.memory import Fault, Hosted, Machine, MemoryNetwork, Reorder
 
-from .agent import Agent, Custom
+from .agent import Agent, Mandate
 from .analyst import Analyst
 from .compute_hosts import ComputeHosts, LocalServers
 from .coordinator import Coordinator
@@ -47,6 +47,7 @@ from .planner import make_planner
 from .policy import Policy
 from .table import Table
 from .threads import cores, executor_of
+from .upload_agent import UploadAgent
 
 ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = architectures()
 
@@ -95,19 +96,22 @@ class Simulation:
         self.definition, self.hosts = definition, hosts
         epochs, self.random = self._epoch_stores(definition, roster), random
         executor = executor_of(cores())
-        self.analyst = Analyst(identities[ANALYST], roster, definition, random)
+        members = {name: Member(identity, roster) for name, identity in identities.items()}
+        self.analyst = Analyst(members[ANALYST], definition, random)
 
         def make_agent(name: str) -> Agent:
-            table, policy, custom = Table(name, tables[name], definition.schema), policies.get(name, Policy()), Custom(executor=executor)
-            known = identities[name], roster, definition, table, policy, planner, random, ledgers(name, policy.budget)
-            return EpochAgent(*known, epochs[name], custom) if name in epochs else Agent(*known, custom)
+            table, policy = Table(name, tables[name], definition.schema), policies.get(name, Policy())
+            mandate = Mandate(table, policy, ledgers(name, policy.budget), executor=executor)
+            if name in epochs:
+                return EpochAgent(members[name], definition, planner, random, mandate, epochs[name])
+            kind = UploadAgent if definition.keeps_rows else Agent
+            return kind(members[name], definition, planner, random, mandate)
 
         self.agents = {name: make_agent(name) for name in definition.owners}
-        self.coordinator = Coordinator(identities[SERVER], roster, definition, planner, epochs.get(SERVER), executor=executor)
+        self.coordinator = Coordinator(members[SERVER], definition, planner, epochs.get(SERVER), executor=executor)
         local: dict[str, Hosted] = {SERVER: self.coordinator, **self.agents, ANALYST: self.analyst}
         machines: dict[str, Machine] = {**local, **hosts.machines(local, planner)}
         kept = (SERVER, *hosts.observable, ANALYST)
-        members = {name: Member(identity, roster) for name, identity in identities.items()}
         self.network = MemoryNetwork(machines, {PARTIES: definition.approvers}, faults, members, kept, hosts.tiers)
         if definition.keeps_rows:
             for owner in definition.owners:
@@ -144,14 +148,15 @@ class Simulation:
             VeilstatError: a server refused, or was lost.
         """
         agent = self._agent(owner)
-        if isinstance(agent, EpochAgent):
-            agent.rejoin()
-            self.open_epoch()
-            return
-        if not self.definition.keeps_rows:
-            raise CapabilityError("rows are uploaded to compute servers only: vs.Sharing(servers=3, entry='rows')", code="no_uploads")
-        self._settle_owner(agent, agent.ask_versions)
-        self._settle_owner(agent, agent.offer_rows)
+        match agent:
+            case EpochAgent():
+                agent.rejoin()
+                self.open_epoch()
+            case UploadAgent():
+                self._settle_owner(agent, agent.ask_versions)
+                self._settle_owner(agent, agent.offer_rows)
+            case _:
+                raise _no_uploads()
 
     def withdraw(self, owner: str) -> None:
         """Remove an owner's rows from the compute servers; the version is never taken again. Where rows are encrypted, the
@@ -161,11 +166,14 @@ class Simulation:
             VeilstatError: there is no upload, or a server was lost.
         """
         agent = self._agent(owner)
-        if isinstance(agent, EpochAgent):
-            agent.give_up_key()
-            return
-        self._settle_owner(agent, agent.ask_versions)
-        self._settle_owner(agent, agent.withdraw_rows)
+        match agent:
+            case EpochAgent():
+                agent.give_up_key()
+            case UploadAgent():
+                self._settle_owner(agent, agent.ask_versions)
+                self._settle_owner(agent, agent.withdraw_rows)
+            case _:
+                raise _no_uploads()
 
     def _epoch_stores(self, definition: Definition, roster: Roster) -> dict[str, EpochStore]:
         """For the server and every owner, as long as this object lives."""
@@ -223,7 +231,7 @@ class Simulation:
     def observed(self) -> dict[str, Observed]:
         """What every party other than the owners saw so far."""
         opened = tuple(self.analyst.opened)
-        recipients = self.definition.architecture.trust(self.definition.owners).recipients
+        recipients = self.definition.trust.recipients
         return {
             name: Observed(name, tuple(self.network.traffic[name].frames), opened if name in recipients else ())
             for name in (SERVER, *self.hosts.observable, ANALYST)
@@ -234,6 +242,14 @@ class Simulation:
 
     def _bytes(self) -> dict[str, int]:
         return {name: its.sent + its.received for name, its in self.network.traffic.items()}
+
+
+def _no_uploads() -> CapabilityError:
+    return CapabilityError(
+        "in this study rows stay with their owners; they are shared once, and can be taken back, with vs.Sharing(servers=3, entry='rows') "
+        "or vs.Homomorphic(entry='rows')",
+        code="no_uploads",
+    )
 
 
 def simulate(

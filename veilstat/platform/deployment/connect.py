@@ -12,6 +12,7 @@ from typing import Any
 from veilstat import __version__
 from veilstat.errors import CapabilityError, ConvergenceError, SchemaError, VeilstatError
 from veilstat.protocol.faults import ProtocolError
+from veilstat.protocol.member import Member
 from veilstat.statistics.results import Cost, Receipt, Result
 from veilstat.statistics.solve import solve
 
@@ -164,7 +165,8 @@ def connect(
     if definition.roles != dict(known.roles):
         raise SchemaError("the study that the gateway publishes has other parties than the roster", code="roster_differs")
     try:
-        analyst = Analyst(read_identity(key, ANALYST, known.keys[ANALYST]), known, definition, secrets.token_bytes)
+        member = Member(read_identity(key, ANALYST, known.keys[ANALYST]), known)
+        analyst = Analyst(member, definition, secrets.token_bytes)
     except ProtocolError as error:
         raise as_error(error.fault) from None
     return Study(definition, Deployment(client, analyst, definition, float(timeout)))

@@ -16,6 +16,7 @@ from pathlib import Path
 from veilstat.architectures.addition import Addition, SumHere
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.protocol.identity import Roster
+from veilstat.protocol.member import Member
 from veilstat.transports.line import SocketLine
 
 from ..coordinator import Coordinator
@@ -72,8 +73,7 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
         )
     identity = read_identity(config.identity, SERVER, roster.keys[SERVER])
     party = Coordinator(
-        identity,
-        roster,
+        Member(identity, roster),
         definition,
         make_planner(),
         _epoch_store(config, definition, roster),
