@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from veilstat.architectures.interface import Architecture
+from veilstat.architectures.registry import architectures
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.schema.schema import Schema
 
 from .definition import Definition
-from .simulation import ARCHITECTURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,10 @@ class Published:
 
 def configure(name: str, options: Mapping[str, Any]) -> Architecture:
     """An architecture by name with its options; CapabilityError where there is none of that name, or an option is unknown."""
-    if name not in ARCHITECTURES:
-        raise CapabilityError(
-            f"there is no architecture {name!r} here; there are: {', '.join(sorted(ARCHITECTURES))}", code="unknown_architecture"
-        )
+    known = architectures()
+    if name not in known:
+        raise CapabilityError(f"there is no architecture {name!r} here; there are: {', '.join(known)}", code="unknown_architecture")
     try:
-        return ARCHITECTURES[name](**options)
+        return known[name](**options)
     except TypeError:
         raise CapabilityError(f"[{name}] has an option that the architecture does not have", code="unknown_option") from None

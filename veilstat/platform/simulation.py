@@ -19,7 +19,6 @@ from weakref import finalize
 import pandas as pd
 
 from veilstat.architectures.interface import Architecture, Released
-from veilstat.architectures.registry import architectures
 from veilstat.dp.ledger import Budget
 from veilstat.errors import CapabilityError, ConvergenceError, SchemaError
 from veilstat.language.step import Statistic
@@ -45,11 +44,11 @@ from .ledgers import OpenLedger, in_directory, in_memory
 from .plan import Plan
 from .planner import make_planner
 from .policy import Policy
+from .published import configure
+from .study import Study
 from .table import Table
 from .threads import cores, executor_of
 from .upload_agent import UploadAgent
-
-ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = architectures()
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +261,7 @@ def simulate(
     certificates: str | Path | None = None,
     ledgers: str | Path | None = None,
     statistics: Iterable[type[Statistic[Any]]] = (),
-) -> Any:
+) -> Study:
     """A study in one process: every data owner's table stays with its own simulated party.
 
     Args:
@@ -280,8 +279,6 @@ def simulate(
     Raises:
         SchemaError: tables or schema are of the wrong kind. CapabilityError: the architecture cannot serve these owners.
     """
-    from .study import Study
-
     if not isinstance(tables, Mapping):
         raise SchemaError("tables must be a mapping from data owner to DataFrame", code="wrong_type")
     if not isinstance(schema, Schema):
@@ -295,7 +292,7 @@ def simulate(
     if stranger:
         raise SchemaError(f"there is a policy for {stranger[0]!r}, who is no data owner", code="bad_owner")
     digests = {name: rules.get(name, Policy()).digest for name in tables}
-    definition = Definition(schema, tuple(tables), choose(architecture), digests)
+    definition = Definition(schema, tuple(tables), _configured(architecture), digests)
     absent = [
         fault.party
         for fault in faults
@@ -320,13 +317,10 @@ def _hosts(definition: Definition, certificates: str | Path | None, ledgers: Pat
     return RemoteServers(definition, Path(certificates))
 
 
-def choose(architecture: str | Architecture) -> Architecture:
-    """An architecture by name, in its default configuration; CapabilityError for an unknown one."""
+def _configured(architecture: str | Architecture) -> Architecture:
+    """By name an architecture in its default configuration."""
     if isinstance(architecture, str):
-        if architecture not in ARCHITECTURES:
-            known = ", ".join(sorted(ARCHITECTURES))
-            raise CapabilityError(f"there is no architecture {architecture!r} here; there are: {known}", code="unknown_architecture")
-        return ARCHITECTURES[architecture]()
+        return configure(architecture, {})
     if isinstance(architecture, type) or not hasattr(architecture, "supports"):
         raise CapabilityError(
             "architecture must be a name such as 'masking', or a configuration such as vs.Masking()", code="unknown_architecture"
