@@ -11,6 +11,7 @@ import numpy.typing as npt
 from veilstat.architectures.interface import Released
 from veilstat.language.cut import Cut
 from veilstat.language.step import Arrays
+from veilstat.protocol.codec import decode
 from veilstat.protocol.context import proposal_message, session_root
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import Fault, violation
@@ -78,7 +79,7 @@ class Analyst(Party):
     def on_query(self, envelope: Envelope) -> None:
         if envelope.sender != SERVER or envelope.round != messages.APPROVE or envelope.root != self.root:
             raise violation("unexpected_message", f"{envelope.sender!r} sent a message that has no place here", envelope.sender)
-        owners = messages.decode(envelope.payload, Approval, envelope.sender).owners
+        owners = decode(envelope.payload, Approval, envelope.sender).owners
         if not set(owners) <= set(self.definition.owners) or len(set(owners)) != len(owners):
             raise violation("bad_participants", "the server named owners that are not in the roster", SERVER)
         if self.participants is None:

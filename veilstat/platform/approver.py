@@ -10,6 +10,7 @@ from typing import Protocol
 
 from veilstat.architectures.interface import StepBinding
 from veilstat.errors import VeilstatError
+from veilstat.protocol.codec import decode
 from veilstat.protocol.context import proposal_message, session_root
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, ProtocolError, violation
@@ -89,7 +90,7 @@ class Approver(Party):
         if envelope.root in self.answered:
             self._note_replay(envelope)
             return
-        proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
+        proposal = decode(envelope.payload, Proposal, envelope.sender)
         signed = proposal_message(proposal.plan, proposal.query_id, proposal.query)
         root = session_root(proposal.plan, proposal.query_id, self.roster.digest, self.definition.trust.recipients, proposal.signature)
         if not self.roster.verifies(ANALYST, signed, proposal.signature) or root != envelope.root:
@@ -121,7 +122,7 @@ class Approver(Party):
         if gate.hears_again(envelope.frame):
             self._note_replay(envelope)
             return
-        request = messages.decode(envelope.payload, StepRequest, envelope.sender)
+        request = decode(envelope.payload, StepRequest, envelope.sender)
         if not self.takes_part(tuple(request.participants)):
             self.rejected.append(Fault("QuorumLost", "not_a_participant", "a step runs without this owner, whose approval came late"))
             return

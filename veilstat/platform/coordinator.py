@@ -14,6 +14,7 @@ from veilstat.architectures.homomorphic.rows.answers import Kept
 from veilstat.architectures.interface import EpochBinding, KeepsEpochs
 from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.errors import VeilstatError
+from veilstat.protocol.codec import decode
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import QUORUM, Fault, quorum_lost, violation
 from veilstat.protocol.member import Member
@@ -82,7 +83,7 @@ class Coordinator(Party):
                 self._propose(envelope)
             case messages.APPROVE if envelope.sender in self.definition.approvers and envelope.root == self.root:
                 if self.approved is not None:
-                    self.approved[envelope.sender] = messages.decode(envelope.payload, Approval, envelope.sender)
+                    self.approved[envelope.sender] = decode(envelope.payload, Approval, envelope.sender)
                     if set(self.approved) == set(self.definition.approvers):
                         self._conclude()
             case messages.REQUEST if envelope.sender == ANALYST and self.gate is not None and envelope.root == self.root:
@@ -145,7 +146,7 @@ class Coordinator(Party):
         if self.is_making_key:
             self._put_off(envelope)
             return
-        proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
+        proposal = decode(envelope.payload, Proposal, envelope.sender)
         self._turn_to(envelope.root)
         self.approved = {}
         try:
@@ -192,7 +193,7 @@ class Coordinator(Party):
         if gate.hears_again(envelope.frame):
             self._note_replay(envelope)
             return
-        request = messages.decode(envelope.payload, StepRequest, envelope.sender)
+        request = decode(envelope.payload, StepRequest, envelope.sender)
         _, binding = gate.bind(request, self.member)
         binding = replace(binding, kept=self.kept, addition=self.addition, executor=self.executor)
         try:

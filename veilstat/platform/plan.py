@@ -131,9 +131,8 @@ class Plan:
         owners = self.definition.owners
         if self.definition.keeps_rows:
             return 0
-        sizes = messages.Sizes.of(self.query, owners)
-        total = frame_bytes(messages.PROPOSE, ANALYST, PARTIES, sizes.proposal)
-        total += frame_bytes(messages.APPROVE, owner, SERVER, sizes.approval)
+        total = frame_bytes(messages.PROPOSE, ANALYST, PARTIES, messages.proposal_bytes(self.query))
+        total += frame_bytes(messages.APPROVE, owner, SERVER, messages.APPROVAL_BYTES)
         for step in self.steps:
             count = openings.get(step.label, 0)
             public = messages.public_bytes(step.cut.broadcast(), step.types)

@@ -26,7 +26,7 @@ from .identity_file import read_identity
 from .ledgers import in_directory
 from .opening_file import OpeningFile
 from .planner import make_planner
-from .roster_file import read_roster
+from .roster_file import read_roster, require_parties
 from .server_file import ServerFile, load_server
 from .server_log import log, log_occurrence
 from .study_file import load_definition
@@ -72,10 +72,7 @@ def run_server(path: Path, make: Callable[[Member, Definition, ServerFile], Host
         )
     identity = read_identity(config.identity, config.party, roster.keys[config.party])
     definition = load_definition(config.study)
-    if dict(roster.roles) != definition.roles:
-        raise SchemaError(
-            f"{config.roster.name} lists other parties than {config.study.name}; make the certificates anew", code="roster_differs"
-        )
+    require_parties(config.roster, roster, definition)
     machine = make(Member(identity, roster), definition, config)
     credential = Credential(config.party, str(config.identity))
     listen = {} if config.listen is None else {config.party: config.listen}

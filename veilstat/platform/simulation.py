@@ -20,14 +20,14 @@ import pandas as pd
 
 from veilstat.architectures.interface import Architecture, Released
 from veilstat.dp.ledger import Budget
-from veilstat.errors import CapabilityError, ConvergenceError, SchemaError
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError, quorum_lost
 from veilstat.protocol.identity import Roster
 from veilstat.protocol.member import Member
 from veilstat.schema.schema import Schema
-from veilstat.statistics.results import Cost, Receipt, Result
+from veilstat.statistics.results import Result
 from veilstat.statistics.solve import solve
 from veilstat.transports.memory import Fault, Hosted, Machine, MemoryNetwork, Reorder
 
@@ -201,24 +201,13 @@ class Simulation:
     def run(self, plan: Plan, progress: Progress = no_progress) -> Result:
         """The result of a plan, with its receipt."""
         self.hosts.ready()
-        started = time.perf_counter()
         before, sent = self._bytes(), self._sent()
-        driver = Driver(plan, self.analyst, self.network.settle, solve, progress)
-        try:
-            result: Result = driver.run()
-        except ConvergenceError as error:
-            if isinstance(error.result, Result):
-                error.result = error.result.with_receipt(self._receipt(driver, before, sent, started))
-            raise
-        return result.with_receipt(self._receipt(driver, before, sent, started))
 
-    def _receipt(self, driver: Driver, before: Mapping[str, int], sent: int, started: float) -> Receipt:
-        plan = driver.plan
-        spent = {name: count - before[name] for name, count in self._bytes().items()}
-        rounds = 1 + sum(driver.openings.get(step.label, 0) * step.cost.rounds for step in plan.steps)
-        owners = max(spent[name] for name in self.definition.owners)
-        cost = Cost(rounds, owners, self._sent() - sent, time.perf_counter() - started)
-        return Receipt(plan, driver.contributors, plan.privacy, cost)
+        def traffic() -> tuple[int, int]:
+            now = self._bytes()
+            return max(now[name] - before[name] for name in self.definition.owners), self._sent() - sent
+
+        return Driver(plan, self.analyst, self.network.settle, solve, progress).answer(traffic, time.perf_counter)
 
     def budget(self) -> dict[str, Budget]:
         """What is spent and left of every owner's privacy budget, kept by whoever adds noise: owners, or servers while these are offline."""
