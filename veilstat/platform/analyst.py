@@ -72,7 +72,7 @@ class Analyst(Party):
 
     def expire(self) -> None:
         if self.root is not None and self.participants is None:
-            self.fail(Fault("QuorumLost", "no_answer", "the server did not answer the proposal; nothing was opened", (SERVER,)))
+            self.fail(Fault("QuorumLost", "no_answer", "the server did not answer the proposal; nothing was opened. Ask again once it is reachable", (SERVER,)))
         else:
             super().expire()
 
@@ -81,7 +81,7 @@ class Analyst(Party):
             raise violation("unexpected_message", f"{envelope.sender!r} sent a message that has no place here", envelope.sender)
         owners = decode(envelope.payload, Approval, envelope.sender).owners
         if not set(owners) <= set(self.definition.owners) or len(set(owners)) != len(owners):
-            raise violation("bad_participants", "the server named owners that are not in the roster", SERVER)
+            raise violation("bad_participants", "the server named owners twice, or some that are not in the study", SERVER)
         if self.participants is None:
             self.participants = tuple(sorted(owners))
 

@@ -94,7 +94,7 @@ class Approver(Party):
         signed = proposal_message(proposal.plan, proposal.query_id, proposal.query)
         root = session_root(proposal.plan, proposal.query_id, self.roster.digest, self.definition.trust.recipients, proposal.signature)
         if not self.roster.verifies(ANALYST, signed, proposal.signature) or root != envelope.root:
-            raise violation("bad_signature", "a query is not signed by the analyst, or not bound to this roster", envelope.sender)
+            raise violation("bad_signature", "a query is not signed by the analyst, or not bound to this roster; give every party the same roster", envelope.sender)
         self._turn_to(root)
         self.answered.add(root)
         try:
@@ -139,4 +139,4 @@ class Approver(Party):
         owners = set(self.definition.owners)
         names = set(request.participants)
         if not names <= owners or len(names) != len(request.participants) or len(names) < self.definition.trust.threshold:
-            raise violation("bad_participants", "the analyst named the wrong participants for a step", ANALYST)
+            raise violation("bad_participants", "the analyst asked for a step over owners that are too few, or not in the study", ANALYST)

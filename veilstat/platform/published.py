@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from inspect import signature
 from typing import Any
 
 import msgspec
@@ -66,7 +67,11 @@ def configure(name: str, options: Mapping[str, Any]) -> Architecture:
     known = architectures()
     if name not in known:
         raise CapabilityError(f"there is no architecture {name!r} here; there are: {', '.join(known)}", code="unknown_architecture")
+    its = signature(known[name]).parameters
     try:
-        return known[name](**options)
+        unknown = sorted(set(options) - set(its))
+        if not unknown:
+            return known[name](**options)
     except TypeError:
-        raise CapabilityError(f"[{name}] has an option that the architecture does not have", code="unknown_option") from None
+        raise CapabilityError(f"[{name}] has a value of the wrong type; its options are: {', '.join(its)}", code="unknown_option") from None
+    raise CapabilityError(f"[{name}] has no option {unknown[0]!r}; it has: {', '.join(its)}", code="unknown_option")

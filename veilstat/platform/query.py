@@ -22,7 +22,9 @@ def encode_query(statistic: Statistic[Any], privacy: Gaussian | None = None) -> 
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     encoded = text.encode()
     if len(encoded) > LONGEST_QUERY:
-        raise SchemaError(f"the query has {len(encoded):,} bytes, at most {LONGEST_QUERY:,} are possible", code="query_too_long")
+        raise SchemaError(
+            f"the query has {len(encoded):,} bytes, at most {LONGEST_QUERY:,} are possible; ask for less at once", code="query_too_long"
+        )
     return encoded
 
 
@@ -36,7 +38,7 @@ def decode_query(encoded: bytes, registry: Mapping[str, type[Statistic[Any]]]) -
         plain = json.loads(encoded)
         name, parameters = str(plain["statistic"]), dict(plain["parameters"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise SchemaError("the query could not be read", code="bad_query") from None
+        raise SchemaError("the query could not be read; install the same version on both sides", code="bad_query") from None
     return build(name, parameters, registry)
 
 
@@ -50,7 +52,7 @@ def decode_privacy(encoded: bytes) -> Gaussian | None:
         plain = json.loads(encoded).get("privacy")
         return None if plain is None else Gaussian(**plain)
     except (ValueError, AttributeError, TypeError, RecursionError):
-        raise SchemaError("the query's privacy could not be read", code="bad_query") from None
+        raise SchemaError("the query's privacy could not be read; install the same version on both sides", code="bad_query") from None
 
 
 def build(name: str, parameters: Mapping[str, Any], registry: Mapping[str, type[Statistic[Any]]]) -> Statistic[Any]:

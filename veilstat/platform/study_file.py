@@ -87,7 +87,10 @@ def _checked(path: Path) -> dict[str, Any]:
     plain = read_toml(path)
     unknown = sorted(set(plain) - {*_KEYS, *architectures()})
     if unknown:
-        raise SchemaError(f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_KEYS)} and [masking]", code="unknown_key")
+        raise SchemaError(
+            f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_KEYS)} and the architecture's own table, such as [masking]",
+            code="unknown_key",
+        )
     owners = plain.get("owners")
     is_list = isinstance(owners, list) and all(isinstance(name, str) for name in owners)
     if not (is_list or isinstance(owners, dict)) or not owners:
@@ -124,7 +127,10 @@ def read_table(path: Path, schema: Schema) -> pd.DataFrame:
     except FileNotFoundError:
         raise SchemaError(f"there is no file {str(path)!r}", code="no_file") from None
     except (ValueError, OSError, ImportError):
-        raise SchemaError(f"{path.name} could not be read as a table", code="bad_table") from None
+        raise SchemaError(
+            f"{path.name} could not be read as a table; it must be a whole CSV file or, with pyarrow installed, a Parquet file",
+            code="bad_table",
+        ) from None
 
 
 def csv_options(schema: Schema) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class UploadAgent(Agent):
     def expire(self) -> None:
         if self._silent:
             lost = tuple(sorted(self._silent))
-            self.fail(Fault(QUORUM, "no_answer", f"{', '.join(lost)} did not answer; try again", lost))
+            self.fail(Fault(QUORUM, "no_answer", f"{', '.join(lost)} did not answer about these rows; try again once they are reachable", lost))
         else:
             super().expire()
 

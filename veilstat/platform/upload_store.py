@@ -182,12 +182,15 @@ class UploadStore:
             raise ProtocolViolation(f"{sender!r} uploaded rows in the name of another", code="upload_owner", culprits=(sender,))
         known = tuple(column.name for column in self.schema if column.name in header.complete)
         if header.schema != self.schema.digest.hex() or header.complete != known:
-            raise ProtocolViolation(f"{sender!r} uploaded rows of another schema", code="upload_schema", culprits=(sender,))
+            raise ProtocolViolation(f"{sender!r} uploaded rows of another schema; give every party the same one", code="upload_schema", culprits=(sender,))
         if header.rows > self.schema.max_rows:
-            raise ProtocolViolation(f"{sender!r} uploaded more than max_rows", code="upload_rows", culprits=(sender,))
+            raise ProtocolViolation(
+                f"{sender!r} uploaded more rows than the schema's max_rows = {self.schema.max_rows:,}", code="upload_rows", culprits=(sender,)
+            )
         if header.version <= self.largest_version(sender):
             raise PolicyDenied(
-                f"{sender!r} uploaded version {header.version} after a later or equal one; count further", code="upload_version"
+                f"{sender!r} uploaded version {header.version} of its rows, and this or a later one was here before; share them again",
+                code="upload_version",
             )
 
     def _header(self, owner: str) -> tuple[Header, bytes]:
@@ -207,7 +210,10 @@ class UploadStore:
         header = Header.from_bytes(footer[:length])
         fits = header.owner == owner and header.schema == self.schema.digest.hex() and trailer[0] == self.server
         if not fits or size != self._data_bytes(header) + len(footer):
-            raise VeilstatError(f"the file of {owner!r} is of another owner, schema or server; remove it", code="upload_foreign")
+            raise VeilstatError(
+                f"the stored upload of {owner!r} is of another owner, schema or server; remove its file and share the rows again",
+                code="upload_foreign",
+            )
         return header, footer[length : length + _DIGEST]
 
     def _current(self, owner: str) -> tuple[Header, bytes]:
