@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from veilstat.architectures.homomorphic.rows.answers import Kept
 from veilstat.architectures.interface import Contribution, NoiseSite, StepBinding
 from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.dp.ledger import Ledger
+from veilstat.dp.mechanism import NoiseShare
 from veilstat.errors import RangeError, SchemaError, VeilstatError
 from veilstat.language.cut import Cut
 from veilstat.protocol.faults import Fault, ProtocolError
@@ -99,21 +101,16 @@ class Agent(Approver):
             raise self.mandate.conceal(error) from None
 
     def _contribution(self, step: StepPlan, context: bytes, digest: bytes) -> Contribution:
-        """Rows, who may see their total, and noise, which is paid for before it is drawn, and after the rows were read and found to fit."""
+        """Rows, who may see their total, and noise."""
         rows, noise = self.table.rows(step.cut.columns()), step.noise_of(NoiseSite.OWNERS)
-        if noise is None:
-            return Contribution(
-                rows, authorise=lambda survivors: self._authorise(survivors, step.cut, digest), fewest=self.policy.min_owners
-            )
+        contribution = Contribution(rows, partial(self._authorise, step, digest), self.policy.min_owners)
+        return contribution if noise is None else replace(contribution, noise=partial(self._pay_and_draw, noise, context))
 
-        def paid(size: int) -> Integers:
-            with self._refusing():
-                self.ledger.spend(noise.rho, noise.promise, context)
-            return noise.draw(self.random)
-
-        return Contribution(
-            rows, authorise=lambda survivors: self._authorise_noisy(survivors, step.cut), fewest=self.policy.min_owners, noise=paid
-        )
+    def _pay_and_draw(self, noise: NoiseShare, context: bytes, size: int) -> Integers:
+        """Noise is paid for before it is drawn, and after the rows were read and found to fit."""
+        with self._refusing():
+            self.ledger.spend(noise.rho, noise.promise, context)
+        return noise.draw(self.random)
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:
@@ -127,21 +124,16 @@ class Agent(Approver):
         if isinstance(result, tuple):
             self.survivors = result
 
-    def _require_owners(self, survivors: tuple[str, ...]) -> None:
+    def _authorise(self, step: StepPlan, public: bytes, survivors: tuple[str, ...]) -> None:
+        """Totals without this owner's noise are recorded before they are opened; raises ProtocolError."""
         if len(survivors) < self.policy.min_owners:
             raise denied("too_few_survivors", f"{self.title} takes part in totals over at least {self.policy.min_owners} owners")
-
-    def _authorise_noisy(self, survivors: tuple[str, ...], cut: Cut) -> None:
-        self._require_owners(survivors)
-        self._count_answers(cut)
-
-    def _authorise(self, survivors: tuple[str, ...], cut: Cut, public: bytes) -> None:
-        self._require_owners(survivors)
-        try:
-            self.record.authorise(cut, public, [self._recorded(owner) for owner in survivors])
-        except ProtocolError as error:
-            raise denied(error.fault.code, f"{self.title}: {error.fault.message}") from None
-        self._count_answers(cut)
+        if step.noise_of(NoiseSite.OWNERS) is None:
+            try:
+                self.record.authorise(step.cut, public, [self._recorded(owner) for owner in survivors])
+            except ProtocolError as error:
+                raise denied(error.fault.code, f"{self.title}: {error.fault.message}") from None
+        self._count_answers(step.cut)
 
     def _recorded(self, owner: str) -> str:
         """An owner as the record of openings knows it: the difference of totals over two contents of this table is its rows alone."""

@@ -10,11 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
 from types import NoneType
 from typing import Any
-from weakref import finalize
 
 import pandas as pd
 
@@ -33,7 +30,7 @@ from veilstat.transports.memory import Fault, Hosted, Machine, MemoryNetwork, Re
 
 from .agent import Agent, Mandate
 from .analyst import Analyst
-from .compute_hosts import ComputeHosts, LocalServers
+from .compute_hosts import ComputeHosts, LocalServers, fleeting_directories
 from .coordinator import Coordinator
 from .definition import ANALYST, PARTIES, SERVER, Definition
 from .driver import Driver, Progress, as_error, no_progress
@@ -178,11 +175,7 @@ class Simulation:
         """For the server and every owner, as long as this object lives."""
         if not definition.keeps_epochs:
             return {}
-        disk, study = Path(mkdtemp(prefix="veilstat-")), study_digest(definition, roster)
-        finalize(self, rmtree, disk, ignore_errors=True)
-        directories = {name: disk / str(place) for place, name in enumerate((SERVER, *definition.owners))}
-        for directory in directories.values():
-            directory.mkdir(mode=0o700)
+        directories, study = fleeting_directories(self, (SERVER, *definition.owners)), study_digest(definition, roster)
         return {name: EpochStore(directory, study) for name, directory in directories.items()}
 
     def _settle_owner(self, agent: Agent, begin: Callable[[], None]) -> None:
@@ -298,9 +291,7 @@ def simulate(
 
 def _hosts(definition: Definition, certificates: str | Path | None, ledgers: Path | None) -> ComputeHosts:
     if certificates is None:
-        if ledgers is None:
-            return LocalServers(definition, secrets.token_bytes)
-        return LocalServers(definition, secrets.token_bytes, lambda server: in_directory(ledgers / server.encode().hex()))
+        return LocalServers(definition, secrets.token_bytes, ledgers)
     from .remote_servers import RemoteServers
 
     return RemoteServers(definition, Path(certificates))
