@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +38,7 @@ class Analyst(Party):
         self.participants: tuple[str, ...] | None = None
         self.released: Released | None = None
         self.cut: Cut | None = None
-        self.opened: list[tuple[str, Any]] = []
+        self.opened: list[tuple[str, Released]] = []
 
     def others(self) -> tuple[str, ...]:
         return (SERVER,)

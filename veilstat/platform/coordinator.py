@@ -5,7 +5,7 @@ It is trusted with nothing but following the protocol: it holds no row, no key a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -164,30 +164,22 @@ class Coordinator(Party):
     def _conclude(self) -> None:
         """Everybody has answered, or nothing more will come."""
         assert self.approved is not None
-        needed = self.definition.trust.threshold
-        servers = set(self.definition.servers)
-        owners = self._agreed()
-        lost = tuple(sorted(servers - set(self.approved)))
+        needed, servers = self.definition.trust.threshold, set(self.definition.servers)
+        owners, lost = self._agreed(self.approved), tuple(sorted(servers - set(self.approved)))
         if lost:
             self.fail(quorum_lost(messages.APPROVE, len(servers) - len(lost), len(servers), lost).fault)
         elif len(owners) < needed:
             self.fail(quorum_lost(messages.APPROVE, len(owners), needed, tuple(sorted(set(self.definition.owners) - owners))).fault)
         else:
-            self._report_approvals()
+            self.approved = None
+            self.send(messages.APPROVE, ANALYST, messages.encode(Approval(sorted(owners))))
 
-    def _agreed(self) -> set[str]:
+    def _agreed(self, approved: Mapping[str, Approval]) -> set[str]:
         """The owners who agreed, or whose uploads all servers hold where owners are not asked."""
-        assert self.approved is not None
         owners = set(self.definition.owners)
-        if owners & set(self.definition.approvers):
-            return owners & set(self.approved)
-        return owners.intersection(*(approval.owners for approval in self.approved.values()))
-
-    def _report_approvals(self) -> None:
-        assert self.approved is not None
-        approval = messages.encode(Approval(sorted(self._agreed())))
-        self.approved = None
-        self.send(messages.APPROVE, ANALYST, approval)
+        if self.definition.keeps_rows:
+            return owners.intersection(*(approval.owners for approval in approved.values()))
+        return owners & set(approved)
 
     def _serve(self, envelope: Envelope, gate: ReleaseGate) -> None:
         if gate.hears_again(envelope.frame):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,14 +85,12 @@ class Driver:
         except StopIteration as stop:
             return stop.value
 
-    def _advance(self, steps: Any, request: Request) -> Request:
+    def _advance(self, steps: Generator[Request, Opened, Any], request: Request) -> Request:
         try:
             opened = self._open(request)
         except SingularMatrix as error:
-            following: Request = steps.throw(error)
-            return following
-        answer: Request = steps.send(opened)
-        return answer
+            return steps.throw(error)
+        return steps.send(opened)
 
     def _open(self, request: Request) -> Opened:
         step = next((entry for entry in self.plan.steps if entry.label == request.label), None)

@@ -38,9 +38,7 @@ class Published:
         try:
             return msgspec.json.decode(text, type=Published)
         except msgspec.MsgspecError:
-            raise SchemaError(
-                "the study that was published could not be read; install the same version on both sides", code="bad_study"
-            ) from None
+            raise _unreadable() from None
 
     def to_json(self) -> bytes:
         """As it travels."""
@@ -56,10 +54,12 @@ class Published:
             schema = Schema.from_dict(tomllib.loads(self.schema, parse_float=Decimal))
             policies = {name: bytes.fromhex(digest) for name, digest in self.policies.items()}
         except ValueError:
-            raise SchemaError(
-                "the study that was published could not be read; install the same version on both sides", code="bad_study"
-            ) from None
+            raise _unreadable() from None
         return Definition(schema, self.owners, configure(self.architecture, self.options), policies)
+
+
+def _unreadable() -> SchemaError:
+    return SchemaError("the study that was published could not be read; install the same version on both sides", code="bad_study")
 
 
 def configure(name: str, options: Mapping[str, Any]) -> Architecture:
