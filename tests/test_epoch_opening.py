@@ -193,7 +193,7 @@ def test_what_others_are_told_of_a_damaged_record_names_no_directory(tmp_path):
     store = EpochStore(tmp_path, bytes(32))
     (tmp_path / "wish").write_bytes(b"\xc1")
     (tmp_path / "epoch").write_bytes(b"x" * 500)
-    for read in (store.record, store.kept, lambda: store.consent.number):
+    for read in (store.kept, lambda: store.consent.number):
         with pytest.raises(VeilstatError) as error:
             read()
         assert str(tmp_path) not in error.value.message

@@ -57,9 +57,7 @@ class Mandate:
 class Agent(Approver):
     """One owner's party."""
 
-    def __init__(
-        self, member: Member, definition: Definition, planner: Planner, random: Callable[[int], bytes], mandate: Mandate
-    ) -> None:
+    def __init__(self, member: Member, definition: Definition, planner: Planner, random: Callable[[int], bytes], mandate: Mandate) -> None:
         super().__init__(member, definition, planner, random, mandate.answered)
         self.mandate = mandate
         self.table, self.policy, self.ledger = mandate.table, mandate.policy, mandate.ledger

@@ -71,7 +71,14 @@ class Analyst(Party):
 
     def expire(self) -> None:
         if self.root is not None and self.participants is None:
-            self.fail(Fault("QuorumLost", "no_answer", "the server did not answer the proposal; nothing was opened. Ask again once it is reachable", (SERVER,)))
+            self.fail(
+                Fault(
+                    "QuorumLost",
+                    "no_answer",
+                    "the server did not answer the proposal; nothing was opened. Ask again once it is reachable",
+                    (SERVER,),
+                )
+            )
         else:
             super().expire()
 

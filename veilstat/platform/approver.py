@@ -94,7 +94,11 @@ class Approver(Party):
         signed = proposal_message(proposal.plan, proposal.query_id, proposal.query)
         root = session_root(proposal.plan, proposal.query_id, self.roster.digest, self.definition.trust.recipients, proposal.signature)
         if not self.roster.verifies(ANALYST, signed, proposal.signature) or root != envelope.root:
-            raise violation("bad_signature", "a query is not signed by the analyst, or not bound to this roster; give every party the same roster", envelope.sender)
+            raise violation(
+                "bad_signature",
+                "a query is not signed by the analyst, or not bound to this roster; give every party the same roster",
+                envelope.sender,
+            )
         self._turn_to(root)
         self.answered.add(root)
         try:

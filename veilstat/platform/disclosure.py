@@ -112,4 +112,3 @@ def _gives(circuit: Circuit, place: int, opening: Opening) -> bool:
     if node.op is Op.INDEX and node.args[0] == opening.node:
         return not set(node.places.tolist()).isdisjoint(opening.elements)
     return node.op in (Op.INDEX, Op.CONCATENATE) and any(_gives(circuit, arg, opening) for arg in node.args)
-

@@ -40,7 +40,7 @@ def decode_query(encoded: bytes, registry: Mapping[str, type[Statistic[Any]]]) -
         privacy = None if promise is None else Gaussian(**promise)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise SchemaError("the query could not be read; install the same version on both sides", code="bad_query") from None
-    return _build(name, parameters, registry), privacy
+    return build(name, parameters, registry), privacy
 
 
 def parameters_of(statistic: Statistic[Any] | type[Statistic[Any]]) -> tuple[Field[Any], ...]:
@@ -48,7 +48,7 @@ def parameters_of(statistic: Statistic[Any] | type[Statistic[Any]]) -> tuple[Fie
     return fields(statistic)  # type: ignore[arg-type]  # the registry refuses what is no dataclass; a Protocol cannot
 
 
-def _build(name: str, parameters: Mapping[str, Any], registry: Mapping[str, type[Statistic[Any]]]) -> Statistic[Any]:
+def build(name: str, parameters: Mapping[str, Any], registry: Mapping[str, type[Statistic[Any]]]) -> Statistic[Any]:
     """A statistic by name; SchemaError where the name or a parameter is unknown."""
     if name not in registry:
         raise SchemaError(f"there is no statistic {name!r}; there are: {', '.join(sorted(registry))}", code="unknown_statistic")
@@ -74,9 +74,9 @@ def parse_query(text: str, registry: Mapping[str, type[Statistic[Any]]]) -> Stat
         node = ast.Constant(value=None)
     match node:
         case ast.Call(func=ast.Name(id=name)):
-            return _build(name, _arguments(node, name, registry), registry)
+            return build(name, _arguments(node, name, registry), registry)
         case ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="groupby"), args=[ast.Constant(value=str(by))]), attr="mean")):
-            return _build("mean_by", {**_arguments(node, "mean_by", registry), "by": by}, registry)
+            return build("mean_by", {**_arguments(node, "mean_by", registry), "by": by}, registry)
     raise SchemaError(f'a query looks like mean("age") or linear_regression("y ~ x"); {text!r} does not', code="bad_query")
 
 

@@ -18,15 +18,13 @@ from .planner import Planner
 
 _ROOT_BYTES = 32
 _IDENTIFIER_BYTES = 16
-_ANSWERS = {upload.ASK: upload.HELD, upload.WITHDRAW: upload.WITHDRAWN}
+_REPLIES = {upload.ASK: upload.HELD, upload.WITHDRAW: upload.WITHDRAWN}
 
 
 class UploadAgent(Agent):
     """One owner's party. One thing at a time: ``ask_versions``, and with its answers ``offer_rows`` or ``withdraw_rows``."""
 
-    def __init__(
-        self, member: Member, definition: Definition, planner: Planner, random: Callable[[int], bytes], mandate: Mandate
-    ) -> None:
+    def __init__(self, member: Member, definition: Definition, planner: Planner, random: Callable[[int], bytes], mandate: Mandate) -> None:
         super().__init__(member, definition, planner, random, mandate)
         self.held: dict[str, upload.Held] = {}
         """What each compute server says that it holds of this owner."""
@@ -34,8 +32,8 @@ class UploadAgent(Agent):
         """What everybody may know of the last upload that was begun."""
         self._silent: set[str] = set()
         """Compute servers that have not answered what this owner asked them."""
-        self._answer: str | None = None
-        """What they answer with."""
+        self._reply: str | None = None
+        """The round in which they answer it."""
 
     def ask_versions(self) -> None:
         """Ask all compute servers which versions of this owner's rows they hold; ``held`` collects the answers."""
@@ -86,7 +84,9 @@ class UploadAgent(Agent):
     def expire(self) -> None:
         if self._silent:
             lost = tuple(sorted(self._silent))
-            self.fail(Fault(QUORUM, "no_answer", f"{', '.join(lost)} did not answer about these rows; try again once they are reachable", lost))
+            self.fail(
+                Fault(QUORUM, "no_answer", f"{', '.join(lost)} did not answer about these rows; try again once they are reachable", lost)
+            )
         else:
             super().expire()
 
@@ -95,7 +95,7 @@ class UploadAgent(Agent):
         if role == "analyst":
             # Servers answer for this owner; what was meant for them must not end an upload.
             self._note_stranger(envelope)
-        elif role != "compute" or envelope.round != self._answer or envelope.root != self.root:
+        elif role != "compute" or envelope.round != self._reply or envelope.root != self.root:
             super().on_query(envelope)
         else:
             if envelope.round == upload.HELD:
@@ -108,11 +108,11 @@ class UploadAgent(Agent):
     def _ask_servers(self, round_name: str, root: bytes, payload: bytes) -> None:
         """Begin something that every compute server answers with one message."""
         self._tell_servers(round_name, root, payload)
-        self._silent, self._answer = set(self.definition.servers), _ANSWERS[round_name]
+        self._silent, self._reply = set(self.definition.servers), _REPLIES[round_name]
 
     def _tell_servers(self, round_name: str, root: bytes, payload: bytes) -> None:
         """Begin something with all compute servers, whatever ran before."""
         self._turn_to(root)
-        self._silent, self._answer, self.fault = set(), None, None
+        self._silent, self._reply, self.fault = set(), None, None
         for server in self.definition.servers:
             self.send(round_name, server, payload)

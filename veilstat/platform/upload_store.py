@@ -174,10 +174,14 @@ class UploadStore:
             raise ProtocolViolation(f"{sender!r} uploaded rows in the name of another", code="upload_owner", culprits=(sender,))
         known = tuple(column.name for column in self.schema if column.name in header.complete)
         if header.schema != self.schema.digest.hex() or header.complete != known:
-            raise ProtocolViolation(f"{sender!r} uploaded rows of another schema; give every party the same one", code="upload_schema", culprits=(sender,))
+            raise ProtocolViolation(
+                f"{sender!r} uploaded rows of another schema; give every party the same one", code="upload_schema", culprits=(sender,)
+            )
         if header.rows > self.schema.max_rows:
             raise ProtocolViolation(
-                f"{sender!r} uploaded more rows than the schema's max_rows = {self.schema.max_rows:,}", code="upload_rows", culprits=(sender,)
+                f"{sender!r} uploaded more rows than the schema's max_rows = {self.schema.max_rows:,}",
+                code="upload_rows",
+                culprits=(sender,),
             )
         if header.version <= self.largest_version(sender):
             raise PolicyDenied(
