@@ -15,6 +15,7 @@ from veilstat.platform.plan import make_plan
 from veilstat.platform.planner import make_planner
 from veilstat.platform.policy import Policy
 from veilstat.protocol.envelope import Envelope, seal
+from veilstat.protocol.member import Member
 from veilstat.statistics.solve import solve
 
 
@@ -31,7 +32,7 @@ class Head:
         self.analyst = analyst(self)
         roster = self.analyst.roster
         self.identity = read_identity(folder / "private/server.pem", "server", roster.keys["server"])
-        self.coordinator = Coordinator(self.identity, roster, self.analyst.definition, make_planner())
+        self.coordinator = Coordinator(Member(self.identity, roster), self.analyst.definition, make_planner())
         self.carry = lambda recipient, envelope: [envelope.frame]
         self.hear = self.coordinator.receive
         self.carried, self.said = [], []

@@ -90,8 +90,8 @@ def make_study(folder):
 class Ring:
     """Passes a token on as often as its payload says, then back to the analyst; says nothing to those it cannot read."""
 
-    def __init__(self, identity, roster, definition, config):
-        self.identity, self.next = identity, SERVERS[(SERVERS.index(identity.name) + 1) % 3]
+    def __init__(self, member, definition, config):
+        self.identity, self.next = member.identity, SERVERS[(SERVERS.index(member.name) + 1) % 3]
         self.said, self.waiting, self.stage = [], False, 0
 
     def receive(self, frame, carrier):
@@ -133,7 +133,7 @@ class Ring:
 def run_ring(config):
     """The main function of a server process in these tests."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
-    run_server(Path(config), {"compute": Ring})
+    run_server(Path(config), Ring)
 
 
 def start(folder, name):

@@ -12,7 +12,7 @@ from tests.servers import ROOT, SERVERS, make_study
 from veilstat.platform.cli import app
 from veilstat.platform.identity_file import read_identity
 from veilstat.platform.roster_file import read_roster, write_roster
-from veilstat.platform.server import FACTORIES, run_server
+from veilstat.platform.server import run_server
 from veilstat.platform.server_file import load_server
 from veilstat.platform.study_file import load_addresses, load_definition
 from veilstat.transports.connection import Timeouts
@@ -96,7 +96,7 @@ def test_studies_that_cannot_be_certified(folder, before, after, code, words):
 
 def serve(folder):
     with pytest.raises(vs.VeilstatError) as error:
-        run_server(folder / "compute1.toml", FACTORIES)
+        run_server(folder / "compute1.toml")
     return error.value
 
 

@@ -116,7 +116,7 @@ def test_a_clipped_answer_is_that_of_clipped_rows(study, tables):
     "query", [vs.Mean("age", clip=(18, 90)), vs.LinearRegression("bmi ~ age", clip={"bmi": (15, 40.5), "age": (1, 2)})]
 )
 def test_bounds_travel_with_the_query(query):
-    assert decode_query(encode_query(query), registry()) == query
+    assert decode_query(encode_query(query), registry()) == (query, None)
 
 
 @pytest.mark.parametrize(

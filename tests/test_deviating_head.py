@@ -16,7 +16,8 @@ from veilstat.arithmetic import agreement, shamir
 from veilstat.arithmetic.agreement import KeyPair
 from veilstat.arithmetic.keystream import Keystream, fastest_mode
 from veilstat.arithmetic.rings import Ring
-from veilstat.platform.messages import StepRequest, decode
+from veilstat.platform.messages import StepRequest
+from veilstat.protocol.codec import decode
 from veilstat.protocol.envelope import Envelope, seal
 
 POOLED = pd.concat(TABLES.values())

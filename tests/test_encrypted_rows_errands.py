@@ -54,7 +54,7 @@ def test_asking_is_told_to_the_coordinator_and_outlives_the_agent(head):
 
 
 def test_a_key_that_is_held_is_shown_with_what_is_spent_of_it(head):
-    head.agents["north"].epochs.keep(KEPT, head.agents["north"].custom.table_version)
+    head.agents["north"].epochs.keep(KEPT, head.agents["north"].mandate.table_version)
     person = Person(head)
     person.agent.epochs.spend(1234, 1 << 20)
     shown = Person(head).do("show")
@@ -91,11 +91,11 @@ def test_rows_that_do_not_fit_are_told_to_their_person_and_nothing_is_asked(head
 
 def test_answers_count_as_answers_over_the_rows_that_were_encrypted(head):
     """Not over those that the file holds by now: else the record of openings would take one table for another."""
-    head.agents["north"].epochs.keep(KEPT, head.agents["north"].custom.table_version)
-    former = head.agents["north"].custom.table_version
+    head.agents["north"].epochs.keep(KEPT, head.agents["north"].mandate.table_version)
+    former = head.agents["north"].mandate.table_version
     TABLES["north"].iloc[1:].to_csv(head.folder / "north.csv", index=False)
     person = Person(head)
-    assert person.agent.version == former != person.agent.custom.table_version
+    assert person.agent.version == former != person.agent.mandate.table_version
     assert "the table has changed since" in person.do("show")
 
 

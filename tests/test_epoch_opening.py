@@ -153,8 +153,8 @@ def test_a_withdrawal_that_a_crash_cut_off_is_finished_when_the_agent_starts(stu
         agent.give_up_key()
     monkeypatch.undo()
     assert agent.epochs.kept() is not None
-    known = agent.identity, agent.roster, agent.definition, agent.table, agent.policy, agent.planner, agent.random, agent.ledger
-    assert EpochAgent(*known, agent.epochs, agent.custom).kept is None
+    again = EpochAgent(agent.member, agent.definition, agent.planner, agent.random, agent.mandate, agent.epochs)
+    assert again.kept is None
     assert agent.epochs.kept() is None
     study.upload("o1")
     assert study.count().estimate == 30
@@ -193,7 +193,7 @@ def test_what_others_are_told_of_a_damaged_record_names_no_directory(tmp_path):
     store = EpochStore(tmp_path, bytes(32))
     (tmp_path / "wish").write_bytes(b"\xc1")
     (tmp_path / "epoch").write_bytes(b"x" * 500)
-    for read in (store.record, store.kept, lambda: store.consent.number):
+    for read in (store.kept, lambda: store.consent.number):
         with pytest.raises(VeilstatError) as error:
             read()
         assert str(tmp_path) not in error.value.message

@@ -7,7 +7,7 @@ import pytest
 import veilstat as vs
 from tests.encrypted_rows import SCHEMA, tables
 from veilstat.dp.ledger import Ledger
-from veilstat.platform.agent import Custom
+from veilstat.platform.agent import Mandate
 from veilstat.platform.analyst import Analyst
 from veilstat.platform.compute_hosts import LocalServers
 from veilstat.platform.coordinator import Coordinator
@@ -24,6 +24,7 @@ from veilstat.platform.policy import Policy
 from veilstat.platform.table import Table
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import QUORUM, Fault
+from veilstat.protocol.member import Member
 from veilstat.statistics.solve import solve
 
 OWNERS = ("o0", "o1", "o2")
@@ -39,27 +40,26 @@ class Parties:
         self.folder = folder
         self.definition = Definition(SCHEMA, OWNERS, vs.Homomorphic(entry="rows", smudging_bits=40), dict.fromkeys(OWNERS, Policy().digest))
         hosts = LocalServers(self.definition, os.urandom)
-        self.identities, self.roster = hosts.identities, hosts.roster
+        self.roster = hosts.roster
+        self.members = {name: Member(identity, self.roster) for name, identity in hosts.identities.items()}
         self.now, self.reports, self.queue, self.agents, self.rounds = 0.0, [], [], {}, []
         self.dies = {}
         """Who dies before which round's first frame from it, or to it if it is the server, passes."""
-        self.analyst = Analyst(self.identities[ANALYST], self.roster, self.definition, os.urandom)
+        self.analyst = Analyst(self.members[ANALYST], self.definition, os.urandom)
         self.start(SERVER, *OWNERS)
 
     def start(self, *names):
         for name in names:
             store = open_store(self.folder / name, self.definition, self.roster)
             if name == SERVER:
-                party = Coordinator(self.identities[name], self.roster, self.definition, planner, store)
+                party = Coordinator(self.members[name], self.definition, planner, store)
                 self.board = Switchboard(party, Patience(PATIENCE, self.clock), lambda *words: self.reports.append(words))
                 self.opener = EpochOpener(self.board, self.clock)
                 for owner in self.agents:
                     self.connect(owner)
                 continue
-            self.agents[name] = EpochAgent(
-                self.identities[name], self.roster, self.definition, Table(name, tables()[name], SCHEMA), Policy(), planner,
-                os.urandom, Ledger(None), store, Custom(),
-            )  # fmt: skip
+            mandate = Mandate(Table(name, tables()[name], SCHEMA), Policy(), Ledger(None))
+            self.agents[name] = EpochAgent(self.members[name], self.definition, planner, os.urandom, mandate, store)
             self.connect(name)
 
     def connect(self, owner):
@@ -125,7 +125,7 @@ class Parties:
         self.settle()
 
     def sum(self):
-        self.analyst = Analyst(self.identities[ANALYST], self.roster, self.definition, os.urandom)
+        self.analyst = Analyst(self.members[ANALYST], self.definition, os.urandom)
         self.board.plug(ANALYST, lambda frame: self.queue.append((ANALYST, frame)))
         try:
             return Driver(make_plan(vs.Sum("x"), self.definition), self.analyst, self.settle, solve).run().estimate

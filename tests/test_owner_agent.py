@@ -17,6 +17,7 @@ from veilstat.platform.identity_file import read_identity
 from veilstat.platform.roster_file import read_roster
 from veilstat.platform.study_file import load_definition
 from veilstat.protocol.envelope import LARGEST_FRAME, NO_STEP, Envelope, seal
+from veilstat.protocol.member import Member
 from veilstat.protocol.session import decode_fault
 from veilstat.transports.stream import Greeting
 
@@ -89,7 +90,7 @@ class Caller:
 def analyst(deployment, definition=None, name="analyst"):
     roster = read_roster(deployment.folder / "private/roster.toml").roster
     identity = read_identity(deployment.folder / f"private/{name}.pem", name, roster.keys[name])
-    return Analyst(identity, roster, definition or load_definition(deployment.folder / "study.toml"), os.urandom)
+    return Analyst(Member(identity, roster), definition or load_definition(deployment.folder / "study.toml"), os.urandom)
 
 
 def proposal(party, query=None):

@@ -1,5 +1,6 @@
 """Queries with noise, end to end under masking: what is opened, what is promised, and errors that cover."""
 
+import json
 import math
 import random
 from dataclasses import replace
@@ -12,8 +13,9 @@ import veilstat as vs
 from tests.patients import patients_schema
 from veilstat.dp.calibration import analytic_delta
 from veilstat.platform import simulation
-from veilstat.platform.query import decode_privacy, encode_query
+from veilstat.platform.query import decode_query, encode_query
 from veilstat.statistics.private_moments import NoisyMoments
+from veilstat.statistics.registry import registry
 
 SCHEMA = patients_schema(max_rows=4096)
 PROMISE = vs.Gaussian(epsilon=1.0, delta=1e-6)
@@ -125,10 +127,11 @@ def test_a_promise_travels_exactly():
         vs.Gaussian(0.1 + 0.2, 1e-300, privacy_unit="owner"),
         vs.Gaussian(0.5, 1e-5, calibration="textbook", neighbours="replace_one"),
     ):
-        assert decode_privacy(encode_query(vs.Mean("age"), promise)) == promise
-    for text in (b"[]", b'{"privacy": 1}', b'{"privacy": {"epsilon": 1}}', b'{"privacy": {"epsilon": 1, "delta": 0.1, "x": 1}}'):
+        assert decode_query(encode_query(vs.Mean("age"), promise), registry()) == (vs.Mean("age"), promise)
+    exact = json.loads(encode_query(vs.Mean("age")))
+    for privacy in (1, {"epsilon": 1}, {"epsilon": 1, "delta": 0.1, "x": 1}):
         with pytest.raises(vs.SchemaError):
-            decode_privacy(text)
+            decode_query(json.dumps(exact | {"privacy": privacy}).encode(), registry())
 
 
 @pytest.mark.parametrize("owners", [3, 4, 6])

@@ -18,6 +18,7 @@ from veilstat.platform.planner import make_planner
 from veilstat.platform.policy import Policy
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import ProtocolError
+from veilstat.protocol.member import Member
 from veilstat.protocol.session import decode_fault
 from veilstat.transports.stream import VERSION, Greeting
 
@@ -32,9 +33,9 @@ class Parties:
         self.hosts = LocalServers(self.definition, os.urandom)
         identities, self.roster = self.hosts.identities, self.hosts.roster
         self.now, self.reports, self.heard = 0.0, [], {}
-        party = Coordinator(identities["server"], self.roster, self.definition, make_planner())
+        party = Coordinator(Member(identities["server"], self.roster), self.definition, make_planner())
         self.board = Switchboard(party, Patience(10, lambda: self.now), lambda *words: self.reports.append(words))
-        self.analyst = Analyst(identities["analyst"], self.roster, self.definition, os.urandom)
+        self.analyst = Analyst(Member(identities["analyst"], self.roster), self.definition, os.urandom)
 
     def plug(self, *names):
         for name in names:

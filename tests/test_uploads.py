@@ -119,8 +119,19 @@ def store(tmp_path):
     return UploadStore(tmp_path, SCHEMA, 0)
 
 
+def receive(store, sender, head, payloads):
+    incoming = store.begin(sender, head)
+    try:
+        for payload in payloads:
+            incoming.add(payload)
+        incoming.finish()
+        incoming.commit()
+    finally:
+        incoming.discard()
+
+
 def upload(store, head):
-    store.receive("owner1", head, dealt(head)[store.server])
+    receive(store, "owner1", head, dealt(head)[store.server])
 
 
 def code_of(call):
@@ -132,7 +143,7 @@ def code_of(call):
 def test_an_upload_survives_a_restart_and_serves_any_number_of_queries(store, tmp_path):
     head = header(ring_bits=128)
     payloads = dealt(head)[0]
-    store.receive("owner1", head, payloads)
+    receive(store, "owner1", head, payloads)
     for opened in (store, UploadStore(tmp_path, SCHEMA, 0)):
         rows = opened.rows("owner1", 1)
         assert rows.header == head
@@ -181,7 +192,7 @@ def test_a_crash_between_the_record_of_a_withdrawal_and_the_removal_leaves_it_wi
 )
 def test_headers_that_do_not_fit_are_refused_and_nothing_is_written(store, tmp_path, sender, changes, code):
     head = header(**changes)
-    assert code_of(lambda: store.receive(sender, head, [])) == code
+    assert code_of(lambda: receive(store, sender, head, [])) == code
     assert not list(tmp_path.iterdir())
 
 
@@ -190,7 +201,7 @@ def test_payloads_that_do_not_fit_leave_the_former_upload(store, tmp_path):
     upload(store, former)
     payloads = dealt(head)[0]
     for wrong in (payloads[:-1], (*payloads, payloads[0]), (payloads[0][:-1], *payloads[1:]), dealt(head)[1], ()):
-        assert code_of(lambda wrong=wrong: store.receive("owner1", head, wrong)) == "upload_size"
+        assert code_of(lambda wrong=wrong: receive(store, "owner1", head, wrong)) == "upload_size"
         assert store.rows("owner1", 1).header == former
         assert len(list(tmp_path.iterdir())) == 1
 
@@ -226,7 +237,7 @@ def test_a_killed_server_never_shows_half_an_upload(store, tmp_path):
     script = """
 import sys, time
 from pathlib import Path
-from tests.test_uploads import SCHEMA, dealt, header
+from tests.test_uploads import SCHEMA, dealt, header, receive
 from veilstat.platform.upload_store import UploadStore
 head = header(version=2)
 def slowly():
@@ -235,7 +246,7 @@ def slowly():
             print("half", flush=True)
             time.sleep(60)
         yield payload
-UploadStore(Path(sys.argv[1]), SCHEMA, 0).receive("owner1", head, slowly())
+receive(UploadStore(Path(sys.argv[1]), SCHEMA, 0), "owner1", head, slowly())
 """
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": "."})
     assert process.stdout.readline() == b"half\n"

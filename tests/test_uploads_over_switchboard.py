@@ -8,7 +8,7 @@ import pytest
 import veilstat as vs
 from tests.deployments import OWNERS, SCHEMA, TABLES
 from veilstat.dp.ledger import Ledger
-from veilstat.platform.agent import Agent
+from veilstat.platform.agent import Mandate
 from veilstat.platform.analyst import Analyst
 from veilstat.platform.compute_hosts import LocalServers
 from veilstat.platform.coordinator import Coordinator
@@ -21,7 +21,9 @@ from veilstat.platform.plan import make_plan
 from veilstat.platform.planner import make_planner
 from veilstat.platform.policy import Policy
 from veilstat.platform.table import Table
+from veilstat.platform.upload_agent import UploadAgent
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
+from veilstat.protocol.member import Member
 from veilstat.statistics.solve import solve
 
 SERVERS = ("compute1", "compute2", "compute3")
@@ -37,19 +39,20 @@ class Parties:
         architecture = vs.Sharing(servers=3, entry="rows")
         self.definition = Definition(schema, OWNERS, architecture, dict.fromkeys(OWNERS, Policy().digest))
         self.hosts = LocalServers(self.definition, os.urandom)
-        self.roster, its = self.hosts.roster, self.hosts.identities
+        self.roster = self.hosts.roster
+        its = {name: Member(identity, self.roster) for name, identity in self.hosts.identities.items()}
         planner = make_planner()
         self.servers = dict(self.hosts.machines({}, planner))
         self.agents = {
-            name: Agent(
-                its[name], self.roster, self.definition, Table(name, TABLES[name], schema), Policy(), planner, os.urandom, Ledger(None)
+            name: UploadAgent(
+                its[name], self.definition, planner, os.urandom, Mandate(Table(name, TABLES[name], schema), Policy(), Ledger(None))
             )
             for name in OWNERS
-        }  # fmt: skip
-        self.analyst = Analyst(its[ANALYST], self.roster, self.definition, os.urandom)
+        }
+        self.analyst = Analyst(its[ANALYST], self.definition, os.urandom)
         self.now, self.reports, self.queue, self.passed = 0.0, [], [], 0
         self.lose = lambda number, recipient, frame: False
-        party = Coordinator(its[SERVER], self.roster, self.definition, planner)
+        party = Coordinator(its[SERVER], self.definition, planner)
         self.board = Switchboard(party, Patience(10, lambda: self.now), lambda *words: self.reports.append(words))
         self.machines = {**self.servers, **self.agents, ANALYST: self.analyst}
         for name in self.machines:

@@ -24,6 +24,7 @@ from veilstat.platform.server import compute_server
 from veilstat.platform.server_file import load_server
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import QUORUM, Fault
+from veilstat.protocol.member import Member
 from veilstat.statistics.solve import solve
 
 MOST_EXPIRED = 200
@@ -51,7 +52,7 @@ class Wires:
                 self.start(name)
 
     def start_coordinator(self):
-        party = Coordinator(self.identity, self.roster, self.definition, make_planner())
+        party = Coordinator(Member(self.identity, self.roster), self.definition, make_planner())
         self.reports = []
         self.board = Switchboard(party, Patience(1, lambda: 0.0), lambda *words: self.reports.append(words))
         for name in self.parties:
@@ -72,7 +73,8 @@ class Wires:
 
     def compute_server(self, name):
         config = load_server(self.folder / f"{name}.toml")
-        return compute_server(read_identity(config.identity, name, self.roster.keys[name]), self.roster, self.definition, config)
+        member = Member(read_identity(config.identity, name, self.roster.keys[name]), self.roster)
+        return compute_server(member, self.definition, config)
 
     def lose_line(self, name):
         """The line between a party and the coordinator breaks; both notice."""

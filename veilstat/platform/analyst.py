@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from veilstat.architectures.interface import Released, StepBinding
+from veilstat.architectures.interface import Released
 from veilstat.language.cut import Cut
 from veilstat.language.step import Arrays
+from veilstat.protocol.codec import decode
 from veilstat.protocol.context import proposal_message, session_root
-from veilstat.protocol.envelope import Envelope
+from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import Fault, violation
-from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.member import Member
 from veilstat.protocol.session import Send
 
 from . import messages
-from .definition import ANALYST, PARTIES, SERVER, Definition
+from .definition import PARTIES, SERVER, Definition
 from .gate import ReleaseGate
 from .messages import Approval, Proposal, StepRequest
 from .party import Party
@@ -32,15 +32,13 @@ class Analyst(Party):
     ``released`` or ``fault`` say what came of them.
     """
 
-    def __init__(self, identity: Identity, roster: Roster, definition: Definition, random: Callable[[int], bytes]) -> None:
-        super().__init__(identity, roster)
-        self.definition, self.random = definition, random
-        self.gate: ReleaseGate | None = None
+    def __init__(self, member: Member, definition: Definition, random: Callable[[int], bytes]) -> None:
+        super().__init__(member, definition)
+        self.random = random
         self.participants: tuple[str, ...] | None = None
         self.released: Released | None = None
         self.cut: Cut | None = None
-        self.fault: Fault | None = None
-        self.opened: list[tuple[str, Any]] = []
+        self.opened: list[tuple[str, Released]] = []
 
     def others(self) -> tuple[str, ...]:
         return (SERVER,)
@@ -50,25 +48,22 @@ class Analyst(Party):
         query_id = self.random(messages.QUERY_ID_BYTES)
         digest = bytes.fromhex(plan.digest)
         signature = self.identity.sign(proposal_message(digest, query_id, plan.query))
-        self.root = session_root(digest, query_id, self.roster.digest, plan.trust.recipients, signature)
-        self.gate = ReleaseGate(plan, self.root)
-        self.session, self.participants, self.released, self.fault = None, None, None, None
+        root = session_root(digest, query_id, self.roster.digest, plan.trust.recipients, signature)
+        self._turn_to(root)
+        self.gate, self.participants, self.released, self.fault = ReleaseGate(plan, root), None, None, None
         self._to_owners(messages.PROPOSE, messages.encode(Proposal(plan.query, digest, query_id, signature)))
 
     def request(self, step: StepPlan, index: int, public: Arrays) -> None:
         """Ask for one opening; ``public`` holds integers on their lattices."""
-        assert self.gate is not None and self.participants is not None and self.root is not None
-        names = step.cut.broadcast()
-        raw = messages.encode_public(names, step.types, public)
-        _, context = self.gate.authorise(step.label, index, self.participants, messages.public_digest(raw))
+        assert self.gate is not None and self.participants is not None
         architecture = self.definition.architecture
         secret, key = architecture.announce(step.cut, self.definition.owners, self.random)
-        chosen = {name: public[name] for name in names}
-        binding = StepBinding(self.identity, self.roster, self.root, context, self.participants, SERVER, ANALYST, step.cut, chosen, key)
+        raw = messages.encode_public(step.cut.broadcast(), step.types, public)
+        request = StepRequest(step.label, index.to_bytes(8, "little"), list(self.participants), key, raw)
+        _, binding = self.gate.bind(request, self.member)
         self.released, self.cut = None, step.cut
-        body = StepRequest(step.label, index.to_bytes(8, "little"), list(self.participants), key, raw)
-        self._to_owners(messages.REQUEST, messages.encode(body))
-        self.begin(context, architecture.analyst(binding, secret))
+        self._to_owners(messages.REQUEST, messages.encode(request))
+        self.begin(binding.step, architecture.analyst(binding, secret))
 
     @property
     def waiting(self) -> bool:
@@ -76,16 +71,23 @@ class Analyst(Party):
 
     def expire(self) -> None:
         if self.root is not None and self.participants is None:
-            self.fail(Fault("QuorumLost", "no_answer", "the server did not answer the proposal; nothing was opened", (SERVER,)))
+            self.fail(
+                Fault(
+                    "QuorumLost",
+                    "no_answer",
+                    "the server did not answer the proposal; nothing was opened. Ask again once it is reachable",
+                    (SERVER,),
+                )
+            )
         else:
             super().expire()
 
     def on_query(self, envelope: Envelope) -> None:
         if envelope.sender != SERVER or envelope.round != messages.APPROVE or envelope.root != self.root:
             raise violation("unexpected_message", f"{envelope.sender!r} sent a message that has no place here", envelope.sender)
-        owners = messages.decode(envelope.payload, Approval, envelope.sender).owners
+        owners = decode(envelope.payload, Approval, envelope.sender).owners
         if not set(owners) <= set(self.definition.owners) or len(set(owners)) != len(owners):
-            raise violation("bad_participants", "the server named owners that are not in the roster", SERVER)
+            raise violation("bad_participants", "the server named owners twice, or some that are not in the study", SERVER)
         if self.participants is None:
             self.participants = tuple(sorted(owners))
 
@@ -108,11 +110,7 @@ class Analyst(Party):
         is_total = [opening.resolution is None for opening in cut.openings for _ in opening.elements]
         return all(low <= value <= high for low, value, high, kept in zip(cut.lower, values, cut.upper, is_total, strict=False) if kept)
 
-    def on_failed(self, fault: Fault) -> None:
-        self.fault, self.gate = fault, None
-
     def _to_owners(self, round_name: str, payload: bytes) -> None:
+        """The server passes these frames on as they are."""
         assert self.root is not None
-        first = len(self._outbox)
-        self.send(round_name, PARTIES, payload)
-        self._outbox[first:] = [Send(SERVER, event.frame) for event in self._outbox[first:]]
+        self._outbox += [Send(SERVER, frame) for frame in seal(self.member, self.root, NO_STEP, round_name, PARTIES, payload)]

@@ -10,10 +10,11 @@ from typing import Protocol
 
 from veilstat.architectures.interface import StepBinding
 from veilstat.errors import VeilstatError
+from veilstat.protocol.codec import decode
 from veilstat.protocol.context import proposal_message, session_root
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, ProtocolError, violation
-from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.member import Member
 from veilstat.protocol.session import ABORT, Session, encode_fault
 
 from . import messages
@@ -38,16 +39,14 @@ class Approver(Party):
 
     def __init__(
         self,
-        identity: Identity,
-        roster: Roster,
+        member: Member,
         definition: Definition,
         planner: Planner,
         random: Callable[[int], bytes],
         answered: Sessions | None = None,
     ) -> None:
-        super().__init__(identity, roster)
-        self.definition, self.planner, self.random = definition, planner, random
-        self.gate: ReleaseGate | None = None
+        super().__init__(member, definition)
+        self.planner, self.random = planner, random
         self.answered: Sessions = set() if answered is None else answered
 
     @property
@@ -87,20 +86,20 @@ class Approver(Party):
             case _:
                 raise violation("unknown_round", f"{envelope.sender!r} sent a message of an unknown round", envelope.sender)
 
-    def on_failed(self, fault: Fault) -> None:
-        self.gate = None
-
     def _propose(self, envelope: Envelope) -> None:
         if envelope.root in self.answered:
             self._note_replay(envelope)
             return
-        proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
+        proposal = decode(envelope.payload, Proposal, envelope.sender)
         signed = proposal_message(proposal.plan, proposal.query_id, proposal.query)
-        recipients = self.definition.architecture.trust(self.definition.owners).recipients
-        root = session_root(proposal.plan, proposal.query_id, self.roster.digest, recipients, proposal.signature)
+        root = session_root(proposal.plan, proposal.query_id, self.roster.digest, self.definition.trust.recipients, proposal.signature)
         if not self.roster.verifies(ANALYST, signed, proposal.signature) or root != envelope.root:
-            raise violation("bad_signature", "a query is not signed by the analyst, or not bound to this roster", envelope.sender)
-        self.root, self.session = root, None
+            raise violation(
+                "bad_signature",
+                "a query is not signed by the analyst, or not bound to this roster; give every party the same roster",
+                envelope.sender,
+            )
+        self._turn_to(root)
         self.answered.add(root)
         try:
             plan = self.planner(proposal.query, self.definition)
@@ -127,12 +126,12 @@ class Approver(Party):
         if gate.hears_again(envelope.frame):
             self._note_replay(envelope)
             return
-        request = messages.decode(envelope.payload, StepRequest, envelope.sender)
+        request = decode(envelope.payload, StepRequest, envelope.sender)
         if not self.takes_part(tuple(request.participants)):
             self.rejected.append(Fault("QuorumLost", "not_a_participant", "a step runs without this owner, whose approval came late"))
             return
         self._check_request(request)
-        step, binding = gate.bind(request, self.identity, self.roster)
+        step, binding = gate.bind(request, self.member)
         try:
             session = self.join(step, binding, messages.public_digest(request.public))
         except VeilstatError as error:
@@ -143,6 +142,5 @@ class Approver(Party):
     def _check_request(self, request: StepRequest) -> None:
         owners = set(self.definition.owners)
         names = set(request.participants)
-        threshold = self.definition.architecture.trust(self.definition.owners).threshold
-        if not names <= owners or len(names) != len(request.participants) or len(names) < threshold:
-            raise violation("bad_participants", "the analyst named the wrong participants for a step", ANALYST)
+        if not names <= owners or len(names) != len(request.participants) or len(names) < self.definition.trust.threshold:
+            raise violation("bad_participants", "the analyst asked for a step over owners that are too few, or not in the study", ANALYST)

@@ -79,10 +79,10 @@ def certificates(
 @app.command()
 def server(config: Annotated[Path, typer.Option(help="a server in TOML: which party, roster and private file")]) -> None:
     """Serve one compute server of a study until SIGTERM; one line is logged for each event."""
-    from .server import FACTORIES, run_server
+    from .server import run_server
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    run_server(config, FACTORIES)
+    run_server(config)
 
 
 @app.command()

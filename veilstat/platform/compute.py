@@ -20,14 +20,15 @@ from veilstat.dp.ledger import Budget
 from veilstat.errors import PolicyDenied, VeilstatError
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError
-from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.member import Member
 from veilstat.protocol.session import Send, Session
 
 from .approver import Approver
 from .definition import Definition
-from .gate import OpeningRecord, denied, isolated_owners
+from .gate import denied
 from .ledgers import LedgersForOthers, OpenLedger, Promise, in_memory
 from .opening_file import OpeningFile
+from .opening_record import OpeningRecord, isolated_owners
 from .plan import Plan, StepPlan
 from .planner import Planner
 from .policy import Policy
@@ -44,8 +45,7 @@ class ComputeServer(Approver):
 
     def __init__(
         self,
-        identity: Identity,
-        roster: Roster,
+        member: Member,
         definition: Definition,
         planner: Planner,
         random: Callable[[int], bytes],
@@ -53,17 +53,16 @@ class ComputeServer(Approver):
         openings: OpeningFile | None = None,
         ledgers: OpenLedger = in_memory,
     ) -> None:
-        super().__init__(identity, roster, definition, planner, random)
+        super().__init__(member, definition, planner, random)
         self.store, self.ledgers = store, LedgersForOthers(ledgers)
         self.desks = (
             {}
             if store is None
-            else {owner: UploadDesk(identity, roster, definition, store, partial(self._forget, owner)) for owner in definition.owners}
+            else {owner: UploadDesk(member, definition, store, partial(self._forget, owner)) for owner in definition.owners}
         )
         self.pinned: dict[str, UploadedRows] = {}
         """The uploads that the query runs on, by owner."""
-        fewest = definition.architecture.trust(definition.owners).colluding + 2
-        self.record = OpeningRecord(fewest) if openings is None else OpeningRecord.on_disk(fewest, openings)
+        self.record = OpeningRecord(definition.trust.colluding + 2, openings)
 
     @property
     def title(self) -> str:

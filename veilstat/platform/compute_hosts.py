@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -11,18 +11,24 @@ from weakref import finalize
 
 from veilstat.dp.ledger import Budget
 from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.member import Member
 from veilstat.transports.memory import Hosted, Machine
 
 from .compute import ComputeServer
 from .definition import ANALYST, SERVER, Definition
-from .ledgers import OpenLedger, in_memory
+from .ledgers import in_directory, in_memory
 from .planner import Planner
 from .upload_store import UploadStore
 
 
-def all_in_memory(server: str) -> OpenLedger:
-    """For compute servers that keep ledgers as long as their process."""
-    return in_memory
+def fleeting_directories(holder: object, names: Iterable[str]) -> dict[str, Path]:
+    """For each name a directory (0700) that lives as long as ``holder``."""
+    disk = Path(mkdtemp(prefix="veilstat-"))
+    finalize(holder, rmtree, disk, ignore_errors=True)
+    directories = {name: disk / str(place) for place, name in enumerate(names)}
+    for directory in directories.values():
+        directory.mkdir(mode=0o700)
+    return directories
 
 
 class ComputeHosts(Protocol):
@@ -59,12 +65,10 @@ class ComputeHosts(Protocol):
 class LocalServers:
     """In this process, with fresh identities for everybody; what owners upload is kept as long as this object.
 
-    ``ledgers`` finds where a server, by name, keeps the ledgers of owners.
+    ``ledgers`` is a directory in which servers keep the ledgers of owners, if they are to outlive it.
     """
 
-    def __init__(
-        self, definition: Definition, random: Callable[[int], bytes], ledgers: Callable[[str], OpenLedger] = all_in_memory
-    ) -> None:
+    def __init__(self, definition: Definition, random: Callable[[int], bytes], ledgers: Path | None = None) -> None:
         self.definition, self.random, self.ledgers = definition, random, ledgers
         self.servers: Mapping[str, ComputeServer] = {}
         self.identities = {name: Identity.from_seed(name, random(32)) for name in definition.roles}
@@ -80,10 +84,15 @@ class LocalServers:
         stores = self._stores()
         self.servers = {
             name: ComputeServer(
-                self.identities[name], self.roster, self.definition, planner, self.random, stores.get(name), ledgers=self.ledgers(name)
+                Member(self.identities[name], self.roster),
+                self.definition,
+                planner,
+                self.random,
+                stores.get(name),
+                ledgers=in_memory if self.ledgers is None else in_directory(self.ledgers / name.encode().hex()),
             )
             for name in self.definition.servers
-        }  # fmt: skip
+        }
         return self.servers
 
     def ready(self) -> None:
@@ -96,11 +105,5 @@ class LocalServers:
     def _stores(self) -> Mapping[str, UploadStore]:
         if not self.definition.keeps_rows:
             return {}
-        disk = Path(mkdtemp(prefix="veilstat-"))
-        finalize(self, rmtree, disk, ignore_errors=True)
-        stores = {}
-        for place, name in enumerate(self.definition.servers):
-            directory = disk / str(place)
-            directory.mkdir(mode=0o700)
-            stores[name] = UploadStore(directory, self.definition.schema, place)
-        return stores
+        directories = fleeting_directories(self, self.definition.servers)
+        return {name: UploadStore(directories[name], self.definition.schema, place) for place, name in enumerate(directories)}

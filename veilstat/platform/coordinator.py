@@ -5,6 +5,7 @@ It is trusted with nothing but following the protocol: it holds no row, no key a
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -13,9 +14,10 @@ from veilstat.architectures.homomorphic.rows.answers import Kept
 from veilstat.architectures.interface import EpochBinding, KeepsEpochs
 from veilstat.arithmetic.executor import SERIAL, Executor
 from veilstat.errors import VeilstatError
+from veilstat.protocol.codec import decode
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import QUORUM, Fault, quorum_lost, violation
-from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.member import Member
 from veilstat.protocol.session import ABORT, Send, encode_fault
 
 from . import epochs, messages
@@ -36,23 +38,19 @@ class Coordinator(Party):
 
     def __init__(
         self,
-        identity: Identity,
-        roster: Roster,
+        member: Member,
         definition: Definition,
         planner: Planner,
         epoch_store: EpochStore | None = None,
         addition: Addition = SumHere,
         executor: Executor = SERIAL,
     ) -> None:
-        super().__init__(identity, roster)
-        self.addition, self.executor = addition, executor
+        super().__init__(member, definition)
+        self.planner, self.addition, self.executor = planner, addition, executor
         self.epochs = epoch_store
         self.kept = None if epoch_store is None else epoch_store.at_start()
         self.wishes: dict[str, bytes] = {}
         """The words of owners who ask for a new key, by owner, as they signed them."""
-        self.fault: Fault | None = None
-        self.definition, self.planner = definition, planner
-        self.gate: ReleaseGate | None = None
         self.approved: dict[str, Approval] | None = None
         self.answered: set[bytes] = set()
 
@@ -85,18 +83,13 @@ class Coordinator(Party):
                 self._propose(envelope)
             case messages.APPROVE if envelope.sender in self.definition.approvers and envelope.root == self.root:
                 if self.approved is not None:
-                    self.approved[envelope.sender] = messages.decode(envelope.payload, Approval, envelope.sender)
+                    self.approved[envelope.sender] = decode(envelope.payload, Approval, envelope.sender)
                     if set(self.approved) == set(self.definition.approvers):
                         self._conclude()
             case messages.REQUEST if envelope.sender == ANALYST and self.gate is not None and envelope.root == self.root:
                 self._serve(envelope, self.gate)
             case _:
                 raise violation("unexpected_message", f"{envelope.sender!r} sent a message that has no place here", envelope.sender)
-
-    @property
-    def is_making_key(self) -> bool:
-        """Whether an epoch is being made."""
-        return self.gate is None and self.session is not None and self.session.waiting_for is not None
 
     @property
     def may_open_epoch(self) -> bool:
@@ -108,11 +101,16 @@ class Coordinator(Party):
         architecture = self.definition.architecture
         assert isinstance(architecture, KeepsEpochs) and self.may_open_epoch
         opening, self.wishes = epochs.encode_opening(self.wishes), {}
-        self.session, self.gate, self.approved, self.fault = None, None, None, None
-        self.root = epochs.epoch_root(self.definition, self.roster, opening)
+        root = epochs.epoch_root(self.definition, self.roster, opening)
+        self._turn_to(root)
+        self.approved, self.fault = None, None
         self.send(epochs.OPEN, PARTIES, opening)
-        its = architecture.epoch_server(EpochBinding(self.identity, self.roster, self.root, SERVER, PARTIES, self._keep))
+        its = architecture.epoch_server(EpochBinding(self.identity, self.roster, root, SERVER, PARTIES, self._keep))
         self.begin(its.binding.step, its)
+
+    def refusal(self, recipient: str, root: bytes, fault: Fault) -> Iterator[bytes]:
+        """Frames that end what is bound to a root at its party, whatever runs here."""
+        return seal(self.member, root, NO_STEP, ABORT, recipient, encode_fault(fault))
 
     def on_finished(self, result: object) -> None:
         if isinstance(result, Kept):
@@ -135,7 +133,7 @@ class Coordinator(Party):
             self.wishes.pop(envelope.sender, None)
 
     def on_failed(self, fault: Fault) -> None:
-        self.gate, self.approved, self.fault = None, None, fault
+        self.approved = None
 
     def _group(self) -> str:
         return PARTIES
@@ -148,8 +146,9 @@ class Coordinator(Party):
         if self.is_making_key:
             self._put_off(envelope)
             return
-        proposal = messages.decode(envelope.payload, Proposal, envelope.sender)
-        self.root, self.session, self.approved = envelope.root, None, {}
+        proposal = decode(envelope.payload, Proposal, envelope.sender)
+        self._turn_to(envelope.root)
+        self.approved = {}
         try:
             plan = self.planner(proposal.query, self.definition)
         except VeilstatError as error:
@@ -160,44 +159,34 @@ class Coordinator(Party):
 
     def _put_off(self, envelope: Envelope) -> None:
         words = "the data owners are making a key and encrypting their rows; ask again in a minute"
-        payload = encode_fault(Fault(QUORUM, "epoch_running", words))
-        for frame in seal(self.member, envelope.root, NO_STEP, ABORT, ANALYST, payload):
-            self._outbox.append(Send(ANALYST, frame))
+        self.say(envelope.root, ABORT, ANALYST, encode_fault(Fault(QUORUM, "epoch_running", words)))
 
     def _conclude(self) -> None:
         """Everybody has answered, or nothing more will come."""
         assert self.approved is not None
-        needed = self.definition.architecture.trust(self.definition.owners).threshold
-        servers = set(self.definition.servers)
-        owners = self._agreed()
-        lost = tuple(sorted(servers - set(self.approved)))
+        needed, servers = self.definition.trust.threshold, set(self.definition.servers)
+        owners, lost = self._agreed(self.approved), tuple(sorted(servers - set(self.approved)))
         if lost:
             self.fail(quorum_lost(messages.APPROVE, len(servers) - len(lost), len(servers), lost).fault)
         elif len(owners) < needed:
             self.fail(quorum_lost(messages.APPROVE, len(owners), needed, tuple(sorted(set(self.definition.owners) - owners))).fault)
         else:
-            self._report_approvals()
+            self.approved = None
+            self.send(messages.APPROVE, ANALYST, messages.encode(Approval(sorted(owners))))
 
-    def _agreed(self) -> set[str]:
+    def _agreed(self, approved: Mapping[str, Approval]) -> set[str]:
         """The owners who agreed, or whose uploads all servers hold where owners are not asked."""
-        assert self.approved is not None
         owners = set(self.definition.owners)
-        if owners & set(self.definition.approvers):
-            return owners & set(self.approved)
-        return owners.intersection(*(approval.owners for approval in self.approved.values()))
-
-    def _report_approvals(self) -> None:
-        assert self.approved is not None
-        approval = messages.encode(Approval(sorted(self._agreed())))
-        self.approved = None
-        self.send(messages.APPROVE, ANALYST, approval)
+        if self.definition.keeps_rows:
+            return owners.intersection(*(approval.owners for approval in approved.values()))
+        return owners & set(approved)
 
     def _serve(self, envelope: Envelope, gate: ReleaseGate) -> None:
         if gate.hears_again(envelope.frame):
             self._note_replay(envelope)
             return
-        request = messages.decode(envelope.payload, StepRequest, envelope.sender)
-        _, binding = gate.bind(request, self.identity, self.roster)
+        request = decode(envelope.payload, StepRequest, envelope.sender)
+        _, binding = gate.bind(request, self.member)
         binding = replace(binding, kept=self.kept, addition=self.addition, executor=self.executor)
         try:
             session = self.definition.architecture.server(binding)

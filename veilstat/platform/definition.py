@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from veilstat.architectures.interface import Architecture, FitsStudy, KeepsEpochs
+from veilstat.architectures.interface import Architecture, FitsStudy, KeepsEpochs, Trust
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.cut import Entry
 from veilstat.schema.schema import Schema
@@ -19,12 +19,19 @@ LONGEST_OWNER = 32
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Definition:
-    """Schema, data owners, architecture, and the digests of the owners' published policies."""
+    """Schema, data owners, architecture, and the digests of the owners' published policies.
+
+    ``trust`` is whom the architecture trusts among these owners.
+
+    Raises:
+        SchemaError: a name cannot be an owner's. CapabilityError: the architecture cannot serve these owners.
+    """
 
     schema: Schema
     owners: tuple[str, ...]
     architecture: Architecture
     policies: Mapping[str, bytes] = field(default_factory=dict)
+    trust: Trust = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in self.owners:
@@ -40,7 +47,7 @@ class Definition:
         object.__setattr__(self, "owners", tuple(sorted(self.owners)))
         if isinstance(self.architecture, FitsStudy):
             object.__setattr__(self, "architecture", self.architecture.fitted(self.schema, self.owners))
-        self.architecture.trust(self.owners)
+        object.__setattr__(self, "trust", self.architecture.trust(self.owners))
         taken = sorted(set(self.owners) & set(self.servers))
         if taken:
             raise SchemaError(f"a data owner cannot be called {taken[0]!r}; the name belongs to a compute server", code="bad_owner")

@@ -11,6 +11,9 @@ from veilstat.language.wording import Levels, express, is_cut_short
 
 _SEALING = frozenset({Op.EQUAL, Op.LESS, Op.SELECT, Op.ROUND, Op.ITERATE, Op.SOLVE, Op.DIVIDE})
 """Operations behind which a total does not follow from what is opened."""
+_NAMES = {"done": "whether the iteration has ended by itself", "iterations": "the number of iterations"}
+"""What every iteration gives back beside its state."""
+_SHORT = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +112,3 @@ def _gives(circuit: Circuit, place: int, opening: Opening) -> bool:
     if node.op is Op.INDEX and node.args[0] == opening.node:
         return not set(node.places.tolist()).isdisjoint(opening.elements)
     return node.op in (Op.INDEX, Op.CONCATENATE) and any(_gives(circuit, arg, opening) for arg in node.args)
-
-
-_NAMES = {"done": "whether the iteration has ended by itself", "iterations": "the number of iterations"}
-"""What every iteration gives back beside its state."""
-_SHORT = 40

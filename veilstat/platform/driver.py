@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,18 +10,21 @@ import numpy.typing as npt
 
 from veilstat import errors
 from veilstat.architectures.interface import NoiseSite, Released
-from veilstat.errors import PolicyDenied, QuorumLost, VeilstatError
+from veilstat.errors import ConvergenceError, PolicyDenied, QuorumLost, VeilstatError
 from veilstat.language.answers import answers
 from veilstat.language.circuit import Op
 from veilstat.language.evaluate import SingularMatrix, Solver
 from veilstat.language.step import Arrays, Opened, Request
 from veilstat.protocol.faults import Fault, ProtocolError
+from veilstat.statistics.results import Cost, Receipt, Result
 
 from .analyst import Analyst
 from .plan import Plan, StepPlan
 from .private_plan import answer_noise
 
 Progress = Callable[[str, int, int], None]
+Traffic = Callable[[], tuple[int, int]]
+"""Bytes since the query began: of the busiest owner, and of all parties."""
 
 
 def no_progress(label: str, done: int, at_most: int) -> None:
@@ -45,12 +48,29 @@ class Driver:
     openings: dict[str, int] = field(default_factory=dict)
     contributors: tuple[str, ...] = ()
 
-    def run(self) -> Any:
-        """The statistic's result.
+    def answer(self, traffic: Traffic, clock: Callable[[], float]) -> Result:
+        """The statistic's result with its receipt; ``clock`` gives seconds.
 
         Raises:
             VeilstatError: whatever ended the query; nothing is opened after it.
         """
+        started = clock()
+
+        def received(result: Result) -> Result:
+            rounds = 1 + sum(self.openings.get(step.label, 0) * step.cost.rounds for step in self.plan.steps)
+            cost = Cost(rounds, *traffic(), clock() - started)
+            return result.with_receipt(Receipt(self.plan, self.contributors, self.plan.privacy, cost))
+
+        try:
+            result: Result = self.run()
+        except ConvergenceError as error:
+            if isinstance(error.result, Result):
+                error.result = received(error.result)
+            raise
+        return received(result)
+
+    def run(self) -> Any:
+        """The statistic's result, without a receipt; errors as ``answer``."""
         self.analyst.propose(self.plan)
         self.settle()
         self._raise_fault()
@@ -65,14 +85,12 @@ class Driver:
         except StopIteration as stop:
             return stop.value
 
-    def _advance(self, steps: Any, request: Request) -> Request:
+    def _advance(self, steps: Generator[Request, Opened, Any], request: Request) -> Request:
         try:
             opened = self._open(request)
         except SingularMatrix as error:
-            following: Request = steps.throw(error)
-            return following
-        answer: Request = steps.send(opened)
-        return answer
+            return steps.throw(error)
+        return steps.send(opened)
 
     def _open(self, request: Request) -> Opened:
         step = next((entry for entry in self.plan.steps if entry.label == request.label), None)

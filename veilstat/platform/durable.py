@@ -42,13 +42,18 @@ def append_line(path: Path, line: bytes) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file (0600) as a whole, durably: a crash leaves the former content or the new one. OSError if it could not be written."""
-    part = path.with_name(path.name + ".part")
+def part_of(path: Path) -> Path:
+    """Where a file is written before it takes its place."""
+    return path.with_name(path.name + ".part")
+
+
+def replace_file(path: Path, *parts: bytes | memoryview) -> None:
+    """Replace a file (0600) as a whole with all parts, durably: a crash leaves the former content or the new one. OSError if it could not be written."""
+    part = part_of(path)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with open(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

@@ -8,21 +8,17 @@ from typing import ClassVar
 from veilstat.architectures.homomorphic.rows.answers import Kept
 from veilstat.architectures.homomorphic.rows.parameters import MOST_ANSWERS
 from veilstat.architectures.interface import EpochBinding, KeepsEpochs
-from veilstat.dp.ledger import Ledger
 from veilstat.errors import PolicyDenied, RangeError, SchemaError, VeilstatError
 from veilstat.language.cut import Cut
-from veilstat.protocol.envelope import NO_STEP, Envelope, seal
+from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, ProtocolError, violation
-from veilstat.protocol.identity import Identity, Roster
-from veilstat.protocol.session import Send
+from veilstat.protocol.member import Member
 
 from . import epochs
-from .agent import Agent, Custom
+from .agent import Agent, Mandate
 from .definition import PARTIES, SERVER, Definition
 from .epoch_store import EpochStore
 from .planner import Planner
-from .policy import Policy
-from .table import OwnersTable
 from .upload import padded
 
 
@@ -37,18 +33,14 @@ class EpochAgent(Agent):
 
     def __init__(
         self,
-        identity: Identity,
-        roster: Roster,
+        member: Member,
         definition: Definition,
-        table: OwnersTable,
-        policy: Policy,
         planner: Planner,
         random: Callable[[int], bytes],
-        ledger: Ledger,
+        mandate: Mandate,
         epoch_store: EpochStore,
-        custom: Custom,
     ) -> None:
-        super().__init__(identity, roster, definition, table, policy, planner, random, ledger, custom)
+        super().__init__(member, definition, planner, random, mandate)
         if epoch_store.consent.is_withdrawn:
             # A crash may have come between the withdrawal and the loss of the key.
             epoch_store.forget()
@@ -70,14 +62,7 @@ class EpochAgent(Agent):
 
     def tell_wish(self) -> None:
         """Say to the server whether the owner asks for a key."""
-        root = epochs.asking_root(self.definition, self.roster)
-        for frame in seal(self.member, root, NO_STEP, epochs.ASK, SERVER, self.epochs.consent.number):
-            self._outbox.append(Send(SERVER, frame))
-
-    @property
-    def is_making_key(self) -> bool:
-        """Whether an epoch is being made."""
-        return self.gate is None and self.session is not None and self.session.waiting_for is not None
+        self.say(epochs.asking_root(self.definition, self.roster), epochs.ASK, SERVER, self.epochs.consent.number)
 
     def give_up_key(self) -> None:
         """Forget the share of the key that rows are encrypted under: nobody can decrypt anything of them any more. The owner
@@ -130,7 +115,8 @@ class EpochAgent(Agent):
         if asked[self.name] != self.epochs.consent.number:
             self._note_replay(envelope)
             return
-        self.root, self.session, self.gate, self.fault = envelope.root, None, None, None
+        self._turn_to(envelope.root)
+        self.fault = None
         try:
             self.epochs.consent.spend(self.random(epochs.WISH_BYTES))
             rows = self.table.rows(tuple(column.name for column in schema))
@@ -142,7 +128,7 @@ class EpochAgent(Agent):
             if isinstance(error, SchemaError | RangeError):
                 # The same table would not fit the next time.
                 self.epochs.consent.settle()
-                shown = self.custom.conceal(error)
+                shown = self.mandate.conceal(error)
             self.tell_wish()
             self.fail(Fault.of(shown, self.name))
             return
@@ -152,7 +138,7 @@ class EpochAgent(Agent):
     def _keep(self, kept: Kept) -> Kept:
         """Put rows and key of an epoch where they last, in place of the former ones."""
         self.kept = None
-        self.kept, self.version = self.epochs.keep(kept, self.custom.table_version), self.custom.table_version
+        self.kept, self.version = self.epochs.keep(kept, self.mandate.table_version), self.mandate.table_version
         return self.kept
 
     def _withdrawn(self) -> PolicyDenied:

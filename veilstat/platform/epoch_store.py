@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +22,12 @@ import numpy as np
 from veilstat.architectures.homomorphic.rows.answers import Kept, Record
 from veilstat.errors import PolicyDenied, SchemaError, VeilstatError
 
-from .durable import sync_directory
+from .durable import part_of, replace_file, sync_directory
 from .key_consent import KeyConsent
 
 _MAGIC = b"veilstat-epoch01"
 _DIGEST = 32
 _HEAD = len(_MAGIC) + 2 * _DIGEST
-_PART = ".part"
 _MAP, _BINARY = b"\xde", b"\xc6"
 """MessagePack: a map of 16 bits of entries, bytes of 32 bits of length."""
 
@@ -88,10 +86,10 @@ class EpochStore:
         checksum = hashlib.sha256()
         for part in _body(kept.record):
             checksum.update(part)
-        self._replace(self._record, (_MAGIC, self.study, checksum.digest(), *_body(kept.record)))
+        _replace(self._record, _MAGIC, self.study, checksum.digest(), *_body(kept.record))
         if kept.secret is not None:
-            self._replace(self._used, _checked(msgspec.msgpack.encode(Use(table))))
-            self._replace(self._secret, _checked(kept.record.identity + kept.secret.tobytes()))
+            _replace_checked(self._used, msgspec.msgpack.encode(Use(table)))
+            _replace_checked(self._secret, kept.record.identity + kept.secret.tobytes())
         return Kept(msgspec.msgpack.decode(self._mapped()[_HEAD:], type=Record), kept.secret)
 
     def forget(self) -> None:
@@ -102,7 +100,7 @@ class EpochStore:
         """
         try:
             for place in (self._secret, self._used, self._record):
-                place.with_suffix(_PART).unlink(missing_ok=True)
+                part_of(place).unlink(missing_ok=True)
                 place.unlink(missing_ok=True)
             sync_directory(self.directory)
         except OSError as error:
@@ -113,12 +111,8 @@ class EpochStore:
         self.consent.withdraw()
         self.forget()
 
-    def record(self) -> Record | None:
-        """The record; None where there is none.
-
-        Raises:
-            VeilstatError: the file is damaged, or of another study.
-        """
+    def _stored(self) -> Record | None:
+        """The record; None where there is none."""
         if not self._record.exists():
             return None
         mapped = self._mapped()
@@ -137,7 +131,7 @@ class EpochStore:
         Raises:
             VeilstatError: a file is damaged, or of another study.
         """
-        record = self.record()
+        record = self._stored()
         if record is None or not self._secret.exists():
             return None if record is None else Kept(record)
         raw = self._read(self._secret)
@@ -166,7 +160,7 @@ class EpochStore:
                 f"{spent:,} answers would be decrypted under one key, {most:,} are hidden by its smudging; make a new key by sharing the rows again",
                 code="epoch_spent",
             )
-        self._replace(self._used, _checked(msgspec.msgpack.encode(Use(use.table, spent))))
+        _replace_checked(self._used, msgspec.msgpack.encode(Use(use.table, spent)))
 
     @property
     def _record(self) -> Path:
@@ -203,24 +197,17 @@ class EpochStore:
             code="epoch_damaged",
         )
 
-    def _replace(self, place: Path, parts: Iterable[bytes | memoryview]) -> None:
-        """A file that takes its place when it is complete and on disk, or not at all."""
-        temporary = place.with_suffix(_PART)
-        try:
-            temporary.unlink(missing_ok=True)
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                for part in parts:
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(place)
-            sync_directory(self.directory)
-        except OSError as error:
-            raise VeilstatError(f"encrypted rows could not be written: {error.strerror}", code="disk_failed") from None
+
+def _replace(place: Path, *parts: bytes | memoryview) -> None:
+    try:
+        replace_file(place, *parts)
+    except OSError as error:
+        raise VeilstatError(f"encrypted rows could not be written: {error.strerror}", code="disk_failed") from None
 
 
-def _checked(content: bytes) -> tuple[bytes, bytes]:
-    return hashlib.sha256(content).digest(), content
+def _replace_checked(place: Path, content: bytes) -> None:
+    """Write a small file behind its checksum."""
+    _replace(place, hashlib.sha256(content).digest(), content)
 
 
 def _body(record: Record) -> Iterator[bytes | memoryview]:

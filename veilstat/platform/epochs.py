@@ -68,4 +68,4 @@ def read_opening(opening: bytes, root: bytes, owners: tuple[str, ...], roster: R
 
 
 def _unasked() -> ProtocolError:
-    return violation("not_asked", f"{SERVER!r} opened a key that not all owners asked for", SERVER)
+    return violation("not_asked", f"{SERVER!r} began a key that not all owners asked for", SERVER)

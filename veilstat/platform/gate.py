@@ -1,25 +1,22 @@
 """The release gate: the only way to an opening. Every party keeps one per query and asks it before each step.
 
 Before: is the opening in the plan, is it the next one, is it bound to the same participants? After: count it as
-spent, whatever came of it. Owners also keep a record across queries, against differences of exact answers.
+spent, whatever came of it. What may be opened across queries is another question (``opening_record.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from veilstat.architectures.interface import StepBinding
-from veilstat.language.cut import Cut
-from veilstat.language.wording import express
 from veilstat.protocol.context import Transcript, digest, step_context
 from veilstat.protocol.faults import Fault, ProtocolError
-from veilstat.protocol.identity import Identity, Roster
+from veilstat.protocol.member import Member
 
 from . import messages
 from .definition import ANALYST, SERVER
 from .messages import StepRequest
-from .opening_file import Entry, OpeningFile
 from .plan import Plan, StepPlan
 
 
@@ -77,11 +74,11 @@ class ReleaseGate:
         self.transcript = self.transcript.after(context, names)
         return step, context
 
-    def bind(self, request: StepRequest, identity: Identity, roster: Roster) -> tuple[StepPlan, StepBinding]:
+    def bind(self, request: StepRequest, member: Member) -> tuple[StepPlan, StepBinding]:
         """Spend the opening that the analyst requests.
 
         Returns:
-            The step's plan, and what the session of this party is bound to.
+            The step's plan, and what this member's session is bound to.
 
         Raises:
             ProtocolError: as ``authorise``, and for broadcast values that do not fit the step.
@@ -90,65 +87,5 @@ class ReleaseGate:
             request.label, int.from_bytes(request.index, "little"), request.participants, messages.public_digest(request.public)
         )
         public = messages.decode_public(request.public, step.cut.broadcast(), step.types, ANALYST)
-        return step, StepBinding(identity, roster, self.root, context, self.participants, SERVER, ANALYST, step.cut, public, request.key)
-
-
-def in_memory_only(entry: Entry) -> None:
-    """For parties that forget with their process what was opened."""
-
-
-Explain = Callable[[str, frozenset[str], frozenset[str]], str]
-"""From a sum, and over whom it was opened before and is asked for now, to why it is not opened again."""
-
-
-def isolated_owners(expression: str, before: frozenset[str], now: frozenset[str]) -> str:
-    """For sums over the same rows of other owners."""
-    names = ", ".join(sorted(before ^ now))
-    return f"{expression!r} was opened before over other owners, and the difference would be the data of {names}; ask when the same owners take part"
-
-
-@dataclass(slots=True)
-class OpeningRecord:
-    """What was opened from this owner's data, over whom: an owner refuses a second exact answer whose difference
-    from the first isolates fewer than ``fewest`` owners.
-
-    Expressions are compared as they stand; linear combinations of different ones are not searched.
-
-    Args:
-        opened: the names that each expression was opened over. keep: makes an entry durable before it counts.
-    """
-
-    fewest: int
-    opened: dict[bytes, list[frozenset[str]]] = field(default_factory=dict)
-    keep: Callable[[Entry], None] = in_memory_only
-
-    @staticmethod
-    def on_disk(fewest: int, file: OpeningFile) -> OpeningRecord:
-        """What was opened before a restart, and from now on; VeilstatError if the file was damaged."""
-        record = OpeningRecord(fewest, keep=file.append)
-        for entry in file.read():
-            record._count(entry)
-        return record
-
-    def authorise(self, cut: Cut, public: bytes, survivors: Iterable[str], explain: Explain = isolated_owners) -> None:
-        """Check against everything opened before, then count this as opened; ``explain`` says why not.
-
-        Raises:
-            ProtocolError: PolicyDenied, or the opening could not be recorded.
-        """
-        roster = frozenset(survivors)
-        digests = cut.circuit.node_digests()
-        keys = [digest("veilstat/opened/1", digests[opening.node], public) for opening in cut.openings]
-        for opening, key in zip(cut.openings, keys, strict=True):
-            for before in self.opened.get(key, ()):
-                if any(0 < len(difference) < self.fewest for difference in (before - roster, roster - before)):
-                    raise denied("isolating_difference", explain(express(cut.circuit, opening.node, {}), before, roster))
-        unknown = [key for key in dict.fromkeys(keys) if roster not in self.opened.get(key, ())]
-        if unknown:
-            entry = Entry(unknown, sorted(roster))
-            self.keep(entry)
-            self._count(entry)
-
-    def _count(self, entry: Entry) -> None:
-        for key in entry.expressions:
-            self.opened.setdefault(key, []).append(frozenset(entry.over))
+        identity, roster, participants = member.identity, member.roster, self.participants
+        return step, StepBinding(identity, roster, self.root, context, participants, SERVER, ANALYST, step.cut, public, request.key)

@@ -6,14 +6,12 @@ Like everything on the wire they have a schema and a limit; broadcast values are
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
 from veilstat.language.step import Arrays, WireType
-from veilstat.protocol.codec import decode as decode
-from veilstat.protocol.context import digest
+from veilstat.protocol.context import DIGEST_BYTES, digest
 from veilstat.protocol.envelope import array_bytes, binary_bytes, names_bytes, text_bytes
 from veilstat.protocol.faults import violation
 from veilstat.protocol.identity import SIGNATURE_BYTES
@@ -47,20 +45,14 @@ class StepRequest(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_f
     public: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """Payload sizes of the query's own messages, from their format alone."""
+APPROVAL_BYTES = array_bytes(1) + array_bytes(0)
+"""Bytes of the Approval of one owner, who holds its rows itself."""
 
-    proposal: int
-    approval: int
-    approvals: int
 
-    @staticmethod
-    def of(query: bytes, owners: Sequence[str]) -> Sizes:
-        proposal = (
-            array_bytes(4) + binary_bytes(len(query)) + binary_bytes(32) + binary_bytes(QUERY_ID_BYTES) + binary_bytes(SIGNATURE_BYTES)
-        )
-        return Sizes(proposal, array_bytes(1) + array_bytes(0), array_bytes(1) + names_bytes(owners))
+def proposal_bytes(query: bytes) -> int:
+    """Bytes of a Proposal."""
+    parts = (len(query), DIGEST_BYTES, QUERY_ID_BYTES, SIGNATURE_BYTES)
+    return array_bytes(len(parts)) + sum(map(binary_bytes, parts))
 
 
 def request_bytes(label: str, owners: Sequence[str], key: int, public: int) -> int:

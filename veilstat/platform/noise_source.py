@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
-from veilstat.architectures.interface import Architecture, NoiseSite, NoiseSource
+from veilstat.architectures.interface import NoiseSite, NoiseSource
 from veilstat.dp.mechanism import AFTER_OPENING, LOCAL, Gaussian
 from veilstat.errors import CapabilityError
 
+from .definition import Definition
 
-def noise_source(promise: Gaussian, architecture: Architecture, owners: tuple[str, ...]) -> NoiseSource:
+
+def noise_source(promise: Gaussian, definition: Definition) -> NoiseSource:
     """Who adds noise, and how many of them surely do.
 
     Raises:
@@ -17,7 +19,7 @@ def noise_source(promise: Gaussian, architecture: Architecture, owners: tuple[st
     """
     if promise.placement == AFTER_OPENING:
         return NoiseSource(NoiseSite.RECIPIENT, 1, 1)
-    source = architecture.trust(owners).noise
+    source = definition.trust.noise
     if promise.placement == LOCAL:
         if source is not None and source.site is NoiseSite.SERVERS:
             raise CapabilityError(
@@ -25,10 +27,10 @@ def noise_source(promise: Gaussian, architecture: Architecture, owners: tuple[st
                 "or let owners send totals (entry='totals')",
                 code="no_local_noise",
             )
-        return NoiseSource(NoiseSite.OWNERS, len(owners), 1)
+        return NoiseSource(NoiseSite.OWNERS, len(definition.owners), 1)
     if source is None:
         raise CapabilityError(
-            f"on the architecture {architecture.name!r} as it is configured, nobody is sure to add noise before anything is opened; "
+            f"on the architecture {definition.architecture.name!r} as it is configured, nobody is sure to add noise before anything is opened; "
             "use another one, or placement='local' or 'after_opening'",
             code="no_noise_site",
         )

@@ -28,7 +28,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
 
 @dataclass(frozen=True, slots=True)
 class OpeningFile:
-    """The openings that one compute server has let happen.
+    """The openings that one party has let happen.
 
     Raises:
         SchemaError: the file cannot be made.

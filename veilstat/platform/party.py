@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from veilstat.protocol.envelope import NO_STEP, Envelope, seal
 from veilstat.protocol.faults import Fault, ProtocolError, violation
-from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.member import Member
 from veilstat.protocol.session import ABORT, Failed, Finished, Send, Session, decode_fault, encode_fault
 
-from .definition import PARTIES
+from .definition import PARTIES, Definition
+from .gate import ReleaseGate
 from .messages import PROPOSE
 
 MOST_REJECTED = 1000
@@ -29,11 +29,16 @@ class Party:
     beginnings: ClassVar[frozenset[str]] = frozenset((PROPOSE,))
     """Messages that begin something new; others must belong to what runs."""
 
-    def __init__(self, identity: Identity, roster: Roster) -> None:
-        self.identity, self.roster, self.member = identity, roster, Member(identity, roster)
+    def __init__(self, member: Member, definition: Definition) -> None:
+        self.member, self.definition = member, definition
+        self.identity, self.roster = member.identity, member.roster
         self.rejected: deque[Fault] = deque(maxlen=MOST_REJECTED)
         """The last frames that were refused; anybody can send any number of them."""
         self.root: bytes | None = None
+        self.gate: ReleaseGate | None = None
+        """What the query that runs may still open."""
+        self.fault: Fault | None = None
+        """What ended the last one that failed."""
         self.session: Session | None = None
         self.step = NO_STEP
         self._outbox: list[Send] = []
@@ -46,7 +51,12 @@ class Party:
     @property
     def waiting(self) -> bool:
         """Whether something is awaited that may never come."""
-        return self.session is not None and self.session.waiting_for is not None
+        return self._in_session
+
+    @property
+    def is_making_key(self) -> bool:
+        """Whether a key is being made that rows are encrypted under: a session that is no query's."""
+        return self.definition.keeps_epochs and self.gate is None and self._in_session
 
     @property
     def awaited(self) -> frozenset[str]:
@@ -106,7 +116,7 @@ class Party:
         if self.root is None:
             self.rejected.append(fault)
             return
-        if self.session is not None and self.session.waiting_for is not None:
+        if self.session is not None and self._in_session:
             self.session.fail(fault)
             self._drain()
             return
@@ -124,12 +134,11 @@ class Party:
     def send(self, round_name: str, recipient: str, payload: bytes) -> None:
         """Send a message of the query itself, outside any step."""
         assert self.root is not None
-        for frame in seal(self.member, self.root, NO_STEP, round_name, recipient, payload):
-            self._outbox.append(Send(recipient, frame))
+        self.say(self.root, round_name, recipient, payload)
 
-    def refusal(self, recipient: str, root: bytes, fault: Fault) -> Iterator[bytes]:
-        """Frames that end what is bound to a root at its party, whatever runs here."""
-        return seal(self.member, root, NO_STEP, ABORT, recipient, encode_fault(fault))
+    def say(self, root: bytes, round_name: str, recipient: str, payload: bytes) -> None:
+        """Send a message that is bound to a root and to no step, whatever runs here."""
+        self._outbox += [Send(recipient, frame) for frame in seal(self.member, root, NO_STEP, round_name, recipient, payload)]
 
     def begin(self, step: bytes, session: Session) -> None:
         """Start a step's session, with whatever arrived for it already."""
@@ -154,6 +163,14 @@ class Party:
 
     def on_failed(self, fault: Fault) -> None:
         """The query has ended without one."""
+
+    @property
+    def _in_session(self) -> bool:
+        return self.session is not None and self.session.waiting_for is not None
+
+    def _turn_to(self, root: bytes) -> None:
+        """Leave what ran for what is bound to another root."""
+        self.root, self.session, self.gate = root, None, None
 
     def _group(self) -> str:
         return PARTIES if self.roster.roles[self.name] in ("owner", "compute") else self.name
@@ -214,7 +231,8 @@ class Party:
                     self._fail(fault)
 
     def _fail(self, fault: Fault) -> None:
-        self.root, self.session, self.step, self._early = None, None, NO_STEP, []
+        self.root, self.session, self.gate, self.step, self._early = None, None, None, NO_STEP, []
+        self.fault = fault
         self.on_failed(fault)
 
 

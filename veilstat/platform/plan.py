@@ -88,9 +88,13 @@ class Plan:
     definition: Definition = field(repr=False)
     query: bytes = field(repr=False)
     steps: tuple[StepPlan, ...] = field(repr=False)
-    trust: Trust
     inferences: tuple[str, ...]
     privacy: Privacy | None = None
+
+    @property
+    def trust(self) -> Trust:
+        """Whom the query trusts."""
+        return self.definition.trust
 
     @property
     def disclosures(self) -> tuple[Disclosure, ...]:
@@ -127,9 +131,8 @@ class Plan:
         owners = self.definition.owners
         if self.definition.keeps_rows:
             return 0
-        sizes = messages.Sizes.of(self.query, owners)
-        total = frame_bytes(messages.PROPOSE, ANALYST, PARTIES, sizes.proposal)
-        total += frame_bytes(messages.APPROVE, owner, SERVER, sizes.approval)
+        total = frame_bytes(messages.PROPOSE, ANALYST, PARTIES, messages.proposal_bytes(self.query))
+        total += frame_bytes(messages.APPROVE, owner, SERVER, messages.APPROVAL_BYTES)
         for step in self.steps:
             count = openings.get(step.label, 0)
             public = messages.public_bytes(step.cut.broadcast(), step.types)
@@ -181,31 +184,30 @@ def make_plan(statistic: Statistic[Any], definition: Definition, privacy: Gaussi
     """
     if isinstance(statistic, type) or not hasattr(statistic, "steps"):
         raise SchemaError("a query must be a statistic such as vs.Mean('age')", code="bad_query")
-    schema, owners = definition.schema, definition.owners
-    trust = definition.architecture.trust(owners)
+    schema = definition.schema
     statistic.columns(schema)
     if privacy is not None:
-        return _plan_private(statistic, definition, trust, privacy)
+        return _plan_private(statistic, definition, privacy)
     if isinstance(statistic, HasForms):
         *others, last = statistic.forms(schema)
         for form in others:
             try:
-                return _plan_form(form, definition, trust)
+                return _plan_form(form, definition)
             except CapabilityError:
                 continue
-        return _plan_form(last, definition, trust)
-    return _plan_form(statistic, definition, trust)
+        return _plan_form(last, definition)
+    return _plan_form(statistic, definition)
 
 
-def _plan_form(statistic: Statistic[Any], definition: Definition, trust: Trust) -> Plan:
+def _plan_form(statistic: Statistic[Any], definition: Definition) -> Plan:
     schema = definition.schema
-    steps = tuple(_plan_step(step, *_chosen(step, definition), definition, trust) for step in statistic.steps(schema))
-    return Plan(statistic, statistic, definition, encode_query(statistic), steps, trust, statistic.inferences(schema))
+    steps = tuple(_plan_step(step, *_chosen(step, definition), definition) for step in statistic.steps(schema))
+    return Plan(statistic, statistic, definition, encode_query(statistic), steps, statistic.inferences(schema))
 
 
-def _plan_private(statistic: Statistic[Any], definition: Definition, trust: Trust, promise: Gaussian) -> Plan:
+def _plan_private(statistic: Statistic[Any], definition: Definition, promise: Gaussian) -> Plan:
     schema = definition.schema
-    source = noise_source(promise, definition.architecture, definition.owners)
+    source = noise_source(promise, definition)
     form = private_form(statistic, schema)
     steps = form.steps(schema)
     chosen = [_chosen(step, definition) for step in steps]
@@ -216,10 +218,10 @@ def _plan_private(statistic: Statistic[Any], definition: Definition, trust: Trus
     planned = []
     for step, (exact, held), noise in zip(steps, chosen, noises, strict=True):
         opened = exact if source.site is NoiseSite.RECIPIENT else exact.widened([source.count * tail for tail in noise.tails])
-        planned.append(replace(_plan_step(step, opened, held, definition, trust), noise=noise, source=source).labelled())
+        planned.append(replace(_plan_step(step, opened, held, definition), noise=noise, source=source).labelled())
     privacy = describe_privacy(form, cuts, noises, rho, promise, schema, source)
     query = encode_query(statistic, promise)
-    return Plan(statistic, form, definition, query, tuple(planned), trust, form.inferences(schema), privacy)
+    return Plan(statistic, form, definition, query, tuple(planned), form.inferences(schema), privacy)
 
 
 def _chosen(step: Step, definition: Definition) -> tuple[Cut, bool]:
@@ -243,8 +245,8 @@ def _chosen(step: Step, definition: Definition) -> tuple[Cut, bool]:
             raise refusal from None
 
 
-def _plan_step(step: Step, chosen: Cut, held: bool, definition: Definition, trust: Trust) -> StepPlan:
-    at_most = 1 if held else step.at_most
+def _plan_step(step: Step, chosen: Cut, held: bool, definition: Definition) -> StepPlan:
+    at_most, trust = 1 if held else step.at_most, definition.trust
     cost = definition.architecture.cost(chosen, definition.owners)
     levels = definition.schema.level_names()
     opened = disclosures(step.label, chosen, levels, trust.recipients, trust.computing, at_most)

@@ -11,7 +11,7 @@ from veilstat.statistics.registry import registry
 
 from .definition import Definition
 from .plan import Plan, make_plan
-from .query import decode_privacy, decode_query
+from .query import decode_query
 
 Planner: TypeAlias = "Callable[[bytes, Definition], Plan]"
 """From a query as it travels to its plan."""
@@ -31,6 +31,7 @@ def make_planner(*added: type[Statistic[Any]]) -> Planner:
 
     @lru_cache(maxsize=_REMEMBERED)
     def plan(query: bytes, definition: Definition) -> Plan:
-        return make_plan(decode_query(query, known), definition, decode_privacy(query))
+        statistic, privacy = decode_query(query, known)
+        return make_plan(statistic, definition, privacy)
 
     return plan

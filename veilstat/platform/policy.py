@@ -80,8 +80,11 @@ class Policy:
             raise PolicyDenied(f"the policy does not permit {statistic}; it permits: {', '.join(self.statistics)}", code="statistic_denied")
         denied = sorted(set(columns) - set(self.columns)) if self.columns is not None else []
         if denied:
-            raise PolicyDenied(f"the policy does not permit the column {denied[0]!r}", code="column_denied")
+            raise PolicyDenied(
+                f"the policy does not permit the column {denied[0]!r}; it permits: {', '.join(self.columns or ())}", code="column_denied"
+            )
         if self.most_openings is not None and openings > self.most_openings:
             raise PolicyDenied(
-                f"the query would open {openings} numbers, the policy permits {self.most_openings}", code="too_many_openings"
+                f"the query would open {openings:,} numbers, the policy permits {self.most_openings:,}; ask for less at once",
+                code="too_many_openings",
             )

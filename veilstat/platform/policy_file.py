@@ -46,7 +46,8 @@ def load_policy(path: Path) -> PolicyFile:
     try:
         if "budget" in plain:
             plain["budget"] = tuple(float(number) for number in plain["budget"])
-        policy = Policy(**plain)
+        return PolicyFile(Policy(**plain), None if approval == "all" else frozenset(approval))
+    except SchemaError as error:
+        raise error.at(path.name) from None
     except (TypeError, ValueError):
-        raise SchemaError(f"{path.name}: a rule has a value of the wrong type", code="bad_policy") from None
-    return PolicyFile(policy, None if approval == "all" else frozenset(approval))
+        raise SchemaError(f"{path.name}: budget is a pair of numbers, [epsilon, delta]", code="bad_policy") from None

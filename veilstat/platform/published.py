@@ -6,16 +6,17 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from inspect import signature
 from typing import Any
 
 import msgspec
 
 from veilstat.architectures.interface import Architecture
+from veilstat.architectures.registry import architectures
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.schema.schema import Schema
 
 from .definition import Definition
-from .simulation import ARCHITECTURES
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,7 @@ class Published:
         try:
             return msgspec.json.decode(text, type=Published)
         except msgspec.MsgspecError:
-            raise SchemaError(
-                "the study that was published could not be read; install the same version on both sides", code="bad_study"
-            ) from None
+            raise _unreadable() from None
 
     def to_json(self) -> bytes:
         """As it travels."""
@@ -55,19 +54,24 @@ class Published:
             schema = Schema.from_dict(tomllib.loads(self.schema, parse_float=Decimal))
             policies = {name: bytes.fromhex(digest) for name, digest in self.policies.items()}
         except ValueError:
-            raise SchemaError(
-                "the study that was published could not be read; install the same version on both sides", code="bad_study"
-            ) from None
+            raise _unreadable() from None
         return Definition(schema, self.owners, configure(self.architecture, self.options), policies)
+
+
+def _unreadable() -> SchemaError:
+    return SchemaError("the study that was published could not be read; install the same version on both sides", code="bad_study")
 
 
 def configure(name: str, options: Mapping[str, Any]) -> Architecture:
     """An architecture by name with its options; CapabilityError where there is none of that name, or an option is unknown."""
-    if name not in ARCHITECTURES:
-        raise CapabilityError(
-            f"there is no architecture {name!r} here; there are: {', '.join(sorted(ARCHITECTURES))}", code="unknown_architecture"
-        )
+    known = architectures()
+    if name not in known:
+        raise CapabilityError(f"there is no architecture {name!r} here; there are: {', '.join(known)}", code="unknown_architecture")
+    its = signature(known[name]).parameters
     try:
-        return ARCHITECTURES[name](**options)
+        unknown = sorted(set(options) - set(its))
+        if not unknown:
+            return known[name](**options)
     except TypeError:
-        raise CapabilityError(f"[{name}] has an option that the architecture does not have", code="unknown_option") from None
+        raise CapabilityError(f"[{name}] has a value of the wrong type; its options are: {', '.join(its)}", code="unknown_option") from None
+    raise CapabilityError(f"[{name}] has no option {unknown[0]!r}; it has: {', '.join(its)}", code="unknown_option")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import Field, asdict, fields
 from typing import Any
 
 from veilstat.dp.mechanism import Gaussian
@@ -17,47 +17,42 @@ LONGEST_QUERY = 1 << 16
 
 def encode_query(statistic: Statistic[Any], privacy: Gaussian | None = None) -> bytes:
     """Canonical JSON of a statistic and the privacy that is promised: equal queries, equal bytes."""
-    parameters = {entry.name: _plain(getattr(statistic, entry.name)) for entry in fields(statistic)}  # type: ignore[arg-type]
+    parameters = {entry.name: _plain(getattr(statistic, entry.name)) for entry in parameters_of(statistic)}
     plain = {"statistic": statistic.name, "parameters": parameters, **({} if privacy is None else {"privacy": asdict(privacy)})}
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     encoded = text.encode()
     if len(encoded) > LONGEST_QUERY:
-        raise SchemaError(f"the query has {len(encoded):,} bytes, at most {LONGEST_QUERY:,} are possible", code="query_too_long")
+        raise SchemaError(
+            f"the query has {len(encoded):,} bytes, at most {LONGEST_QUERY:,} are possible; ask for less at once", code="query_too_long"
+        )
     return encoded
 
 
-def decode_query(encoded: bytes, registry: Mapping[str, type[Statistic[Any]]]) -> Statistic[Any]:
-    """The statistic that ``encode_query`` wrote.
+def decode_query(encoded: bytes, registry: Mapping[str, type[Statistic[Any]]]) -> tuple[Statistic[Any], Gaussian | None]:
+    """The statistic and the privacy that ``encode_query`` wrote.
 
     Raises:
-        SchemaError: malformed, an unknown statistic, or parameters that do not fit.
+        SchemaError: malformed, an unknown statistic, or parameters that do not fit. CapabilityError: no promise that can be kept.
     """
     try:
         plain = json.loads(encoded)
-        name, parameters = str(plain["statistic"]), dict(plain["parameters"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise SchemaError("the query could not be read", code="bad_query") from None
-    return build(name, parameters, registry)
+        name, parameters, promise = str(plain["statistic"]), dict(plain["parameters"]), plain.get("privacy")
+        privacy = None if promise is None else Gaussian(**promise)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise SchemaError("the query could not be read; install the same version on both sides", code="bad_query") from None
+    return build(name, parameters, registry), privacy
 
 
-def decode_privacy(encoded: bytes) -> Gaussian | None:
-    """The privacy that ``encode_query`` wrote.
-
-    Raises:
-        SchemaError, CapabilityError: malformed, or no promise that can be kept.
-    """
-    try:
-        plain = json.loads(encoded).get("privacy")
-        return None if plain is None else Gaussian(**plain)
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        raise SchemaError("the query's privacy could not be read", code="bad_query") from None
+def parameters_of(statistic: Statistic[Any] | type[Statistic[Any]]) -> tuple[Field[Any], ...]:
+    """What a statistic is asked with: the fields of its dataclass."""
+    return fields(statistic)  # type: ignore[arg-type]  # the registry refuses what is no dataclass; a Protocol cannot
 
 
 def build(name: str, parameters: Mapping[str, Any], registry: Mapping[str, type[Statistic[Any]]]) -> Statistic[Any]:
     """A statistic by name; SchemaError where the name or a parameter is unknown."""
     if name not in registry:
         raise SchemaError(f"there is no statistic {name!r}; there are: {', '.join(sorted(registry))}", code="unknown_statistic")
-    known = {entry.name for entry in fields(registry[name])}  # type: ignore[arg-type]
+    known = {entry.name for entry in parameters_of(registry[name])}
     unknown = sorted(set(parameters) - known)
     if unknown:
         raise SchemaError(f"{name} has no option {unknown[0]!r}; it has: {', '.join(sorted(known))}", code="unknown_option")
@@ -86,7 +81,7 @@ def parse_query(text: str, registry: Mapping[str, type[Statistic[Any]]]) -> Stat
 
 
 def _arguments(call: ast.Call, name: str, registry: Mapping[str, type[Statistic[Any]]]) -> dict[str, Any]:
-    names = [entry.name for entry in fields(registry[name])] if name in registry else []  # type: ignore[arg-type]
+    names = [entry.name for entry in parameters_of(registry[name])] if name in registry else []
     try:
         values = {names[place]: ast.literal_eval(argument) for place, argument in enumerate(call.args)}
         return values | {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
@@ -99,7 +94,7 @@ def _arguments(call: ast.Call, name: str, registry: Mapping[str, type[Statistic[
 def describe_query(statistic: Statistic[Any]) -> str:
     """A query as a person would write it: ``mean('age')``."""
     parts = []
-    for place, entry in enumerate(fields(statistic)):  # type: ignore[arg-type]
+    for place, entry in enumerate(parameters_of(statistic)):
         value = getattr(statistic, entry.name)
         if value != entry.default:
             text = repr(_plain(value)) if not (isinstance(value, tuple) and len(value) == 1) else repr(value[0])

@@ -9,7 +9,7 @@ from pathlib import Path
 from weakref import finalize
 
 from veilstat.dp.ledger import Budget
-from veilstat.errors import CapabilityError, SchemaError
+from veilstat.errors import CapabilityError
 from veilstat.protocol.faults import ProtocolError
 from veilstat.transports.connection import Timeouts
 from veilstat.transports.memory import Hosted, Machine
@@ -21,7 +21,7 @@ from .definition import ANALYST, SERVER, Definition
 from .driver import as_error
 from .identity_file import private_path, read_identity
 from .planner import Planner
-from .roster_file import ROSTER, read_roster
+from .roster_file import ROSTER, read_roster, require_parties
 from .server_log import log_occurrence
 
 # A server lets its rounds expire after a minute, by default; whoever waits for it must hear of that before giving up.
@@ -42,10 +42,7 @@ class RemoteServers:
     def __init__(self, definition: Definition, folder: Path, timeouts: Timeouts = PATIENCE) -> None:
         self.directory = read_roster(folder / ROSTER)
         self.roster = self.directory.roster
-        if dict(self.roster.roles) != definition.roles:
-            raise SchemaError(
-                f"{str(folder / ROSTER)!r} lists other parties than the study; make the certificates anew", code="roster_differs"
-            )
+        require_parties(folder / ROSTER, self.roster, definition)
         names = (*definition.owners, SERVER, ANALYST)
         self.identities = {name: read_identity(private_path(folder, name), name, self.roster.keys[name]) for name in names}
         self.tiers = (*((name,) for name in definition.servers), (SERVER,), definition.owners, (ANALYST,))

@@ -13,6 +13,8 @@ from veilstat.schema.schema import read_toml
 from veilstat.transports.address import Address
 from veilstat.transports.directory import Directory
 
+from .definition import Definition
+
 ROSTER = "roster.toml"
 _NEEDED, _OPTIONAL = {"role", "key", "certificate"}, {"sealing", "address"}
 _HEAD = """# Who takes part in the study. Public: every party keeps the same file, and checks the keys of the others over another channel.
@@ -55,6 +57,12 @@ def read_roster(path: Path) -> Directory:
         return Directory(roster, {name: its["certificate"] for name, its in parties.items()}, addresses)
     except ValueError as error:
         raise SchemaError(f"{path.name}: {error}", code="bad_roster") from None
+
+
+def require_parties(path: Path, roster: Roster, definition: Definition) -> None:
+    """SchemaError where the roster in a file lists other parties than the study."""
+    if dict(roster.roles) != definition.roles:
+        raise SchemaError(f"{path.name} lists other parties than the study; make the certificates anew", code="roster_differs")
 
 
 def _check(path: Path, name: str, party: Any) -> None:

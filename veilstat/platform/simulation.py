@@ -10,31 +10,27 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
 from types import NoneType
 from typing import Any
-from weakref import finalize
 
 import pandas as pd
 
 from veilstat.architectures.interface import Architecture, Released
-from veilstat.architectures.registry import architectures
 from veilstat.dp.ledger import Budget
-from veilstat.errors import CapabilityError, ConvergenceError, SchemaError
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError, quorum_lost
 from veilstat.protocol.identity import Roster
 from veilstat.protocol.member import Member
 from veilstat.schema.schema import Schema
-from veilstat.statistics.results import Cost, Receipt, Result
+from veilstat.statistics.results import Result
 from veilstat.statistics.solve import solve
 from veilstat.transports.memory import Fault, Hosted, Machine, MemoryNetwork, Reorder
 
-from .agent import Agent, Custom
+from .agent import Agent, Mandate
 from .analyst import Analyst
-from .compute_hosts import ComputeHosts, LocalServers
+from .compute_hosts import ComputeHosts, LocalServers, fleeting_directories
 from .coordinator import Coordinator
 from .definition import ANALYST, PARTIES, SERVER, Definition
 from .driver import Driver, Progress, as_error, no_progress
@@ -45,10 +41,11 @@ from .ledgers import OpenLedger, in_directory, in_memory
 from .plan import Plan
 from .planner import make_planner
 from .policy import Policy
+from .published import configure
+from .study import Study
 from .table import Table
 from .threads import cores, executor_of
-
-ARCHITECTURES: Mapping[str, Callable[..., Architecture]] = architectures()
+from .upload_agent import UploadAgent
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +92,22 @@ class Simulation:
         self.definition, self.hosts = definition, hosts
         epochs, self.random = self._epoch_stores(definition, roster), random
         executor = executor_of(cores())
-        self.analyst = Analyst(identities[ANALYST], roster, definition, random)
+        members = {name: Member(identity, roster) for name, identity in identities.items()}
+        self.analyst = Analyst(members[ANALYST], definition, random)
 
         def make_agent(name: str) -> Agent:
-            table, policy, custom = Table(name, tables[name], definition.schema), policies.get(name, Policy()), Custom(executor=executor)
-            known = identities[name], roster, definition, table, policy, planner, random, ledgers(name, policy.budget)
-            return EpochAgent(*known, epochs[name], custom) if name in epochs else Agent(*known, custom)
+            table, policy = Table(name, tables[name], definition.schema), policies.get(name, Policy())
+            mandate = Mandate(table, policy, ledgers(name, policy.budget), executor=executor)
+            if name in epochs:
+                return EpochAgent(members[name], definition, planner, random, mandate, epochs[name])
+            kind = UploadAgent if definition.keeps_rows else Agent
+            return kind(members[name], definition, planner, random, mandate)
 
         self.agents = {name: make_agent(name) for name in definition.owners}
-        self.coordinator = Coordinator(identities[SERVER], roster, definition, planner, epochs.get(SERVER), executor=executor)
+        self.coordinator = Coordinator(members[SERVER], definition, planner, epochs.get(SERVER), executor=executor)
         local: dict[str, Hosted] = {SERVER: self.coordinator, **self.agents, ANALYST: self.analyst}
         machines: dict[str, Machine] = {**local, **hosts.machines(local, planner)}
         kept = (SERVER, *hosts.observable, ANALYST)
-        members = {name: Member(identity, roster) for name, identity in identities.items()}
         self.network = MemoryNetwork(machines, {PARTIES: definition.approvers}, faults, members, kept, hosts.tiers)
         if definition.keeps_rows:
             for owner in definition.owners:
@@ -144,14 +144,15 @@ class Simulation:
             VeilstatError: a server refused, or was lost.
         """
         agent = self._agent(owner)
-        if isinstance(agent, EpochAgent):
-            agent.rejoin()
-            self.open_epoch()
-            return
-        if not self.definition.keeps_rows:
-            raise CapabilityError("rows are uploaded to compute servers only: vs.Sharing(servers=3, entry='rows')", code="no_uploads")
-        self._settle_owner(agent, agent.ask_versions)
-        self._settle_owner(agent, agent.offer_rows)
+        match agent:
+            case EpochAgent():
+                agent.rejoin()
+                self.open_epoch()
+            case UploadAgent():
+                self._settle_owner(agent, agent.ask_versions)
+                self._settle_owner(agent, agent.offer_rows)
+            case _:
+                raise _no_uploads()
 
     def withdraw(self, owner: str) -> None:
         """Remove an owner's rows from the compute servers; the version is never taken again. Where rows are encrypted, the
@@ -161,21 +162,20 @@ class Simulation:
             VeilstatError: there is no upload, or a server was lost.
         """
         agent = self._agent(owner)
-        if isinstance(agent, EpochAgent):
-            agent.give_up_key()
-            return
-        self._settle_owner(agent, agent.ask_versions)
-        self._settle_owner(agent, agent.withdraw_rows)
+        match agent:
+            case EpochAgent():
+                agent.give_up_key()
+            case UploadAgent():
+                self._settle_owner(agent, agent.ask_versions)
+                self._settle_owner(agent, agent.withdraw_rows)
+            case _:
+                raise _no_uploads()
 
     def _epoch_stores(self, definition: Definition, roster: Roster) -> dict[str, EpochStore]:
         """For the server and every owner, as long as this object lives."""
         if not definition.keeps_epochs:
             return {}
-        disk, study = Path(mkdtemp(prefix="veilstat-")), study_digest(definition, roster)
-        finalize(self, rmtree, disk, ignore_errors=True)
-        directories = {name: disk / str(place) for place, name in enumerate((SERVER, *definition.owners))}
-        for directory in directories.values():
-            directory.mkdir(mode=0o700)
+        directories, study = fleeting_directories(self, (SERVER, *definition.owners)), study_digest(definition, roster)
         return {name: EpochStore(directory, study) for name, directory in directories.items()}
 
     def _settle_owner(self, agent: Agent, begin: Callable[[], None]) -> None:
@@ -194,24 +194,13 @@ class Simulation:
     def run(self, plan: Plan, progress: Progress = no_progress) -> Result:
         """The result of a plan, with its receipt."""
         self.hosts.ready()
-        started = time.perf_counter()
         before, sent = self._bytes(), self._sent()
-        driver = Driver(plan, self.analyst, self.network.settle, solve, progress)
-        try:
-            result: Result = driver.run()
-        except ConvergenceError as error:
-            if isinstance(error.result, Result):
-                error.result = error.result.with_receipt(self._receipt(driver, before, sent, started))
-            raise
-        return result.with_receipt(self._receipt(driver, before, sent, started))
 
-    def _receipt(self, driver: Driver, before: Mapping[str, int], sent: int, started: float) -> Receipt:
-        plan = driver.plan
-        spent = {name: count - before[name] for name, count in self._bytes().items()}
-        rounds = 1 + sum(driver.openings.get(step.label, 0) * step.cost.rounds for step in plan.steps)
-        owners = max(spent[name] for name in self.definition.owners)
-        cost = Cost(rounds, owners, self._sent() - sent, time.perf_counter() - started)
-        return Receipt(plan, driver.contributors, plan.privacy, cost)
+        def traffic() -> tuple[int, int]:
+            now = self._bytes()
+            return max(now[name] - before[name] for name in self.definition.owners), self._sent() - sent
+
+        return Driver(plan, self.analyst, self.network.settle, solve, progress).answer(traffic, time.perf_counter)
 
     def budget(self) -> dict[str, Budget]:
         """What is spent and left of every owner's privacy budget, kept by whoever adds noise: owners, or servers while these are offline."""
@@ -223,7 +212,7 @@ class Simulation:
     def observed(self) -> dict[str, Observed]:
         """What every party other than the owners saw so far."""
         opened = tuple(self.analyst.opened)
-        recipients = self.definition.architecture.trust(self.definition.owners).recipients
+        recipients = self.definition.trust.recipients
         return {
             name: Observed(name, tuple(self.network.traffic[name].frames), opened if name in recipients else ())
             for name in (SERVER, *self.hosts.observable, ANALYST)
@@ -236,6 +225,14 @@ class Simulation:
         return {name: its.sent + its.received for name, its in self.network.traffic.items()}
 
 
+def _no_uploads() -> CapabilityError:
+    return CapabilityError(
+        "in this study rows stay with their owners; they are shared once, and can be taken back, with vs.Sharing(servers=3, entry='rows') "
+        "or vs.Homomorphic(entry='rows')",
+        code="no_uploads",
+    )
+
+
 def simulate(
     tables: Mapping[str, pd.DataFrame],
     schema: Schema,
@@ -246,7 +243,7 @@ def simulate(
     certificates: str | Path | None = None,
     ledgers: str | Path | None = None,
     statistics: Iterable[type[Statistic[Any]]] = (),
-) -> Any:
+) -> Study:
     """A study in one process: every data owner's table stays with its own simulated party.
 
     Args:
@@ -264,8 +261,6 @@ def simulate(
     Raises:
         SchemaError: tables or schema are of the wrong kind. CapabilityError: the architecture cannot serve these owners.
     """
-    from .study import Study
-
     if not isinstance(tables, Mapping):
         raise SchemaError("tables must be a mapping from data owner to DataFrame", code="wrong_type")
     if not isinstance(schema, Schema):
@@ -279,7 +274,7 @@ def simulate(
     if stranger:
         raise SchemaError(f"there is a policy for {stranger[0]!r}, who is no data owner", code="bad_owner")
     digests = {name: rules.get(name, Policy()).digest for name in tables}
-    definition = Definition(schema, tuple(tables), choose(architecture), digests)
+    definition = Definition(schema, tuple(tables), _configured(architecture), digests)
     absent = [
         fault.party
         for fault in faults
@@ -296,21 +291,16 @@ def simulate(
 
 def _hosts(definition: Definition, certificates: str | Path | None, ledgers: Path | None) -> ComputeHosts:
     if certificates is None:
-        if ledgers is None:
-            return LocalServers(definition, secrets.token_bytes)
-        return LocalServers(definition, secrets.token_bytes, lambda server: in_directory(ledgers / server.encode().hex()))
+        return LocalServers(definition, secrets.token_bytes, ledgers)
     from .remote_servers import RemoteServers
 
     return RemoteServers(definition, Path(certificates))
 
 
-def choose(architecture: str | Architecture) -> Architecture:
-    """An architecture by name, in its default configuration; CapabilityError for an unknown one."""
+def _configured(architecture: str | Architecture) -> Architecture:
+    """By name an architecture in its default configuration."""
     if isinstance(architecture, str):
-        if architecture not in ARCHITECTURES:
-            known = ", ".join(sorted(ARCHITECTURES))
-            raise CapabilityError(f"there is no architecture {architecture!r} here; there are: {known}", code="unknown_architecture")
-        return ARCHITECTURES[architecture]()
+        return configure(architecture, {})
     if isinstance(architecture, type) or not hasattr(architecture, "supports"):
         raise CapabilityError(
             "architecture must be a name such as 'masking', or a configuration such as vs.Masking()", code="unknown_architecture"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
 from typing import Any, Protocol
 
 from veilstat.dp.ledger import Budget
@@ -19,6 +18,7 @@ from .definition import Definition
 from .driver import Progress
 from .plan import Plan, make_plan
 from .progress import default_progress
+from .query import parameters_of
 
 
 class Backend(Protocol):
@@ -134,7 +134,7 @@ class Study:
         kind = statistics[name]
 
         def ask(*args: Any, progress: Progress | None = None, privacy: Gaussian | None = None, **options: Any) -> Any:
-            known = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]
+            known = {entry.name for entry in parameters_of(kind)}
             unknown = sorted(set(options) - known)
             if unknown:
                 raise CapabilityError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from veilstat.architectures.interface import Architecture
+from veilstat.architectures.registry import architectures
 from veilstat.errors import SchemaError
 from veilstat.schema.columns import Categorical
 from veilstat.schema.schema import Schema, read_toml
@@ -17,8 +17,8 @@ from veilstat.transports.address import Address
 from .definition import Definition
 from .policy import Policy
 from .policy_file import load_policy
-from .published import Published, configure
-from .simulation import ARCHITECTURES, simulate
+from .published import Published
+from .simulation import simulate
 from .study import Study
 
 _KEYS = ("architecture", "schema", "owners", "addresses", "policies", "coordinator")
@@ -37,13 +37,11 @@ def load_study(path: str | Path, certificates: Path | None = None) -> Study:
     """
     place = Path(path)
     plain = _checked(place)
-    schema = _schema(plain, place)
     if not isinstance(plain["owners"], dict):
         raise SchemaError(f"{place.name}: [owners] names no files; an embedded study needs one for each data owner", code="missing_key")
-    tables = {name: read_table(place.parent / str(file), schema) for name, file in plain["owners"].items()}
-    study = simulate(tables, schema, _architecture(plain), policies=_policies(plain, place), certificates=certificates)
-    assert isinstance(study, Study)
-    return study
+    definition, policies = load_definition(path), _policies(plain, place)
+    tables = {name: read_table(place.parent / str(file), definition.schema) for name, file in plain["owners"].items()}
+    return simulate(tables, definition.schema, definition.architecture, policies=policies, certificates=certificates)
 
 
 def load_definition(path: str | Path) -> Definition:
@@ -87,9 +85,12 @@ def load_addresses(path: str | Path) -> dict[str, Address]:
 
 def _checked(path: Path) -> dict[str, Any]:
     plain = read_toml(path)
-    unknown = sorted(set(plain) - {*_KEYS, *ARCHITECTURES})
+    unknown = sorted(set(plain) - {*_KEYS, *architectures()})
     if unknown:
-        raise SchemaError(f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_KEYS)} and [masking]", code="unknown_key")
+        raise SchemaError(
+            f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join(_KEYS)} and the architecture's own table, such as [masking]",
+            code="unknown_key",
+        )
     owners = plain.get("owners")
     is_list = isinstance(owners, list) and all(isinstance(name, str) for name in owners)
     if not (is_list or isinstance(owners, dict)) or not owners:
@@ -117,11 +118,6 @@ def _schema(plain: Mapping[str, Any], path: Path) -> Schema:
     raise SchemaError(f"{path.name}: schema is the name of a TOML file, or a table with [[schema.columns]]", code="missing_key")
 
 
-def _architecture(plain: Mapping[str, Any]) -> Architecture:
-    name = str(plain.get("architecture", "masking"))
-    return configure(name, plain.get(name, {}))
-
-
 def read_table(path: Path, schema: Schema) -> pd.DataFrame:
     """A table in a CSV or Parquet file; SchemaError where it cannot be read."""
     if path.suffix not in READERS:
@@ -131,7 +127,10 @@ def read_table(path: Path, schema: Schema) -> pd.DataFrame:
     except FileNotFoundError:
         raise SchemaError(f"there is no file {str(path)!r}", code="no_file") from None
     except (ValueError, OSError, ImportError):
-        raise SchemaError(f"{path.name} could not be read as a table", code="bad_table") from None
+        raise SchemaError(
+            f"{path.name} could not be read as a table; it must be a whole CSV file or, with pyarrow installed, a Parquet file",
+            code="bad_table",
+        ) from None
 
 
 def csv_options(schema: Schema) -> dict[str, Any]:

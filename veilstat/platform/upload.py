@@ -20,12 +20,11 @@ import msgspec
 from veilstat.architectures.sharing.uploads import Header
 from veilstat.arithmetic.agreement import SEALED_BYTES, KeyPair, seal_to, unseal_with
 from veilstat.errors import VeilstatError
+from veilstat.protocol.codec import decode
 from veilstat.protocol.context import digest
 from veilstat.protocol.faults import Fault, ProtocolError, violation
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.session import Binding, Message, Session, Turn
-
-from .messages import decode
 
 ASK, HELD = "ask", "held"
 OFFER, KEPT, PLANE, COMMIT = "offer", "kept", "plane", "commit"

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from veilstat.architectures.sharing.uploads import Header, planes
 from veilstat.errors import ProtocolViolation, VeilstatError
-from veilstat.protocol.envelope import NO_STEP, Envelope, seal
+from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import Fault, ProtocolError, violation
-from veilstat.protocol.identity import Identity, Roster
-from veilstat.protocol.session import Send
+from veilstat.protocol.member import Member
+from veilstat.protocol.session import ABORT, encode_fault
 
 from . import messages, upload
 from .definition import Definition
@@ -29,11 +29,9 @@ class UploadDesk(Party):
 
     beginnings: ClassVar[frozenset[str]] = frozenset((upload.ASK, upload.OFFER, upload.WITHDRAW))
 
-    def __init__(
-        self, identity: Identity, roster: Roster, definition: Definition, store: UploadStore, withdrawn: Callable[[], None]
-    ) -> None:
-        super().__init__(identity, roster)
-        self.definition, self.store, self.withdrawn = definition, store, withdrawn
+    def __init__(self, member: Member, definition: Definition, store: UploadStore, withdrawn: Callable[[], None]) -> None:
+        super().__init__(member, definition)
+        self.store, self.withdrawn = store, withdrawn
         self.incoming: Incoming | None = None
 
     def others(self) -> tuple[str, ...]:
@@ -61,7 +59,7 @@ class UploadDesk(Party):
             self._note_replay(envelope)
             return
         self._leave()
-        self.root, self.session = envelope.root, None
+        self._turn_to(envelope.root)
         try:
             match envelope.round:
                 case upload.OFFER:
@@ -84,7 +82,7 @@ class UploadDesk(Party):
         except VeilstatError as error:
             self._refuse(envelope, replace(upload.fault_at(self.name, error), culprits=(self.name,)))
             return
-        self._tell(envelope, upload.HELD, messages.encode(held))
+        self.say(envelope.root, upload.HELD, envelope.sender, messages.encode(held))
 
     def _receive_offer(self, envelope: Envelope) -> None:
         owner, header = envelope.sender, Header.from_bytes(bytes(envelope.payload))
@@ -102,11 +100,7 @@ class UploadDesk(Party):
         owner = envelope.sender
         self.store.withdraw(owner, upload.withdrawn_version(envelope.payload, owner, envelope.root, self.roster))
         self.withdrawn()
-        self._tell(envelope, upload.WITHDRAWN, b"")
+        self.say(envelope.root, upload.WITHDRAWN, owner, b"")
 
     def _refuse(self, envelope: Envelope, fault: Fault) -> None:
-        self._outbox += [Send(envelope.sender, frame) for frame in self.refusal(envelope.sender, envelope.root, fault)]
-
-    def _tell(self, envelope: Envelope, round_name: str, payload: bytes) -> None:
-        for frame in seal(self.member, envelope.root, NO_STEP, round_name, envelope.sender, payload):
-            self._outbox.append(Send(envelope.sender, frame))
+        self.say(envelope.root, ABORT, envelope.sender, encode_fault(fault))

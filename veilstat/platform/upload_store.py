@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,26 +107,15 @@ class UploadStore:
         for leftover in self.directory.glob("*.part"):
             leftover.unlink()
 
-    def receive(self, sender: str, header: Header, payloads: Iterable[bytes | memoryview]) -> None:
-        """Take an upload, plane by plane; it replaces the sender's former one.
+    def begin(self, sender: str, header: Header) -> Incoming:
+        """Take an upload, plane by plane; once it is committed it replaces the sender's former one.
 
         Raises:
-            ProtocolViolation: header or payloads do not fit sender, schema or each other; nothing has changed.
+            ProtocolViolation: the header does not fit sender or schema; nothing has changed.
             PolicyDenied: the version is not larger than every one that was stored or withdrawn.
             VeilstatError: it could not be written; nothing has changed.
         """
-        incoming = self.begin(sender, header)
-        try:
-            for payload in payloads:
-                incoming.add(payload)
-            incoming.finish()
-            incoming.commit()
-        finally:
-            incoming.discard()
-
-    def begin(self, sender: str, header: Header) -> Incoming:
-        """The same, as the planes come; raises as ``receive``."""
-        self.check(sender, header)
+        self._check(sender, header)
         place, temporary = self._place(header.owner), self._place(header.owner).with_suffix(".part")
         with _written():
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -138,7 +127,10 @@ class UploadStore:
         Raises:
             SchemaError: there is no such upload. VeilstatError: the file was damaged.
         """
-        header, digest = self._current(owner)
+        header, digest = self._header(owner)
+        if header.version <= self._withdrawn_version(owner):
+            # A crash may have left the file.
+            raise SchemaError(f"data owner {owner!r} has withdrawn its upload", code="upload_unknown")
         if header.version != version:
             raise SchemaError(f"data owner {owner!r} has uploaded version {header.version}, not {version}", code="upload_unknown")
         place = self._place(owner)
@@ -176,18 +168,25 @@ class UploadStore:
             sync_directory(self.directory)
         self._verified.pop(owner, None)
 
-    def check(self, sender: str, header: Header) -> None:
-        """Whether an upload may be taken; raises as ``receive``."""
+    def _check(self, sender: str, header: Header) -> None:
+        """Whether an upload may be taken; raises as ``begin``."""
         if sender != header.owner:
             raise ProtocolViolation(f"{sender!r} uploaded rows in the name of another", code="upload_owner", culprits=(sender,))
         known = tuple(column.name for column in self.schema if column.name in header.complete)
         if header.schema != self.schema.digest.hex() or header.complete != known:
-            raise ProtocolViolation(f"{sender!r} uploaded rows of another schema", code="upload_schema", culprits=(sender,))
+            raise ProtocolViolation(
+                f"{sender!r} uploaded rows of another schema; give every party the same one", code="upload_schema", culprits=(sender,)
+            )
         if header.rows > self.schema.max_rows:
-            raise ProtocolViolation(f"{sender!r} uploaded more than max_rows", code="upload_rows", culprits=(sender,))
+            raise ProtocolViolation(
+                f"{sender!r} uploaded more rows than the schema's max_rows = {self.schema.max_rows:,}",
+                code="upload_rows",
+                culprits=(sender,),
+            )
         if header.version <= self.largest_version(sender):
             raise PolicyDenied(
-                f"{sender!r} uploaded version {header.version} after a later or equal one; count further", code="upload_version"
+                f"{sender!r} uploaded version {header.version} of its rows, and this or a later one was here before; share them again",
+                code="upload_version",
             )
 
     def _header(self, owner: str) -> tuple[Header, bytes]:
@@ -207,15 +206,11 @@ class UploadStore:
         header = Header.from_bytes(footer[:length])
         fits = header.owner == owner and header.schema == self.schema.digest.hex() and trailer[0] == self.server
         if not fits or size != self._data_bytes(header) + len(footer):
-            raise VeilstatError(f"the file of {owner!r} is of another owner, schema or server; remove it", code="upload_foreign")
+            raise VeilstatError(
+                f"the stored upload of {owner!r} is of another owner, schema or server; remove its file and share the rows again",
+                code="upload_foreign",
+            )
         return header, footer[length : length + _DIGEST]
-
-    def _current(self, owner: str) -> tuple[Header, bytes]:
-        """The same, unless it was withdrawn: a crash may have left the file."""
-        header, digest = self._header(owner)
-        if header.version <= self._withdrawn_version(owner):
-            raise SchemaError(f"data owner {owner!r} has withdrawn its upload", code="upload_unknown")
-        return header, digest
 
     def _stored_version(self, owner: str) -> int:
         return self._header(owner)[0].version if self._place(owner).exists() else 0

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from veilstat import __version__
-from veilstat.errors import CapabilityError, ConvergenceError, SchemaError, VeilstatError
+from veilstat.errors import CapabilityError, SchemaError, VeilstatError
 from veilstat.protocol.faults import ProtocolError
-from veilstat.statistics.results import Cost, Receipt, Result
+from veilstat.protocol.member import Member
+from veilstat.statistics.results import Result
 from veilstat.statistics.solve import solve
 
 from ..analyst import Analyst
@@ -55,17 +56,9 @@ class Deployment:
         Raises:
             VeilstatError: whatever ended the query; nothing is opened after it.
         """
-        started = time.perf_counter()
         with self._session() as path:
             exchange = _Exchange(self.client, f"{path}/frames", self.analyst, Patience(self.timeout, time.monotonic), progress)
-            driver = Driver(plan, self.analyst, exchange.settle, solve, progress)
-            try:
-                result: Result = driver.run()
-            except ConvergenceError as error:
-                if isinstance(error.result, Result):
-                    error.result = error.result.with_receipt(self._receipt(driver, started))
-                raise
-            return result.with_receipt(self._receipt(driver, started))
+            return Driver(plan, self.analyst, exchange.settle, solve, progress).answer(self._traffic, time.perf_counter)
 
     @contextmanager
     def _session(self) -> Iterator[str]:
@@ -78,11 +71,9 @@ class Deployment:
                 with suppress(VeilstatError):
                     self.client.request("DELETE", path)
 
-    def _receipt(self, driver: Driver, started: float) -> Receipt:
-        plan, spent = driver.plan, _reported(self.client)["bytes"]
-        rounds = 1 + sum(driver.openings.get(step.label, 0) * step.cost.rounds for step in plan.steps)
-        busiest = max(spent.get(owner, 0) for owner in self.definition.owners)
-        return Receipt(plan, driver.contributors, plan.privacy, Cost(rounds, busiest, sum(spent.values()), time.perf_counter() - started))
+    def _traffic(self) -> tuple[int, int]:
+        spent = _reported(self.client)["bytes"]
+        return max(spent.get(owner, 0) for owner in self.definition.owners), sum(spent.values())
 
 
 class _Exchange:
@@ -164,7 +155,8 @@ def connect(
     if definition.roles != dict(known.roles):
         raise SchemaError("the study that the gateway publishes has other parties than the roster", code="roster_differs")
     try:
-        analyst = Analyst(read_identity(key, ANALYST, known.keys[ANALYST]), known, definition, secrets.token_bytes)
+        member = Member(read_identity(key, ANALYST, known.keys[ANALYST]), known)
+        analyst = Analyst(member, definition, secrets.token_bytes)
     except ProtocolError as error:
         raise as_error(error.fault) from None
     return Study(definition, Deployment(client, analyst, definition, float(timeout)))

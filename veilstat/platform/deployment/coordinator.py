@@ -16,6 +16,7 @@ from pathlib import Path
 from veilstat.architectures.addition import Addition, SumHere
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.protocol.identity import Roster
+from veilstat.protocol.member import Member
 from veilstat.transports.line import SocketLine
 
 from ..coordinator import Coordinator
@@ -23,7 +24,7 @@ from ..definition import SERVER, Definition
 from ..epoch_store import EpochStore
 from ..identity_file import read_identity
 from ..planner import make_planner
-from ..roster_file import read_roster
+from ..roster_file import read_roster, require_parties
 from ..study_file import load_published
 from ..threads import executor_of
 from .compute_lines import ComputeLines
@@ -66,14 +67,10 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
     definition = published.definition()
     directory = read_roster(config.roster)
     roster = directory.roster
-    if dict(roster.roles) != definition.roles:
-        raise SchemaError(
-            f"{config.roster.name} lists other parties than {config.study.name}; make the certificates anew", code="roster_differs"
-        )
+    require_parties(config.roster, roster, definition)
     identity = read_identity(config.identity, SERVER, roster.keys[SERVER])
     party = Coordinator(
-        identity,
-        roster,
+        Member(identity, roster),
         definition,
         make_planner(),
         _epoch_store(config, definition, roster),

@@ -84,7 +84,7 @@ class EncryptedRows:
             record, spent = agent.kept.record, agent.epochs.use().answers
             rows = ", ".join(f"{name} {count:,}" for name, count in sorted(record.rows.items()))
             say(f"epoch {record.identity.hex()[:16]}: rows declared, rounded up: {rows}; {spent:,} of {MOST_ANSWERS:,} answers are spent")
-            if agent.version != agent.custom.table_version:
+            if agent.version != agent.mandate.table_version:
                 say(f"the table has changed since; answers are over the rows as they were until the next key, for which {_SHARE} asks")
         if agent.is_making_key:
             say("a key is being made")

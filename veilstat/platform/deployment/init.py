@@ -8,7 +8,6 @@ from pathlib import Path
 
 from veilstat.errors import CapabilityError, SchemaError
 
-from ..simulation import ARCHITECTURES
 from . import templates
 from .coordinator_file import PORTS
 
@@ -40,7 +39,7 @@ def write_files(out: Path, architecture: str, owners: tuple[str, ...], layout: L
         owners, or the directory is not empty.
     """
     if architecture not in _OPTIONS:
-        known = ", ".join(name for name in ARCHITECTURES if name in _OPTIONS)
+        known = ", ".join(sorted(_OPTIONS))
         raise CapabilityError(f"a deployment has one of the architectures {known}, not {architecture!r}", code="unknown_architecture")
     if entry not in _ENTRIES or (entry == "rows" and architecture not in _KEEP_ROWS):
         raise CapabilityError(

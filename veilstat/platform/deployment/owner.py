@@ -15,9 +15,10 @@ from veilstat import __version__
 from veilstat.dp.ledger_file import open_ledger
 from veilstat.errors import QuorumLost, SchemaError
 from veilstat.protocol.faults import QUORUM, Fault, ProtocolError
+from veilstat.protocol.member import Member
 from veilstat.transports.stream import VERSION, Greeting, Stream, listen
 
-from ..agent import Agent, Custom
+from ..agent import Agent, Mandate
 from ..definition import SERVER
 from ..driver import as_error
 from ..epoch_agent import EpochAgent
@@ -27,11 +28,12 @@ from ..plan import Plan
 from ..planner import make_planner
 from ..policy import Policy
 from ..policy_file import PolicyFile, load_policy
-from ..roster_file import read_roster
+from ..roster_file import read_roster, require_parties
 from ..session_file import SessionFile
 from ..streamed_table import StreamedTable
 from ..study_file import load_definition
 from ..threads import cores, executor_of
+from ..upload_agent import UploadAgent
 from .approvals import Approvals
 from .approvals_socket import answer_person
 from .encrypted_rows import EncryptedRows, KeyLog
@@ -67,7 +69,7 @@ def run_owner(path: Path) -> None:
 
 
 def _rows(agent: Agent, host: AgentHost, rules: PolicyFile) -> Rows:
-    if agent.definition.keeps_rows:
+    if isinstance(agent, UploadAgent):
         return SharedRows(agent, host.settle, rules)
     if isinstance(agent, EpochAgent):
         return EncryptedRows(agent, host.keys, host.speak)
@@ -78,10 +80,7 @@ def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal:
     """The agent's party, with all that it remembers; errors as ``run_owner``."""
     roster = read_roster(config.roster).roster
     definition = load_definition(config.study)
-    if dict(roster.roles) != definition.roles:
-        raise SchemaError(
-            f"{config.roster.name} lists other parties than {config.study.name}; make the certificates anew", code="roster_differs"
-        )
+    require_parties(config.roster, roster, definition)
     if config.party not in definition.owners:
         raise SchemaError(f"{config.party!r} is no data owner of the study; there are: {', '.join(definition.owners)}", code="bad_owner")
     if definition.policies.get(config.party) != policy.digest:
@@ -92,19 +91,23 @@ def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal:
     identity = read_identity(config.identity, config.party, roster.keys[config.party])
     table = StreamedTable(config.party, config.open_table(definition.schema), definition.schema, identity.sealing_secret)
     refusals = Refusals(config.state / "refusals", config.party, journal, time.time)
-    custom = Custom(
+    mandate = Mandate(
+        table,
+        policy,
+        open_ledger(config.state / "ledger", policy.budget),
+        table.content.version,
         SessionFile(config.state / "sessions"),
         OpeningFile(config.state / "openings"),
-        table.content.version,
         _consent(approvals, refusals),
         refusals.conceal,
         executor_of(cores()),
     )
-    ledger = open_ledger(config.state / "ledger", policy.budget)
+    member = Member(identity, roster)
     if definition.keeps_epochs:
         store = open_store(config.state / "epoch", definition, roster)
-        return EpochAgent(identity, roster, definition, table, policy, make_planner(), secrets.token_bytes, ledger, store, custom)
-    return Agent(identity, roster, definition, table, policy, make_planner(), secrets.token_bytes, ledger, custom)
+        return EpochAgent(member, definition, make_planner(), secrets.token_bytes, mandate, store)
+    kind = UploadAgent if definition.keeps_rows else Agent
+    return kind(member, definition, make_planner(), secrets.token_bytes, mandate)
 
 
 def _consent(approvals: Approvals, refusals: Refusals) -> Callable[[Plan], None]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from veilstat.architectures.sharing.uploads import planes
 from veilstat.errors import PolicyDenied
 
-from ..agent import Agent
 from ..policy import Policy
 from ..policy_file import PolicyFile
 from ..upload import planes_kept
+from ..upload_agent import UploadAgent
 from .rows import Say, Settle
 
 _TOLD_PARTS = 10
@@ -24,7 +24,7 @@ class SharedRows:
         settle: lets the agent begin something, and waits for its end. rules: the owner's policy.
     """
 
-    agent: Agent
+    agent: UploadAgent
     settle: Settle
     rules: PolicyFile
 
@@ -79,7 +79,7 @@ class SharedRows:
 class _Progress:
     """Says a few times how far an upload has come."""
 
-    agent: Agent
+    agent: UploadAgent
     say: Say
     told: int = 0
 
@@ -104,5 +104,5 @@ def permitted(policy: Policy) -> str:
     return " ".join(words)
 
 
-def _names(agent: Agent) -> str:
+def _names(agent: UploadAgent) -> str:
     return ", ".join(agent.definition.servers)
