@@ -26,7 +26,7 @@ from veilstat.architectures.homomorphic.messages import read_ciphertexts
 from veilstat.architectures.homomorphic.ring import Residues, batching_primes, seal
 from veilstat.architectures.homomorphic.totals import mouchet21 as paper
 from veilstat.architectures.homomorphic.totals import mouchet22
-from veilstat.architectures.homomorphic.totals.bfv import Scheme, scheme
+from veilstat.architectures.homomorphic.totals.bfv import Bfv, scheme
 from veilstat.architectures.homomorphic.totals.mouchet21_owner import Owner, switch_share
 from veilstat.architectures.homomorphic.totals.mouchet21_server import Server
 from veilstat.architectures.homomorphic.totals.mouchet22_owner import DealingOwner
@@ -43,7 +43,7 @@ PATHS = ("critical path: encrypt + add + share + add + open", "one key: encrypt 
 THRESHOLDS = ("decrypting", "an owner: commit + deal + encrypt + add + agree + decrypt", "cloud", "sent", "received")
 
 
-def parties(its: Scheme, names: tuple[str, ...], vector: Any, analyst: Residues, threshold: int | None) -> tuple[Any, dict[str, Any]]:
+def parties(its: Bfv, names: tuple[str, ...], vector: Any, analyst: Residues, threshold: int | None) -> tuple[Any, dict[str, Any]]:
     """The cloud, and the owners by name, each with this vector; all of them decrypt, or any ``threshold``."""
     kinds: tuple[Any, Any] = (Owner, Server) if threshold is None else (DealingOwner, DealingServer)
     least = threshold or 2
@@ -95,7 +95,7 @@ def run_session(count: int, size: int, bits: int, smudging: int, threshold: int 
     return clock, its.parameters
 
 
-def critical_path(its: Scheme, count: int, size: int) -> Clock:
+def critical_path(its: Bfv, count: int, size: int) -> Clock:
     """The lattice operations that wait for each other, of ``count`` owners; medians of several runs."""
     clock, ring = Clock(), its.ring
     secrets = [ring.from_integers(its.secret(os.urandom)) for _ in range(count)]
@@ -122,7 +122,7 @@ def critical_path(its: Scheme, count: int, size: int) -> Clock:
     return clock
 
 
-def floor(its: Scheme, count: int) -> float:
+def floor(its: Bfv, count: int) -> float:
     """Milliseconds for what no owner can leave out: transforms, hashes, signatures, the common polynomial, randomness."""
     clock, parameters, identity = Clock(), its.parameters, Identity.from_seed("owner", bytes(32))
     row = np.arange(parameters.degree, dtype=np.uint64)

@@ -31,7 +31,7 @@ from benchmarks.measuring import fastest, heading, row
 from benchmarks.three_servers import Measured, measure
 from veilstat.architectures.interface import no_noise
 from veilstat.architectures.sharing.protocols.araki16 import share
-from veilstat.architectures.sharing.protocols.conversion import negative
+from veilstat.architectures.sharing.protocols.conversion import less_than_zero
 from veilstat.architectures.sharing.protocols.prss import Party, Prss
 from veilstat.architectures.sharing.protocols.ring import NARROW
 from veilstat.architectures.sharing.protocols.rounds import SERVERS
@@ -175,7 +175,7 @@ def comparisons(count: int) -> tuple[Measured, str]:
 
     def program(place: Place) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))
-        below = yield from negative(party, parts[place.index], 31, NARROW)
+        below = yield from less_than_zero(party, parts[place.index], 31, NARROW)
         return NARROW.to_bytes(below.total().own)
 
     found = measure(program, RUNS)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from veilstat.arithmetic import agreement, shamir
 from veilstat.arithmetic.keystream import CHUNK_BYTES, Keystream, counter_mode, fastest_mode, galois_mode
-from veilstat.arithmetic.rings import Ring, ring_bits
+from veilstat.arithmetic.rings import Ring
 from veilstat.language.bounds import Interval
 from veilstat.language.exact import inner
 
@@ -63,7 +63,7 @@ def test_decoding_is_centred_on_the_declared_bounds(bits):
 
 
 def test_rings_are_as_narrow_as_the_bits_allow():
-    assert [ring_bits(bits) for bits in (1, 32, 33, 64, 65, 128, 129)] == [32, 32, 64, 64, 128, 128, 192]
+    assert [Ring.for_bits(bits).bits for bits in (1, 32, 33, 64, 65, 128, 129)] == [32, 32, 64, 64, 128, 128, 192]
     with pytest.raises(ValueError, match="multiple of 64"):
         Ring(48)
 

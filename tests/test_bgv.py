@@ -78,7 +78,7 @@ def test_products_are_those_of_the_integers():
     expected[: len(full) - PARAMETERS.degree] -= full[PARAMETERS.degree :]
     product = keys.scheme.multiply(keys.encrypt(first), keys.encrypt(second))
     ciphertext = keys.scheme.relinearise(keys.scheme.total([product, product, product]), keys.relinearisation)
-    phases = keys.scheme.coefficients(keys.ring.multiply_add(ciphertext[1], keys.secret, ciphertext[0]), range(100))
+    phases = keys.ring.to_integers(keys.ring.multiply_add(ciphertext[1], keys.secret, ciphertext[0]), range(100))
     assert [keys.scheme.decode(phase, -(1 << 19)) for phase in phases] == (3 * expected[:100]).tolist()
 
 

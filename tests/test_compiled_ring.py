@@ -9,7 +9,7 @@ import pytest
 
 from veilstat.architectures.homomorphic import ring as rings
 from veilstat.architectures.homomorphic.ring import CyclotomicRing, SealTransform
-from veilstat.architectures.homomorphic.totals.bfv import Scheme
+from veilstat.architectures.homomorphic.totals.bfv import Bfv
 from veilstat.architectures.homomorphic.totals.parameters import choose_parameters
 
 pytest.importorskip("numba", exc_type=ImportError)
@@ -101,8 +101,8 @@ def test_ciphertexts_of_parties_with_and_without_machine_code_add_up():
     parameters = choose_parameters(100, 5, 3, 64)
     primes = rings.batching_primes(parameters.degree, parameters.plaintext_bits, parameters.plaintexts)
     fast_ring = rings.cyclotomic_ring(parameters.degree, parameters.primes)
-    fast = Scheme(parameters, fast_ring, tuple(rings.Transform.of(parameters.degree, prime) for prime in primes))
-    slow = Scheme(parameters, seals(fast_ring), tuple(SealTransform.of(parameters.degree, prime) for prime in primes))
+    fast = Bfv(parameters, fast_ring, tuple(rings.Transform.of(parameters.degree, prime) for prime in primes))
+    slow = Bfv(parameters, seals(fast_ring), tuple(SealTransform.of(parameters.degree, prime) for prime in primes))
     vector = np.array([1, -(2**97), 2**98, 0, 12345], dtype=object)
     secret = slow.ring.from_integers(slow.secret(os.urandom))
     common = slow.ring.uniform(b"")

@@ -11,7 +11,7 @@ from veilstat.architectures.masking import bonawitz17 as paper
 from veilstat.architectures.masking.bonawitz17_analyst import AwaitResult
 from veilstat.architectures.masking.bonawitz17_owner import Owner
 from veilstat.architectures.masking.bonawitz17_server import Server
-from veilstat.architectures.threshold import curious_threshold, default_colluding
+from veilstat.architectures.threshold import Threshold
 from veilstat.arithmetic import shamir
 from veilstat.arithmetic.agreement import KeyPair
 from veilstat.arithmetic.executor import SERIAL
@@ -287,7 +287,7 @@ def test_a_result_over_the_wrong_owners_is_refused():
     [(2, 0, None, 2), (3, 1, None, 3), (3, 0, None, 2), (5, 1, None, 3), (5, 1, 4, 4), (9, 4, 2, 6), (100, 98, None, 100)],
 )
 def test_thresholds_are_computed(owners, colluding, minimum, threshold):
-    assert curious_threshold(owners, colluding, minimum) == threshold
+    assert Threshold(owners, colluding, minimum).count == threshold
 
 
 @pytest.mark.parametrize(
@@ -295,12 +295,12 @@ def test_thresholds_are_computed(owners, colluding, minimum, threshold):
 )
 def test_configurations_that_cannot_hold_are_refused_with_the_numbers(owners, colluding, minimum):
     with pytest.raises(vs.CapabilityError) as error:
-        curious_threshold(owners, colluding, minimum)
+        Threshold(owners, colluding, minimum)
     assert error.value.code in ("too_few_owners", "threshold_unreachable", "bad_configuration")
 
 
 def test_the_default_leaves_two_honest_owners():
-    assert [default_colluding(owners) for owners in (1, 2, 3, 4, 50)] == [0, 0, 1, 1, 1]
+    assert [Threshold.of(owners, None).colluding for owners in (2, 3, 4, 50)] == [0, 1, 1, 1]
 
 
 def test_an_owner_sends_no_total_beyond_the_bounds_that_the_ring_was_computed_from():

@@ -7,7 +7,7 @@ import pytest
 
 from tests.sharing import compute, integers, opened, parties, run, run_three
 from veilstat.architectures.sharing.protocols.araki16 import Shares, matmul, multiply, reconstruct
-from veilstat.architectures.sharing.protocols.conversion import divided, negative, signs
+from veilstat.architectures.sharing.protocols.conversion import divided, less_than_zero, sign_bits
 from veilstat.architectures.sharing.protocols.field import Field
 from veilstat.architectures.sharing.protocols.ring import NARROW, WIDE, RingDomain, narrowed
 
@@ -119,9 +119,9 @@ def test_signs_of_values_up_to_every_width(bits, ring, target):
     largest = (1 << bits) - 1
     rng = random.Random(bits)
     values = [0, 1, -1, largest, -largest, *(rng.randint(-largest, largest) for _ in range(300)), -1]
-    ended = run(lambda party, x: negative(party, x, bits, target), ring, values)
+    ended = run(lambda party, x: less_than_zero(party, x, bits, target), ring, values)
     assert opened(target, ended.results).tolist() == [int(value < 0) for value in values]
     assert ended.rounds == 4 + (-(-bits // 4) - 1).bit_length()
-    ended = run(lambda party, x: signs(party, x, bits), ring, values)
+    ended = run(lambda party, x: sign_bits(party, x, bits), ring, values)
     assert reconstruct(ended.results).tolist() == [int(value < 0) for value in values]
     assert ended.rounds == 2 + (-(-bits // 4) - 1).bit_length()

@@ -110,7 +110,6 @@ def test_traffic_is_known_before_there_are_data():
         for tables in TABLES:
             _, ended, _ = on_shares(chosen, totals(chosen, contributed(chosen), tables, SCHEMA), {})
             assert (ended.rounds, ended.bytes_per_server) == (expected.rounds, expected.payload)
-            assert max(len(message) for message in ended.received[0]) == expected.largest
 
 
 def test_traffic_of_an_iteration_is_a_bound():

@@ -12,7 +12,7 @@ from tests.test_sharing_views import joined, two_samples
 from veilstat.architectures.sharing.protocols import intervals
 from veilstat.architectures.sharing.protocols.adder import bits_held, carries, sliced, unsliced
 from veilstat.architectures.sharing.protocols.araki16 import open_masked, reconstruct, share
-from veilstat.architectures.sharing.protocols.conversion import divided, halves, negative, quotients, signs
+from veilstat.architectures.sharing.protocols.conversion import addends_of, divided, less_than_zero, quotients, sign_bits
 from veilstat.architectures.sharing.protocols.field import Field
 from veilstat.architectures.sharing.protocols.intervals import COUNT, DIGITS, FINEST, interval, length, start, tabulated
 from veilstat.architectures.sharing.protocols.piecewise import LOGISTIC, piecewise
@@ -151,11 +151,11 @@ def both_quotients(party, x):
 
 def opened_signs(party, x):
     """Opening shared bits shows the bits and nothing else: here of a value whose sign is known."""
-    yield from open_masked((yield from signs(party, x + x.scaled(-1), 62)))
+    yield from open_masked((yield from sign_bits(party, x + x.scaled(-1), 62)))
 
 
 PROTOCOLS = {
-    "negative": (lambda party, x: negative(party, x, 62, NARROW), 1 << 61),
+    "negative": (lambda party, x: less_than_zero(party, x, 62, NARROW), 1 << 61),
     "signs": (lambda party, x: opened_signs(party, x), 1 << 61),
     "quotient": (lambda party, x: divided(party, x, 33, NARROW), 1 << 61),
     "wider": (lambda party, x: divided(party, x, 0, WIDE), 1 << 61),
@@ -175,7 +175,7 @@ def test_messages_of_extreme_values_look_alike(name):
 def test_halves_add_up():
     values = [random.Random(place).randrange(2**128) for place in range(50)]
     dealt = share(np.array(values, dtype=object), WIDE, random.Random(2).randbytes)
-    found = [halves(party, dealt[party.index]) for party in parties()]
+    found = [addends_of(party, dealt[party.index]) for party in parties()]
     for place, value in enumerate(values):
         turn, within = divmod(place, 17)
         mine = found[turn].mine[within]

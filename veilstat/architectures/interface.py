@@ -27,8 +27,10 @@ from veilstat.schema.schema import Schema
 
 from .addition import Addition, SumHere
 
-Random = Callable[[int], bytes]
-Authorise = Callable[[tuple[str, ...]], None]
+Random: TypeAlias = "Callable[[int], bytes]"
+"""Draws so many bytes, from a cryptographic source."""
+Authorise: TypeAlias = "Callable[[tuple[str, ...]], None]"
+"""Is asked with the survivors before anything can be opened, and raises ProtocolError to refuse."""
 Noise: TypeAlias = "Callable[[int], npt.NDArray[Any]]"
 """Draws so many integers, one for each number that is opened."""
 

@@ -91,7 +91,7 @@ class RowValues(ABC, Generic[_P]):
         self.circuit, self.zero, self.known = circuit, zero, dict(known)
 
     def value(self, place: int) -> Polynomials:
-        """Of a node."""
+        """The polynomials of a node, by its place in the circuit."""
         if place not in self.known:
             self.known[place] = self._value(self.circuit.nodes[place])
         return self.known[place]

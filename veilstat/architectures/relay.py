@@ -8,11 +8,10 @@ from typing import ClassVar
 
 from veilstat.protocol.codec import LENGTH_BYTES, decode, split_head, with_head
 from veilstat.protocol.envelope import names_bytes
-from veilstat.protocol.faults import unreported, violation
-from veilstat.protocol.session import Turn
+from veilstat.protocol.faults import violation
 
 from .interface import Released
-from .waiting import FromServer
+from .waiting import AnalystFromServer
 
 RESULT = "result"
 
@@ -28,7 +27,7 @@ def total_size(survivors: Sequence[str], raw: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitTotal(FromServer):
+class AwaitTotal(AnalystFromServer):
     """The analyst waits for the server's total of ``size`` bytes."""
 
     participants: tuple[str, ...]
@@ -40,11 +39,7 @@ class AwaitTotal(FromServer):
     def largest(self) -> int:
         return total_size(self.participants, self.size)
 
-    def close(self) -> Turn:
-        with unreported():
-            return Turn((), None, self._released())
-
-    def _released(self) -> Released:
+    def released(self) -> Released:
         head, raw = split_head(self.inbox[0])
         survivors = tuple(decode(head, list[str], self.server, "a result"))
         if len(raw) != self.size:

@@ -1,11 +1,14 @@
-"""Rounds that wait for one message of the server, as owners and analysts of several architectures do."""
+"""What rounds of owners and analysts have in common across architectures: one message of the server, and a release at the end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
-from veilstat.protocol.faults import ProtocolError, violation
+from veilstat.protocol.faults import ProtocolError, unreported, violation
+from veilstat.protocol.session import Turn
+
+from .interface import Released
 
 
 class Participant(Protocol):
@@ -30,8 +33,22 @@ class OneMessage:
         self.inbox.append(payload)
 
 
+class Releasing:
+    """The analyst's last round. What it finds wrong is told to nobody: others would learn something of what was opened."""
+
+    __slots__ = ()
+
+    def released(self) -> Released:
+        """What was opened; raises ProtocolError."""
+        raise NotImplementedError
+
+    def close(self) -> Turn:
+        with unreported():
+            return Turn((), None, self.released())
+
+
 @dataclass(frozen=True, slots=True)
-class FromServer(OneMessage):
+class AnalystFromServer(Releasing, OneMessage):
     """The analyst's round, which waits for the server."""
 
     server: str

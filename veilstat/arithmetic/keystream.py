@@ -13,14 +13,14 @@ from functools import cache
 from typing import TypeAlias
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
 from .executor import SERIAL, Executor
 from .rings import Elements, Ring
 
 KEY_BYTES = 16
-NONCE_BYTES = 12
-SEED_BYTES = KEY_BYTES + NONCE_BYTES
+_NONCE_BYTES = 12
+SEED_BYTES = KEY_BYTES + _NONCE_BYTES
 CHUNK_BYTES, SHARED_CHUNK_BYTES = 1 << 17, 1 << 20
 """Of one thread, and of several: in shorter chunks threads wait for the interpreter's lock longer than they compute."""
 _MOST_BYTES = 1 << 36
@@ -79,9 +79,9 @@ class Keystream:
         self._apply(accumulator, seed, self.ring.subtract)
 
     def _apply(self, accumulator: Elements, seed: bytes, operation: Callable[[Elements, Elements], None]) -> None:
-        if len(seed) != SEED_BYTES or accumulator.nbytes > _MOST_BYTES:
-            raise ValueError("a seed has 28 bytes and serves at most 64 GiB")
-        update_into = _encryptor(seed, self.mode)
+        if accumulator.nbytes > _MOST_BYTES:
+            raise ValueError("a seed serves at most 64 GiB")
+        update_into = _opened(seed, self.mode).update_into
         step = len(self._words)
         size = self.ring.element_bytes
         zeros = memoryview(_ZEROS)
@@ -118,14 +118,29 @@ def add_keystreams(ring: Ring, total: Elements, added: Sequence[bytes], subtract
         ring.add(total, part)
 
 
-def _encryptor(seed: bytes, mode: Mode) -> Callable[[memoryview, memoryview], int]:
+def keystream(seed: bytes) -> CipherContext:
+    """The keystream of a 28-byte seed (key, nonce), from its beginning; ValueError for a seed of another length."""
+    return _opened(seed, fastest_mode())
+
+
+def expand(seed: bytes, size: int) -> memoryview:
+    """The first ``size`` bytes of a seed's keystream; ValueError for a length that no keystream serves."""
+    if size > _MOST_BYTES:
+        raise ValueError("a seed serves at most 64 GiB")
+    return following(keystream(seed), size)
+
+
+def following(stream: CipherContext, size: int) -> memoryview:
+    """The next ``size`` bytes of a keystream, in chunks that stay in the processor's cache."""
+    buffer, zeros = np.empty(size, dtype=np.uint8).data, memoryview(_ZEROS)
+    for start in range(0, size, CHUNK_BYTES):
+        part = buffer[start : start + CHUNK_BYTES]
+        stream.update_into(zeros[: len(part)], part)
+    return buffer
+
+
+def _opened(seed: bytes, mode: Mode) -> CipherContext:
+    if len(seed) != SEED_BYTES:
+        raise ValueError("a seed has 28 bytes")
     cipher: Cipher[modes.CTR] = Cipher(algorithms.AES(seed[:KEY_BYTES]), mode(seed[KEY_BYTES:]))  # type: ignore[arg-type]
-    return cipher.encryptor().update_into
-
-
-def expand(seed: bytes, size: int) -> bytes:
-    """``size`` bytes of keystream from a 28-byte seed (key, nonce)."""
-    if len(seed) != SEED_BYTES or size > _MOST_BYTES:
-        raise ValueError("a seed has 28 bytes and serves at most 64 GiB")
-    cipher: Cipher[modes.CTR] = Cipher(algorithms.AES(seed[:KEY_BYTES]), counter_mode(seed[KEY_BYTES:]))  # type: ignore[arg-type]
-    return cipher.encryptor().update(bytes(size))
+    return cipher.encryptor()

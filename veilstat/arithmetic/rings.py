@@ -17,11 +17,6 @@ Elements: TypeAlias = "npt.NDArray[Any]"
 _BLOCK = 1 << 15
 
 
-def ring_bits(bits: int) -> int:
-    """The narrowest ring that tells apart 2^bits values: 32, 64, or a multiple of 64."""
-    return 32 if bits <= 32 else -(-bits // 64) * 64
-
-
 @dataclass(frozen=True, slots=True)
 class Ring:
     """Integers modulo 2^bits; ``bits`` is 32 or a multiple of 64."""
@@ -31,6 +26,11 @@ class Ring:
     def __post_init__(self) -> None:
         if self.bits != 32 and (self.bits <= 0 or self.bits % 64):
             raise ValueError(f"a ring has 32 bits or a multiple of 64, not {self.bits}")
+
+    @staticmethod
+    def for_bits(bits: int) -> Ring:
+        """The narrowest ring that tells apart 2^bits values."""
+        return Ring(32 if bits <= 32 else -(-bits // 64) * 64)
 
     @property
     def dtype(self) -> np.dtype[Any]:

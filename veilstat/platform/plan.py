@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from veilstat.architectures.interface import NoiseSite, NoiseSource, OpensMultiples, RoundCost, StepCost, Trust
-from veilstat.arithmetic.rings import ring_bits
+from veilstat.arithmetic.rings import Ring
 from veilstat.dp.mechanism import Gaussian, NoiseShare
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.cut import Cut, Entry, cut, cut_around
@@ -72,7 +72,7 @@ class StepPlan:
     @property
     def ring_bits(self) -> int:
         """The ring that every total of the step fits in."""
-        return ring_bits(self.cut.bits)
+        return Ring.for_bits(self.cut.bits).bits
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,18 @@
-"""The conformance suite: what every architecture must pass, whatever it protects and how.
+"""The conformance suite: what every architecture must do, whatever it protects and how.
 
 Each ``check_*`` function takes a factory of the architecture and raises AssertionError with the reason. An
 architecture that openly protects nothing (for tests) passes all but ``check_protection``.
 
     check_architecture(lambda: Masking(colluding=1))
+
+Answers are held against those of the plain oracle, ``Clear``, over the same owners; what became clear and what it cost
+against what the plan says beforehand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,28 +60,21 @@ def queries(chosen: Iterable[tuple[str, Mapping[str, Any]]] = QUERIES) -> list[S
     return [build(name, dict(parameters), registry()) for name, parameters in chosen]
 
 
-def check_architecture(make: Make, *, protects: bool = True) -> None:
+def check_architecture(make: Make) -> None:
     """The whole suite."""
-    for query in queries():
-        check_query(make, query)
+    check_queries(make, queries())
     check_every_order(make)
     check_every_dropout(make)
     check_harmless_faults(make)
     check_tampering(make)
-    if protects:
-        check_protection(make)
-
-
-def check_query(make: Make, query: Statistic[Any], sample: Sample | None = None) -> None:
-    """One run of a query: the answer, what became clear, and what it cost; on ``sample``, or else on the small study.
-
-    The query may be of a statistic that nobody has installed.
-    """
-    check_queries(make, [query], sample)
+    check_protection(make)
 
 
 def check_queries(make: Make, queries: Iterable[Statistic[Any]], sample: Sample | None = None) -> None:
-    """The same for queries of one study, one after another: where it takes long to make a study."""
+    """Queries of one study, one after another, as ``check_run`` looks at them; on ``sample``, or else on the small study.
+
+    They may be of statistics that nobody has installed.
+    """
     asked, data = tuple(queries), sample or small_sample()
     added = tuple({type(query) for query in asked})
     study, oracle = (simulate(data.tables, data.schema, its, statistics=added) for its in (make(), Clear()))
@@ -89,9 +86,10 @@ def check_run(study: Study, query: Statistic[Any], expected: Result) -> None:
     """One run of a query in a study that exists: its answer beside ``expected``, what became clear, and what it cost."""
     before = len(study.observed["analyst"].opened)
     result = study.run(query)
+    opened = study.observed["analyst"].opened[before:]
     _assert_close(result, expected, _tolerance(result))
-    _assert_openings(study, result, before)
-    _assert_cost(study, result, before)
+    _assert_openings(result, opened)
+    _assert_cost(study, result, opened)
 
 
 def check_answer(make: Make, query: Statistic[Any]) -> None:
@@ -103,40 +101,13 @@ def check_answer(make: Make, query: Statistic[Any]) -> None:
 def check_openings(make: Make, query: Statistic[Any]) -> None:
     """What became clear is what the plan lists, no number more, and the transport carried nothing undeclared."""
     study = _study(make())
-    _assert_openings(study, study.run(query))
+    _assert_openings(study.run(query), study.observed["analyst"].opened)
 
 
 def check_cost(make: Make, query: Statistic[Any]) -> None:
     """Rounds and bytes are those that the plan computes from the formats, exactly, for the openings that took place."""
     study = _study(make())
-    _assert_cost(study, study.run(query))
-
-
-def _assert_openings(study: Study, result: Result, before: int = 0) -> None:
-    declared = {step.label: sum(entry.count for entry in step.disclosures if not entry.control) for step in result.plan.steps}
-    most = {step.label: step.at_most for step in result.plan.steps}
-    counts: dict[str, int] = {}
-    for label, released in study.observed["analyst"].opened[before:]:
-        counts[label] = counts.get(label, 0) + 1
-        assert isinstance(released, Released)
-        assert len(released.values) == declared[label], (
-            f"step {label} opened {len(released.values)} numbers, the plan lists {declared[label]}"
-        )
-    for label, count in counts.items():
-        assert count <= most[label], f"step {label} was opened {count} times, the plan permits {most[label]}"
-
-
-def _assert_cost(study: Study, result: Result, before: int = 0) -> None:
-    openings: dict[str, int] = {}
-    for label, _ in study.observed["analyst"].opened[before:]:
-        openings[label] = openings.get(label, 0) + 1
-    expected = max(result.plan.owner_bytes(owner, openings) for owner in study.owners)
-    rounds = 1 + sum(openings.get(step.label, 0) * step.cost.rounds for step in result.plan.steps)
-    assert result.cost is not None
-    assert result.cost.bytes_per_owner == expected, (
-        f"{result.title}: {result.cost.bytes_per_owner} bytes per owner moved, the plan says {expected}"
-    )
-    assert result.cost.rounds == rounds <= result.plan.rounds, f"{result.title}: {result.cost.rounds} rounds, the plan says {rounds}"
+    _assert_cost(study, study.run(query), study.observed["analyst"].opened)
 
 
 def check_every_order(make: Make, seeds: range = range(5)) -> None:
@@ -171,10 +142,8 @@ def check_every_dropout(make: Make) -> None:
             most = result.plan.bytes_per_owner
             assert result.cost is not None
             assert result.cost.bytes_per_owner <= most, f"{result.cost.bytes_per_owner} bytes per owner moved, the plan says at most {most}"
-            kept = {name: table for name, table in small_tables().items() if name in result.contributors}
             assert set(owners) - set(result.contributors) <= set(lost), f"owners that did not drop out in {round_name} are missing"
-            oracle = simulate(kept, small_schema(), Clear()).run(query)
-            _assert_close(result, oracle, _tolerance(result))
+            _assert_right(result, query)
 
 
 def _all_needed(architecture: Architecture, owners: tuple[str, ...]) -> tuple[str, ...]:
@@ -192,8 +161,7 @@ def check_harmless_faults(make: Make) -> None:
         _assert_close(_run(make(), query, faults=[Duplicate("owner2", round_name)]), reference, 0.0)
         late = _outcome(make, query, [Delay("owner2", round_name)])
         if isinstance(late, Result):
-            kept = {name: table for name, table in small_tables().items() if name in late.contributors}
-            _assert_close(late, simulate(kept, small_schema(), Clear()).run(query), _tolerance(late))
+            _assert_right(late, query)
         else:
             assert isinstance(late, QuorumLost), f"a late message in {round_name} gave {late!r}"
 
@@ -202,18 +170,17 @@ def check_tampering(make: Make) -> None:
     """A message changed on the way ends the query and names its claimed sender; so does one that cannot be read.
     One whose address was changed never arrives, which counts as a dropout.
     """
-    query = queries(SHORT)[0]
-    for round_name in make().rounds:
+    query, rounds = queries(SHORT)[0], make().rounds
+    for round_name in rounds:
         for place in (0.3, 0.75, 0.999):
             outcome = _outcome(make, query, [Tamper("owner3", round_name, place)])
             if isinstance(outcome, Result) and "owner3" not in outcome.contributors:
-                kept = {name: table for name, table in small_tables().items() if name in outcome.contributors}
-                _assert_close(outcome, simulate(kept, small_schema(), Clear()).run(query), _tolerance(outcome))
+                _assert_right(outcome, query)
                 continue
             assert isinstance(outcome, (ProtocolViolation, QuorumLost)), f"a tampered message in {round_name} gave {outcome!r}"
-    if not make().rounds:
+    if not rounds:
         return
-    outcome = _outcome(make, query, [Lie("owner3", make().rounds[0], lambda payload: payload[:-1])])
+    outcome = _outcome(make, query, [Lie("owner3", rounds[0], lambda payload: payload[:-1])])
     assert isinstance(outcome, ProtocolViolation), f"a message cut short by its sender gave {outcome!r}"
     assert "owner3" in outcome.culprits
 
@@ -305,3 +272,36 @@ def _assert_close(ours: Result, oracle: Result, tolerance: float) -> None:
         assert a.shape == b.shape, f"{ours.title}: {field} has another shape"
         same = np.isclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
         assert same.all(), f"{ours.title}: {field} is {a[~same]} instead of {b[~same]}"
+
+
+def _assert_right(result: Result, query: Statistic[Any]) -> None:
+    """The oracle's answer over those who contributed, where somebody was lost."""
+    kept = {name: table for name, table in small_tables().items() if name in result.contributors}
+    _assert_close(result, _answer(simulate(kept, small_schema(), Clear()), query), _tolerance(result))
+
+
+def _assert_openings(result: Result, opened: Sequence[tuple[str, Released]]) -> None:
+    declared = {step.label: sum(entry.count for entry in step.disclosures if not entry.control) for step in result.plan.steps}
+    most = {step.label: step.at_most for step in result.plan.steps}
+    for label, released in opened:
+        assert len(released.values) == declared[label], (
+            f"step {label} opened {len(released.values)} numbers, the plan lists {declared[label]}"
+        )
+    for label, count in _times(opened).items():
+        assert count <= most[label], f"step {label} was opened {count} times, the plan permits {most[label]}"
+
+
+def _assert_cost(study: Study, result: Result, opened: Sequence[tuple[str, Released]]) -> None:
+    times = _times(opened)
+    expected = max(result.plan.owner_bytes(owner, times) for owner in study.owners)
+    rounds = 1 + sum(times[step.label] * step.cost.rounds for step in result.plan.steps)
+    assert result.cost is not None
+    assert result.cost.bytes_per_owner == expected, (
+        f"{result.title}: {result.cost.bytes_per_owner} bytes per owner moved, the plan says {expected}"
+    )
+    assert result.cost.rounds == rounds <= result.plan.rounds, f"{result.title}: {result.cost.rounds} rounds, the plan says {rounds}"
+
+
+def _times(opened: Sequence[tuple[str, Released]]) -> Counter[str]:
+    """How often each step was opened."""
+    return Counter(label for label, _ in opened)

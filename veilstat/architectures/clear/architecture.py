@@ -21,7 +21,7 @@ from veilstat.architectures.interface import (
 )
 from veilstat.architectures.relay import RESULT, AwaitTotal, encode_total
 from veilstat.architectures.totals import owner_totals
-from veilstat.arithmetic.rings import Elements, Ring, ring_bits
+from veilstat.arithmetic.rings import Elements, Ring
 from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Facts
 from veilstat.protocol.faults import violation
@@ -50,26 +50,26 @@ class Clear(Architecture):
         return Trust(1, len(owners), words, ("analyst", "server"))
 
     def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
-        vector = cut.size * _ring(cut).element_bytes
+        vector = cut.size * Ring.for_bits(cut.bits).element_bytes
         return StepCost({owner: (RoundCost(CONTRIBUTION, vector, 0),) for owner in owners}, 0)
 
     def describe(self) -> Mapping[str, str | int]:
         return {"name": self.name}
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
-        ring = _ring(binding.cut)
+        ring = Ring.for_bits(binding.cut.bits)
         vector = ring.encode(owner_totals(binding, contribution, binding.cut))
         message = Message(CONTRIBUTION, binding.server, ring.to_bytes(vector))
         return binding.session(_ROUNDS, Turn((message,), None, binding.participants))
 
     def server(self, binding: StepBinding) -> Session:
-        ring = _ring(binding.cut)
+        ring = Ring.for_bits(binding.cut.bits)
         size = binding.cut.size * ring.element_bytes
         first = _Collect(frozenset(binding.participants), size, binding.analyst, ring, ring.zeros(binding.cut.size))
         return binding.session(_ROUNDS, Turn((), first))
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:
-        ring = _ring(binding.cut)
+        ring = Ring.for_bits(binding.cut.bits)
 
         def release(survivors: tuple[str, ...], raw: memoryview) -> Released:
             return Released(ring.decode(ring.from_bytes(raw), binding.cut.lower), survivors)
@@ -99,7 +99,3 @@ class _Collect:
         survivors = tuple(sorted(self.arrived))
         payload = encode_total(survivors, self.ring.to_bytes(self.total))
         return Turn((Message(RESULT, self.analyst, payload),), None, survivors)
-
-
-def _ring(cut: Cut) -> Ring:
-    return Ring(ring_bits(cut.bits))

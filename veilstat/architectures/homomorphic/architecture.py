@@ -16,7 +16,7 @@ from veilstat.architectures.interface import (
     Trust,
 )
 from veilstat.architectures.relay import RESULT, AwaitTotal
-from veilstat.architectures.threshold import curious_threshold, default_colluding, require_curious
+from veilstat.architectures.threshold import Threshold, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Entry, Facts
@@ -28,9 +28,8 @@ from .rows.architecture import EncryptedRows
 from .rows.parameters import choose_row_parameters
 from .rows.quadratic import supports_rows
 from .security import LEAST_SMUDGING
-from .totals import mouchet21 as paper
-from .totals import mouchet22
-from .totals.bfv import Scheme, scheme
+from .totals import mouchet21, mouchet22
+from .totals.bfv import Bfv, scheme
 from .totals.mouchet21_analyst import announce, recipient, release
 from .totals.mouchet21_owner import Owner
 from .totals.mouchet21_server import Server
@@ -83,11 +82,11 @@ class Homomorphic(Architecture):
     def rounds(self) -> tuple[str, ...]:
         if self.entry is Entry.ROWS:
             return query.ROUNDS
-        return paper.ROUNDS if self.threshold is None else mouchet22.ROUNDS
+        return mouchet21.ROUNDS if self.threshold is None else mouchet22.ROUNDS
 
     @property
     def input_round(self) -> str:
-        return query.DECRYPT if self.entry is Entry.ROWS else paper.INPUT
+        return query.DECRYPT if self.entry is Entry.ROWS else mouchet21.INPUT
 
     def supports(self, facts: Facts) -> bool:
         """Ciphertexts of totals are added, and nothing else; those of rows are multiplied once."""
@@ -95,24 +94,20 @@ class Homomorphic(Architecture):
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
         """The computed threshold; CapabilityError where it cannot be reached."""
-        count = len(owners)
-        colluding = default_colluding(count) if self.colluding is None else self.colluding
-        threshold = curious_threshold(count, colluding, self.min_owners)
+        threshold = Threshold.of(len(owners), self.colluding, self.min_owners)
         if self.entry is Entry.ROWS:
-            return trust_with_rows(count, colluding)
-        if self.threshold is not None:
-            return trust_in_some(self.threshold, threshold, count, colluding, self.min_owners)
-        return trust_in_all(threshold, count, colluding, self.min_owners)
+            return trust_with_rows(threshold)
+        return trust_in_all(threshold) if self.threshold is None else trust_in_some(self.threshold, threshold)
 
     def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         parameters = self._parameters(cut, owners)
         share, vector = parameters.share_bytes, parameters.vector_bytes
         if self.threshold is None:
-            by_owner = dict.fromkeys(owners, paper.round_costs(owners, share, vector))
+            by_owner = dict.fromkeys(owners, mouchet21.round_costs(owners, share, vector))
         else:
             decrypting = sorted(owners)[: self.threshold]
             by_owner = {owner: mouchet22.round_costs(owner, owners, decrypting, share, vector) for owner in owners}
-        return StepCost(by_owner, paper.SEED_BYTES + share, lambda: parameters.words)
+        return StepCost(by_owner, mouchet21.SEED_BYTES + share, lambda: parameters.words)
 
     def describe(self) -> Mapping[str, str | int]:
         return {
@@ -183,5 +178,5 @@ class Homomorphic(Architecture):
             )
         return choose_parameters(cut.bits, cut.size, len(owners), self.smudging_bits)
 
-    def _scheme(self, cut: Cut, owners: tuple[str, ...]) -> Scheme:
+    def _scheme(self, cut: Cut, owners: tuple[str, ...]) -> Bfv:
         return scheme(self._parameters(cut, owners))

@@ -26,7 +26,7 @@ class CompiledTransform(Transform):
     @cache
     def of(degree: int, prime: int) -> CompiledTransform:
         """Tables for the least primitive root of unity of order 2 ``degree``, as SEAL takes it, so that both transforms agree."""
-        root = least_root(degree, prime)
+        root = _least_root(degree, prime)
         tables = [_powers(degree, prime, its) for its in (root, pow(root, -1, prime))]
         return CompiledTransform(prime, *(part for table in tables for part in (table, kernels.ratio(table, prime))))
 
@@ -36,7 +36,7 @@ class CompiledTransform(Transform):
         return values
 
     def forward_in_place(self, values: Residues) -> None:
-        """Of a contiguous row of residues."""
+        """``forward``, written over a contiguous row of residues."""
         kernels.forward(values, self._roots, self._ratios, self.prime)
 
     def inverse(self, values: Residues) -> Residues:
@@ -104,7 +104,7 @@ class CompiledRing(CyclotomicRing):
         return (total + np.floor(fractions + 0.5).astype(np.uint64)) % np.uint64(plaintext)
 
 
-def least_root(degree: int, prime: int) -> int:
+def _least_root(degree: int, prime: int) -> int:
     """The least of the roots of unity of order exactly 2 ``degree`` modulo a prime."""
     candidates = (pow(base, (prime - 1) // (2 * degree), prime) for base in range(2, prime))
     root = next(candidate for candidate in candidates if pow(candidate, degree, prime) == prime - 1)

@@ -82,15 +82,15 @@ def _ratio(factor: Any, prime: Any) -> Any:
 
 
 add = _compiled(vectorize, _add, [_word(_word, _word, _word)])
-"""Of residues."""
+"""The sum of residues; shapes broadcast, as for all that follow."""
 multiply = _compiled(vectorize, _multiply, [_word(_word, _word, _word)])
-"""Of residues modulo a prime of at most 50 bits, whose quotient a double estimates to within one."""
+"""The product of residues modulo a prime of at most 50 bits: a double estimates its quotient to within one."""
 multiply_add = _compiled(vectorize, _multiply_add, [_word(_word, _word, _word, _word)])
-"""A product of residues, and a third added."""
+"""The product of two residues plus a third."""
 scale = _compiled(vectorize, _scale, [_word(_word, _word, _word, _word)])
-"""Of words by a constant and its ratio."""
+"""Words times a constant that comes with its ratio."""
 reduce = _compiled(vectorize, _reduce, [_word(types.int64, _word)])
-"""Of signed words."""
+"""Signed words modulo a prime."""
 ratio = _compiled(vectorize, _ratio, [_word(_word, _word)])
 """floor(2^64 factor / prime)."""
 

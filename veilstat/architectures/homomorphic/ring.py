@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
@@ -166,15 +167,14 @@ class CyclotomicRing:
         """The residues times an integer modulo every prime; ``residues`` may be one row of numbers below 2^48."""
         return self.multiply(residues, np.array([factor % prime for prime in self.moduli], dtype=np.uint64)[:, None])
 
-    def to_integers(self, element: Residues) -> npt.NDArray[np.object_]:
-        """The coefficients in [0, Q), as Python integers."""
-        modulus = self.modulus
-        total = np.zeros(self.degree, dtype=object)
+    def to_integers(self, element: Residues, places: Sequence[int] | slice = slice(None)) -> npt.NDArray[np.object_]:
+        """The coefficients in [0, Q), or those at some places, as Python integers."""
+        modulus, total = self.modulus, np.array(0, dtype=object)
         for transform, values in zip(self.transforms, element, strict=True):
             cofactor = modulus // transform.prime
             weight = cofactor * pow(cofactor, -1, transform.prime)
-            total = total + transform.inverse(values).astype(object) * weight
-        return total % modulus
+            total = total + transform.inverse(values)[places].astype(object) * weight
+        return np.asarray(total % modulus, dtype=object)
 
     def quotients(self, element: Residues, plaintext: int) -> Residues:
         """round(t x / Q) modulo t = ``plaintext`` for the coefficients x of an element."""

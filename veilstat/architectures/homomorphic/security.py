@@ -37,5 +37,5 @@ class Secure:
 
     @property
     def share_bytes(self) -> int:
-        """Of one polynomial, such as an owner's share of the public key."""
+        """Bytes of one polynomial, such as an owner's share of the public key."""
         return element_bytes(self.degree, self.primes)

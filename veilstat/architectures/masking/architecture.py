@@ -16,10 +16,10 @@ from veilstat.architectures.interface import (
     StepCost,
     Trust,
 )
-from veilstat.architectures.threshold import curious_threshold, default_colluding, formula, may_drop_out, may_pool, require_curious
+from veilstat.architectures.threshold import Threshold, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
-from veilstat.arithmetic.rings import Ring, ring_bits
+from veilstat.arithmetic.rings import Ring
 from veilstat.errors import CapabilityError
 from veilstat.language.cut import Cut, Facts
 from veilstat.protocol.faults import violation
@@ -68,20 +68,19 @@ class Masking(Architecture):
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
         """The computed threshold; CapabilityError where it cannot be reached."""
-        count = len(owners)
-        colluding = default_colluding(count) if self.colluding is None else self.colluding
-        threshold = curious_threshold(count, colluding, self.min_owners)
+        threshold = Threshold.of(len(owners), self.colluding, self.min_owners)
         words = (
-            may_pool("the server", colluding, count),
-            f"threshold {threshold} = {formula(colluding, self.min_owners)}: {may_drop_out(count, threshold)}"
-            + (" at any time" if threshold < count else ""),
+            threshold.may_pool("the server"),
+            f"threshold {threshold.count} = {threshold.formula}: {threshold.may_drop_out}"
+            + (" at any time" if threshold.count < len(owners) else ""),
             "not defended: a server or owner that deviates from the protocol, and owners that lie about their own data",
         )
         recipients = ("analyst",) if self.recipient == "analyst" else ("analyst", "server")
-        return Trust(threshold, colluding, words, recipients, noise=NoiseSource(NoiseSite.OWNERS, count, threshold - colluding))
+        noise = NoiseSource(NoiseSite.OWNERS, len(owners), threshold.honest)
+        return Trust(threshold.count, threshold.colluding, words, recipients, noise=noise)
 
     def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
-        vector = cut.size * _ring(cut).element_bytes
+        vector = cut.size * Ring.for_bits(cut.bits).element_bytes
         by_owner = {owner: paper.round_costs(owner, owners, vector) for owner in owners}
         return StepCost(by_owner, PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0)
 
@@ -101,7 +100,7 @@ class Masking(Architecture):
         return pair.secret, pair.public
 
     def owner(self, binding: StepBinding, contribution: Contribution, random: Random) -> Session:
-        ring = _ring(binding.cut)
+        ring = Ring.for_bits(binding.cut.bits)
         if len(binding.key) != (PUBLIC_KEY_BYTES if self.recipient == "analyst" else 0):
             raise violation("bad_key", f"{binding.analyst!r} announced no key for the pad that only it may remove", binding.analyst)
         party = Owner(
@@ -126,7 +125,7 @@ class Masking(Architecture):
             participants=binding.participants,
             threshold=self.trust(binding.owners).threshold,
             context=binding.step,
-            ring=_ring(binding.cut),
+            ring=Ring.for_bits(binding.cut.bits),
             length=binding.cut.size,
             addition=binding.addition,
             executor=binding.executor,
@@ -138,12 +137,8 @@ class Masking(Architecture):
             server=binding.server,
             participants=binding.participants,
             threshold=self.trust(binding.owners).threshold,
-            ring=_ring(binding.cut),
+            ring=Ring.for_bits(binding.cut.bits),
             lower=binding.cut.lower,
             pair=KeyPair.from_secret(secret) if secret else None,
         )
         return binding.session(_ROUNDS, Turn((), waiting))
-
-
-def _ring(cut: Cut) -> Ring:
-    return Ring(ring_bits(cut.bits))

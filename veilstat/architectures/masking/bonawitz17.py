@@ -33,7 +33,7 @@ RESULT = "result"
 
 SHARE_DIGEST_BYTES = 16
 SEALED_BYTES = 2 * shamir.SHARE_BYTES + agreement.TAG_BYTES
-RECORD_BYTES = SEALED_BYTES + 2 * SHARE_DIGEST_BYTES
+_RECORD_BYTES = SEALED_BYTES + 2 * SHARE_DIGEST_BYTES
 COMMITMENT_BYTES = DIGEST_BYTES
 KEYS_BYTES = 2 * agreement.PUBLIC_KEY_BYTES
 _ENVELOPE_KEY_BYTES = 16
@@ -87,10 +87,15 @@ def adds_mask(me: str, other: str) -> bool:
     return me > other
 
 
-def share_digests(rows: Sequence[bytes], context: bytes, dealer: str, holder: str) -> bytes:
+def share_digests(shares: Sequence[bytes], context: bytes, dealer: str, holder: str) -> bytes:
     """What binds a dealer to the two shares of a holder: of its self-mask seed, and of its mask key."""
-    prefix = context + dealer.encode() + b"\0" + holder.encode() + b"\0"
-    return b"".join(hashlib.sha256(prefix + bytes((place,)) + row).digest()[:SHARE_DIGEST_BYTES] for place, row in enumerate(rows))
+    return b"".join(share_digest(place, share, context, dealer, holder) for place, share in enumerate(shares))
+
+
+def share_digest(place: int, share: bytes, context: bytes, dealer: str, holder: str) -> bytes:
+    """One of the two: ``place`` is 0 for the self-mask seed, 1 for the mask key."""
+    bound = context + dealer.encode() + b"\0" + holder.encode() + b"\0" + bytes((place,))
+    return hashlib.sha256(bound + share).digest()[:SHARE_DIGEST_BYTES]
 
 
 def commitment(secret: bytes, context: bytes) -> bytes:
@@ -118,10 +123,10 @@ def encode_records(records: dict[str, bytes]) -> bytes:
 def decode_records(payload: memoryview, sender: str) -> dict[str, memoryview]:
     """The inverse of ``encode_records``."""
     names, raw = decode(payload, tuple[list[str], bytes], sender)
-    if len(raw) != len(names) * RECORD_BYTES or len(set(names)) != len(names):
+    if len(raw) != len(names) * _RECORD_BYTES or len(set(names)) != len(names):
         raise violation("malformed", f"{sender!r} sent sealed shares of the wrong length", sender)
     view = memoryview(raw)
-    return {name: view[place * RECORD_BYTES : (place + 1) * RECORD_BYTES] for place, name in enumerate(names)}
+    return {name: view[place * _RECORD_BYTES : (place + 1) * _RECORD_BYTES] for place, name in enumerate(names)}
 
 
 def encode_names(names: Iterable[str]) -> bytes:
@@ -148,7 +153,7 @@ def decode_result(payload: memoryview, sender: str) -> tuple[dict[str, bytes], b
     return *decode(head, tuple[dict[str, bytes], bytes], sender), total
 
 
-def keys_size(names: Sequence[str]) -> int:
+def _keys_size(names: Sequence[str]) -> int:
     """Bytes of ``encode_keys``, from the names alone."""
     return names_bytes(names) + len(names) * binary_bytes(KEYS_BYTES)
 
@@ -158,9 +163,9 @@ def shares_size(count: int) -> int:
     return COMMITMENT_BYTES + (count - 1) * SEALED_BYTES + count * 2 * SHARE_DIGEST_BYTES
 
 
-def records_size(others: Sequence[str]) -> int:
+def _records_size(others: Sequence[str]) -> int:
     """Bytes of ``encode_records``."""
-    return array_bytes(2) + names_bytes(others) + binary_bytes(len(others) * RECORD_BYTES)
+    return array_bytes(2) + names_bytes(others) + binary_bytes(len(others) * _RECORD_BYTES)
 
 
 def result_size(survivors: Sequence[str], vector: int) -> int:
@@ -174,7 +179,7 @@ def round_costs(owner: str, owners: Sequence[str], vector: int) -> tuple[RoundCo
     others = [peer for peer in owners if peer != owner]
     return (
         RoundCost(ADVERTISE_KEYS, KEYS_BYTES, 0),
-        RoundCost(SHARE_KEYS, shares_size(len(owners)), keys_size(owners)),
-        RoundCost(MASKED_INPUT, vector, records_size(others)),
+        RoundCost(SHARE_KEYS, shares_size(len(owners)), _keys_size(owners)),
+        RoundCost(MASKED_INPUT, vector, _records_size(others)),
         RoundCost(UNMASKING, len(owners) * shamir.SHARE_BYTES, names_bytes(owners)),
     )

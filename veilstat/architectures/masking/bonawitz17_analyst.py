@@ -7,18 +7,17 @@ from typing import ClassVar
 
 from veilstat.architectures.channels import agree
 from veilstat.architectures.interface import Released
-from veilstat.architectures.waiting import FromServer
+from veilstat.architectures.waiting import AnalystFromServer
 from veilstat.arithmetic.agreement import KeyPair
 from veilstat.arithmetic.keystream import add_keystreams
 from veilstat.arithmetic.rings import Elements, Ring
-from veilstat.protocol.faults import unreported, violation
-from veilstat.protocol.session import Turn
+from veilstat.protocol.faults import violation
 
 from . import bonawitz17 as paper
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitResult(FromServer):
+class AwaitResult(AnalystFromServer):
     """Wait for the server's total; ``pair`` is None where the server is the recipient and the total is not padded."""
 
     participants: tuple[str, ...]
@@ -32,11 +31,7 @@ class AwaitResult(FromServer):
     def largest(self) -> int:
         return paper.result_size(self.participants, len(self.lower) * self.ring.element_bytes)
 
-    def close(self) -> Turn:
-        with unreported():
-            return Turn((), None, self._released())
-
-    def _released(self) -> Released:
+    def released(self) -> Released:
         channels, label, raw = paper.decode_result(self.inbox[0], self.server)
         if (
             len(raw) != len(self.lower) * self.ring.element_bytes

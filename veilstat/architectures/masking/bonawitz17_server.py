@@ -192,13 +192,11 @@ class CollectUnmasking(_FromOwners):
 
     def _blame(self, u2: list[str], dealer: str) -> Exception:
         """A wrong secret: either holders revealed shares that do not match the digests, or the dealer dealt wrongly."""
-        place, half = u2.index(dealer), 0 if dealer in self.senders else 1
-        liars = []
+        row, half = u2.index(dealer), 0 if dealer in self.senders else 1
+        start, liars = half * paper.SHARE_DIGEST_BYTES, []
         for holder, shares in self.revealed.items():
-            rows = (shares[place].tobytes(), shares[place].tobytes())
-            digests = paper.share_digests(rows, self.server.context, dealer, holder)
-            part = slice(half * paper.SHARE_DIGEST_BYTES, (half + 1) * paper.SHARE_DIGEST_BYTES)
-            if digests[part] != self.dealt[dealer].digests[holder][part]:
+            digest = paper.share_digest(half, shares[row].tobytes(), self.server.context, dealer, holder)
+            if digest != self.dealt[dealer].digests[holder][start : start + paper.SHARE_DIGEST_BYTES]:
                 liars.append(holder)
         if liars:
             names = ", ".join(repr(liar) for liar in sorted(liars))

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from veilstat.architectures.interface import Released, StepBinding
+from veilstat.architectures.waiting import Releasing
 from veilstat.arithmetic.agreement import KeyPair, unseal_with
 from veilstat.protocol.codec import decode
-from veilstat.protocol.faults import unreported, violation
-from veilstat.protocol.session import Turn
+from veilstat.protocol.faults import violation
 
 from .messages import RESULT, Part, part_size, result_label
 from .schemes import Scheme
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitParts:
+class AwaitParts(Releasing):
     """Wait for every server's part."""
 
     binding: StepBinding
@@ -41,11 +41,7 @@ class AwaitParts:
     def take(self, sender: str, payload: memoryview) -> None:
         self.parts[sender] = decode(payload, Part, sender, "a result")
 
-    def close(self) -> Turn:
-        with unreported():
-            return Turn((), None, self._released())
-
-    def _released(self) -> Released:
+    def released(self) -> Released:
         first, *others = (self.parts[server] for server in self.binding.servers)
         survivors = tuple(first.owners)
         for server, part in zip(self.binding.servers[1:], others, strict=True):

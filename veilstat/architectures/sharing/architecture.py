@@ -17,7 +17,7 @@ from veilstat.architectures.interface import (
     StepCost,
     Trust,
 )
-from veilstat.architectures.threshold import curious_threshold, default_colluding, formula, may_drop_out, may_pool, require_curious
+from veilstat.architectures.threshold import Threshold, require_curious
 from veilstat.architectures.totals import owner_totals
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair
 from veilstat.errors import CapabilityError
@@ -103,9 +103,8 @@ class Sharing(Architecture):
 
     def trust(self, owners: tuple[str, ...]) -> Trust:
         """The threshold of owners; CapabilityError where it cannot be reached."""
-        count, servers = len(owners), len(self.compute_servers(owners))
-        colluding = default_colluding(count) if self.colluding is None else self.colluding
-        threshold = curious_threshold(count, colluding, self.min_owners)
+        servers = len(self.compute_servers(owners))
+        threshold = Threshold.of(len(owners), self.colluding, self.min_owners)
         if self._multiplies and servers != 3:
             raise CapabilityError(
                 f"entry='rows' and open='estimate' need three compute servers, and {servers} data owners would run {servers}",
@@ -115,15 +114,16 @@ class Sharing(Architecture):
         corrupt = "one of the servers" if self._multiplies else "all but one of the servers"
         words = (
             f"{servers} compute servers, {who}: {', '.join(self.compute_servers(owners))}",
-            may_pool(corrupt, colluding, count),
-            f"threshold {threshold} = {formula(colluding, self.min_owners)}: {may_drop_out(count, threshold)}, and no compute server",
+            threshold.may_pool(corrupt),
+            f"threshold {threshold.count} = {threshold.formula}: {threshold.may_drop_out}, and no compute server",
             "not defended: a server or owner that deviates from the protocol, and owners that lie about their own data",
         )
         if self.entry is Entry.ROWS:
             noise = NoiseSource(NoiseSite.SERVERS, servers, servers - 1)
         else:
-            noise = NoiseSource(NoiseSite.OWNERS, count, threshold - colluding)
-        return Trust(threshold, colluding, words, ("analyst",), ("servers",) if self._multiplies else (), noise=noise)
+            noise = NoiseSource(NoiseSite.OWNERS, len(owners), threshold.honest)
+        computing = ("servers",) if self._multiplies else ()
+        return Trust(threshold.count, threshold.colluding, words, ("analyst",), computing, noise=noise)
 
     def cost(self, cut: Cut, owners: tuple[str, ...]) -> StepCost:
         servers = self.compute_servers(owners)

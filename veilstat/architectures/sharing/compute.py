@@ -14,12 +14,12 @@ import msgspec
 
 from veilstat.architectures.interface import Custody, Random, StepBinding
 from veilstat.arithmetic.agreement import PUBLIC_KEY_BYTES, KeyPair, derive, seal_to, unseal_with
+from veilstat.arithmetic.rings import Elements
 from veilstat.protocol.codec import decode
 from veilstat.protocol.context import digest
 from veilstat.protocol.faults import Fault, ProtocolError, quorum_lost, violation
 from veilstat.protocol.session import Message, Turn
 
-from .dealing import Elements
 from .messages import COMPUTE, RESULT, SHARE, TALLY, Part, Share, Tally, result_label, share_label, share_size, tally_size
 from .protocols.rounds import advanced
 from .schemes import Place, Scheme
@@ -64,7 +64,7 @@ class ComputeServer:
         return Turn(self.tell(Tally(list(uploads), pair.public, headers)), AgreeOnUploads(self, pair, tuple(uploads.values()), headers))
 
     def tell(self, tally: Tally) -> tuple[Message, ...]:
-        """The same to every other server."""
+        """The same message to every other server."""
         raw = msgspec.msgpack.encode(tally)
         return tuple(Message(TALLY, other, raw) for other in self.others)
 
@@ -82,7 +82,7 @@ class ComputeServer:
             try:
                 shared = pair.exchange(tallies[other].key)
             except ValueError:
-                raise violation("malformed", f"{other!r} sent a degenerate key", other) from None
+                raise violation("malformed", f"{other!r} sent a key that agrees with nobody", other) from None
             return derive(shared, self.binding.step, b"pair\0%d" % number, 16)
 
         before = (self.index - 1) % len(self.binding.servers)
@@ -131,11 +131,13 @@ class CollectShares:
         return Turn(self.server.tell(Tally(sorted(self.arrived), pair.public, b"")), AgreeOnSurvivors(self.server, pair, self.arrived))
 
 
+@dataclass(frozen=True, slots=True)
 class _AwaitTallies:
-    """What waiting for every other server's tally has in common."""
+    """Wait for every other server's tally; ``pair`` is this server's for the step."""
 
-    __slots__ = ()
     server: ComputeServer
+    pair: KeyPair
+    tallies: dict[str, Tally] = field(default_factory=dict, repr=False, kw_only=True)
     name: ClassVar[str] = TALLY
 
     @property
@@ -150,15 +152,17 @@ class _AwaitTallies:
     def largest(self) -> int:
         return tally_size(self.server.binding.participants)
 
+    @property
+    def place(self) -> Place:
+        """Where this server stands, once all have spoken."""
+        return self.server.place(self.pair, self.tallies)
+
 
 @dataclass(frozen=True, slots=True)
 class AgreeOnSurvivors(_AwaitTallies):
-    """Wait for every other server's tally; go on with the owners whose components arrived at all of them."""
+    """Go on with the owners whose components arrived at all servers."""
 
-    server: ComputeServer
-    pair: KeyPair
     arrived: dict[str, Share] = field(repr=False)
-    tallies: dict[str, Tally] = field(default_factory=dict, repr=False)
 
     def take(self, sender: str, payload: memoryview) -> None:
         self.tallies[sender] = self.server.read(sender, payload)
@@ -171,7 +175,7 @@ class AgreeOnSurvivors(_AwaitTallies):
         if len(survivors) < fewest:
             missing = tuple(sorted(set(server.binding.participants) - common))
             raise quorum_lost(SHARE, len(survivors), fewest, missing)
-        return server.begin(server.place(self.pair, self.tallies), survivors, self._total(survivors))
+        return server.begin(self.place, survivors, self._total(survivors))
 
     def _total(self, survivors: tuple[str, ...]) -> tuple[Elements, ...]:
         dealing, length = self.server.scheme.dealing, self.server.scheme.inward.size
@@ -184,13 +188,10 @@ class AgreeOnSurvivors(_AwaitTallies):
 
 @dataclass(frozen=True, slots=True)
 class AgreeOnUploads(_AwaitTallies):
-    """Wait until every other server has named the same uploads."""
+    """Go on once every other server has named the same uploads."""
 
-    server: ComputeServer
-    pair: KeyPair
     uploads: tuple[UploadedRows, ...] = field(repr=False)
     headers: bytes
-    tallies: dict[str, Tally] = field(default_factory=dict, repr=False)
 
     def take(self, sender: str, payload: memoryview) -> None:
         tally = self.server.read(sender, payload)
@@ -203,8 +204,7 @@ class AgreeOnUploads(_AwaitTallies):
         self.tallies[sender] = tally
 
     def close(self) -> Turn:
-        server = self.server
-        return server.begin(server.place(self.pair, self.tallies), server.binding.participants, self.uploads)
+        return self.server.begin(self.place, self.server.binding.participants, self.uploads)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,16 @@ All components but the last come from 28-byte seeds, so a vector travels once fo
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from veilstat.architectures.interface import Random
-from veilstat.arithmetic.keystream import SEED_BYTES, expand
-from veilstat.arithmetic.rings import Ring
+from veilstat.arithmetic.keystream import SEED_BYTES, expand, following, keystream
+from veilstat.arithmetic.rings import Elements, Ring
 
-Elements: TypeAlias = "npt.NDArray[Any]"
+_BLOCK = 1 << 13
+"""Elements that are masked at once: few enough for the processor's cache."""
 
 
 class Group(Protocol):
@@ -36,7 +36,7 @@ class Group(Protocol):
 
     def to_bytes(self, elements: Elements) -> bytes: ...
 
-    def from_bytes(self, buffer: bytes, shape: tuple[int, ...]) -> Elements: ...
+    def from_bytes(self, buffer: bytes | memoryview, shape: tuple[int, ...]) -> Elements: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Residues:
     def to_bytes(self, elements: Elements) -> bytes:
         return bytes(self.ring.to_bytes(elements))
 
-    def from_bytes(self, buffer: bytes, shape: tuple[int, ...]) -> Elements:
+    def from_bytes(self, buffer: bytes | memoryview, shape: tuple[int, ...]) -> Elements:
         return self.ring.from_bytes(buffer)
 
 
@@ -86,22 +86,25 @@ class Dealing:
 
     def deal(self, integers: Any, random: Random) -> tuple[bytes, ...]:
         """What each server gets."""
-        group = self.group
-        rest = group.encode(integers)
-        shape = (len(integers),)
-        parts = [random(SEED_BYTES) for _ in range(self.last)]
-        for seed in parts:
-            rest = group.subtract(rest, self._expanded(seed, shape))
-        parts.append(group.to_bytes(rest))
+        group, rest = self.group, self.group.encode(integers)
+        seeds = [random(SEED_BYTES) for _ in range(self.last)]
+        streams, blocks = [keystream(seed) for seed in seeds], []
+        for start in range(0, len(rest), _BLOCK):
+            block = rest[start : start + _BLOCK]
+            for stream in streams:
+                mask = following(stream, len(block) * group.element_bytes)
+                block = group.subtract(block, group.from_bytes(mask, (len(block),)))
+            blocks.append(group.to_bytes(block))
+        parts = [*seeds, b"".join(blocks)]
         return tuple(b"".join(parts[component] for component in held) for held in self.held)
 
-    def components(self, server: int, payload: bytes, length: int) -> tuple[Elements, ...]:
+    def components(self, server: int, payload: bytes | memoryview, length: int) -> tuple[Elements, ...]:
         """The components in what a server got, in the order in which it holds them."""
         found, start = [], 0
         for component in self.held[server]:
             part = payload[start : start + self._bytes(component, length)]
             start += len(part)
-            found.append(self.group.from_bytes(part, (length,)) if component == self.last else self._expanded(part, (length,)))
+            found.append(self.group.from_bytes(part, (length,)) if component == self.last else self._expanded(bytes(part), (length,)))
         return tuple(found)
 
     def zeros(self, length: int) -> Elements:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from veilstat.architectures.interface import Noise, Released
-from veilstat.arithmetic.rings import Ring, ring_bits
+from veilstat.arithmetic.rings import Ring
 from veilstat.language.cut import Cut
 from veilstat.language.step import Arrays
 
@@ -94,4 +94,4 @@ class Added:
 
     @property
     def _ring(self) -> Ring:
-        return Ring(ring_bits(self.cut.bits))
+        return Ring.for_bits(self.cut.bits)

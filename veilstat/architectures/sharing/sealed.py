@@ -26,6 +26,7 @@ from .protocols.division import HIGHEST, LOWEST, OUT_OF_RANGE, UNDEFINED
 from .protocols.field import Field
 from .protocols.piecewise import ERROR
 from .protocols.prss import Party, Prss
+from .protocols.rounds import Protocol
 from .rows.execute import execute_rows
 from .schemes import Place
 from .uploads import UPLOAD_BITS
@@ -69,10 +70,13 @@ class Sealed:
 
     def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays, noise: Noise) -> Generator[bytes, bytes, bytes]:
         party = Party(place.index, Prss(place.own_key, place.previous_key))
+        executed = yield from self._executed(inputs, public, party)
+        return self._part(executed, party, noise)
+
+    def _executed(self, inputs: tuple[Any, ...], public: Arrays, party: Party) -> Protocol[Executed]:
         own, previous = (self.inward.unflatten(component) for component in inputs)
         leaves = {node: Shares(self.field, own[node], previous[node]) for node in own}
-        executed = yield from execute(_ranges(self.cut), leaves, public, party)
-        return self._part(executed, party, noise)
+        return (yield from execute(_ranges(self.cut), leaves, public, party))
 
     def _part(self, executed: Executed, party: Party, noise: Noise) -> bytes:
         """The next server knows this one's component. Under a fresh mask from both keys, an analyst who pools with one server
@@ -114,19 +118,14 @@ class SealedRows(Sealed):
             *(node.loop.body for node in self.cut.circuit.nodes if node.loop is not None),
         ]
         names = sorted({node.name for circuit in circuits for node in circuit.nodes if node.op is Op.FUNCTION})
+        if not names:
+            return ()
+        computed = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} computed by polynomials"
         error = f"2^-{(1 / ERROR).numerator.bit_length() - 1}"
-        return (
-            (
-                f"on shares {' and '.join(names)} {'is' if len(names) == 1 else 'are'} computed by polynomials, with an error of at most {error} per row",
-            )
-            if names
-            else ()
-        )
+        return (f"on shares {computed}, with an error of at most {error} per row",)
 
-    def program(self, place: Place, inputs: tuple[Any, ...], public: Arrays, noise: Noise) -> Generator[bytes, bytes, bytes]:
-        party = Party(place.index, Prss(place.own_key, place.previous_key))
-        executed = yield from execute_rows(_ranges(self.cut), inputs, public, party)
-        return self._part(executed, party, noise)
+    def _executed(self, inputs: tuple[Any, ...], public: Arrays, party: Party) -> Protocol[Executed]:
+        return (yield from execute_rows(_ranges(self.cut), inputs, public, party))
 
 
 def _left_bounds(iterates: bool) -> ProtocolError:

@@ -2,8 +2,8 @@
 
 A table is a stack of planes, arrays with one ring element per row, from which every column of a circuit follows
 without a comparison on rows: codes, presence, and one indicator for each level of a categorical column but its first.
-Rows are padded to a declared number with zeros in every plane; plane 0 is 1 in real rows. Of x = x_0 + x_1 + x_2 the
-first two components travel as seeds, so that two servers receive one component and the third next to nothing.
+Rows are padded to a declared number with zeros in every plane; plane 0 is 1 in real rows. Planes are dealt as totals are
+(`dealing.py`): two servers receive one component, and the third next to nothing.
 """
 
 from __future__ import annotations
@@ -17,19 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from veilstat.architectures.interface import Random
-from veilstat.arithmetic.keystream import SEED_BYTES, Keystream, fastest_mode
 from veilstat.arithmetic.rings import Elements, Ring
 from veilstat.errors import ProtocolViolation
 from veilstat.schema.columns import Categorical, Codes
 from veilstat.schema.schema import Schema
 
-from .protocols.rounds import SERVERS
+from .dealing import Dealing, Residues, replicated
 
 COUNTED, PRESENT, CODES, LEVEL = "counted", "present", "codes", "level"
 UPLOAD_BITS = 128
 """The ring of uploads: wide enough for logistic regression; narrow computations use its lower half."""
 
-_EXPLICIT = SERVERS - 1
 _LARGEST_HEADER = 1 << 20
 
 
@@ -87,6 +85,11 @@ class Header:
         return Ring(self.ring_bits)
 
     @property
+    def dealing(self) -> Dealing:
+        """How every plane is split among the three servers."""
+        return replicated(Residues(self.ring))
+
+    @property
     def plane_bytes(self) -> int:
         """Bytes of one component of one plane."""
         return self.rows * self.ring_bits // 8
@@ -135,12 +138,7 @@ def deal(header: Header, schema: Schema, columns: Mapping[str, Codes], count: in
     if not all(columns[name][1].all() for name in header.complete):
         raise ProtocolViolation("a column declared complete has missing values; declare it incomplete", code="upload_incomplete")
     for plane in planes(schema, header.complete):
-        explicit = header.ring.encode(plane_values(plane, columns, count, header.rows))
-        parts = [random(SEED_BYTES), random(SEED_BYTES), b""]
-        for seed in parts[:_EXPLICIT]:
-            Keystream(header.ring, fastest_mode()).subtract(explicit, seed)
-        parts[_EXPLICIT] = bytes(header.ring.to_bytes(explicit))
-        yield [parts[server] + parts[server - 1] for server in range(SERVERS)]
+        yield list(header.dealing.deal(plane_values(plane, columns, count, header.rows), random))
 
 
 def expand(header: Header, server: int, payload: bytes | memoryview) -> Elements:
@@ -149,17 +147,11 @@ def expand(header: Header, server: int, payload: bytes | memoryview) -> Elements
     Raises:
         ProtocolViolation: the payload's length does not fit the header.
     """
-    sizes = [header.plane_bytes if part % SERVERS == _EXPLICIT else SEED_BYTES for part in (server, server - 1)]
-    if len(payload) != sum(sizes):
+    ring, dealing = header.ring, header.dealing
+    if len(payload) != dealing.payload_bytes(server, header.rows):
         raise ProtocolViolation("a plane of an upload has the wrong length", code="upload_size", culprits=(header.owner,))
-    ring = header.ring
     result = np.empty((2, ring.limbs, header.rows), dtype=ring.dtype)
-    for component, part in zip(result, (payload[: sizes[0]], payload[sizes[0] :]), strict=True):
-        elements = ring.zeros(header.rows)
-        if len(part) == header.plane_bytes:
-            elements = ring.from_bytes(part)
-        else:
-            Keystream(ring, fastest_mode()).add(elements, bytes(part))
+    for component, elements in zip(result, dealing.components(server, payload, header.rows), strict=True):
         component[:] = elements.reshape(header.rows, ring.limbs).T
     return result
 

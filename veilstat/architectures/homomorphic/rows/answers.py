@@ -81,7 +81,7 @@ class Evaluation:
         return dict(zip(pairs, self.executor.map(lambda total: self.scheme.relinearise(total, key), sums), strict=True))
 
     def digest(self, totals: Mapping[tuple[int, int], Residues]) -> bytes:
-        """Of ciphertexts, in order."""
+        """A digest of all ciphertexts, in order of their pairs."""
         state = hashlib.sha256()
         for pair in sorted(totals):
             state.update(self.scheme.ring.to_bytes(totals[pair]))
@@ -93,8 +93,8 @@ class Evaluation:
         for answer in answers:
             for pair, position, _ in answer.parts:
                 positions.setdefault(pair, []).append(position)
-        values = {pair: iter(self.scheme.coefficients(elements[pair], wanted)) for pair, wanted in positions.items()}
-        own = self.scheme.coefficients(zero, range(len(answers)))
+        values = {pair: iter(self.scheme.ring.to_integers(elements[pair], wanted)) for pair, wanted in positions.items()}
+        own = self.scheme.ring.to_integers(zero, slice(len(answers)))
         sums = [
             start + sum(weight * next(values[pair]) for pair, _, weight in answer.parts) for answer, start in zip(answers, own, strict=True)
         ]

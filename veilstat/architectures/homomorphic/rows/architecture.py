@@ -104,7 +104,7 @@ class EncryptedRows(Architecture):
             identity=binding.identity,
             query=query,
             evaluation=evaluation,
-            answers=tuple(query.answers(evaluation)),
+            answers=query.answers(evaluation),
             secret=self.scheme.ring.from_integers(kept.secret.astype(np.int64)),
             recipient=binding.key,
             random=random,
@@ -115,7 +115,7 @@ class EncryptedRows(Architecture):
 
     def server(self, binding: StepBinding) -> Session:
         query, evaluation = self._bound(binding), self.evaluation(_require(binding.kept), binding.executor)
-        party = AnsweringServer(query, evaluation, tuple(query.answers(evaluation)))
+        party = AnsweringServer(query, evaluation, query.answers(evaluation))
         return binding.session(_ROUNDS, party.start())
 
     def analyst(self, binding: StepBinding, secret: bytes) -> Session:

@@ -11,7 +11,7 @@ q_j/2, and w_j is 1 modulo q_j and 0 modulo the other primes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 
@@ -97,16 +97,6 @@ class Bgv:
         signed = phase % modulus
         signed -= modulus if signed > modulus // 2 else 0
         return low + (signed - low) % (1 << self.plaintext_bits)
-
-    def coefficients(self, element: Residues, positions: Sequence[int]) -> list[int]:
-        """Some coefficients of an element, in [0, Q)."""
-        modulus, totals = self.ring.modulus, [0] * len(positions)
-        for transform, values in zip(self.ring.transforms, element, strict=True):
-            cofactor = modulus // transform.prime
-            weight = cofactor * pow(cofactor, -1, transform.prime)
-            chosen = transform.inverse(values)[list(positions)]
-            totals = [total + int(value) * weight for total, value in zip(totals, chosen, strict=True)]
-        return [total % modulus for total in totals]
 
     def _reduced_noise(self, random: Random) -> Residues:
         """Its coefficients, not transformed yet."""

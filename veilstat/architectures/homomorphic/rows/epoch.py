@@ -76,12 +76,12 @@ class Terms:
 
     @property
     def reveal_bytes(self) -> int:
-        """Of an owner's shares in round 2."""
+        """Bytes of an owner's shares in round 2."""
         return (1 + 2 * self.parameters.primes) * self.parameters.share_bytes
 
     @property
     def relinearisation_bytes(self) -> int:
-        """Of an owner's share in round 3."""
+        """Bytes of an owner's share in round 3."""
         return self.parameters.primes * self.parameters.share_bytes
 
     def committed(self, owner: str, shares: bytes | memoryview) -> bytes:
@@ -119,18 +119,18 @@ class Agreed:
 
     @property
     def digest(self) -> bytes:
-        """Of all commitments."""
+        """What names all commitments."""
         parts = [part for name in sorted(self.commitments) for part in (name.encode(), self.terms.statement(self.commitments[name]))]
         return digest("veilstat/epoch/agreed/1", self.terms.root, *parts)
 
     def upload_bytes(self, owner: str) -> int:
-        """Of an owner's message in round 3."""
+        """Bytes of an owner's message in round 3."""
         ciphertexts = self.layout.blocks(self.commitments[owner].rows) * self.layout.groups
         return self.terms.relinearisation_bytes + ciphertexts * self.terms.parameters.ciphertext_bytes + SIGNATURE_BYTES
 
     @property
     def uploads_bytes(self) -> int:
-        """Of all owners' messages in round 3."""
+        """Bytes of all owners' messages in round 3."""
         return sum(map(self.upload_bytes, self.commitments))
 
     def upload_statement(self, upload: bytearray | memoryview) -> bytes:

@@ -32,7 +32,7 @@ Mask: TypeAlias = "frozenset[str]"
 Coefficients = npt.NDArray[np.int64]
 _Entry = TypeVar("_Entry")
 
-MOST_SUBSETS = 3
+_MOST_SUBSETS = 3
 """Columns with missing values of which every set is a mask; of more, each one and all together are."""
 
 
@@ -44,7 +44,7 @@ class Plane:
     level: int = 0
 
     def values(self, columns: Mapping[str, Codes], count: int) -> Coefficients:
-        """Of all rows in the clear."""
+        """The numbers of ``count`` rows, in the clear."""
         if not self.column:
             return np.ones(count, dtype=np.int64)
         codes, present = columns[self.column]
@@ -109,7 +109,7 @@ class Layout:
                     return Cell(left, right, self.block - 1 + self.block * step)
         raise CapabilityError(
             f"rows in which {', '.join(sorted(mask))} are all present were not marked when rows were encrypted: columns with missing values "
-            f"are combined one by one, all together, or, where there are at most {MOST_SUBSETS}, in every way; use entry='totals'",
+            f"are combined one by one, all together, or, where there are at most {_MOST_SUBSETS}, in every way; use entry='totals'",
             code="mask_unavailable",
         )
 
@@ -154,7 +154,7 @@ def planes(schema: Schema) -> tuple[Plane, ...]:
 def masks(incomplete: Mask) -> tuple[Mask, ...]:
     """The sets of columns for which left planes are masked, the empty one first."""
     names = sorted(incomplete)
-    sizes = range(len(names) + 1) if len(names) <= MOST_SUBSETS else (0, 1, len(names))
+    sizes = range(len(names) + 1) if len(names) <= _MOST_SUBSETS else (0, 1, len(names))
     return tuple(frozenset(chosen) for size in sizes for chosen in combinations(names, size))
 
 

@@ -57,12 +57,12 @@ class RowParameters(Secure):
 
     @property
     def answer_bytes(self) -> int:
-        """Of one integer modulo Q."""
+        """Bytes of one integer modulo Q."""
         return PRIME_BITS * self.primes // 8
 
     @property
     def weight_bits(self) -> int:
-        """Of the weights of an answer together: products of columns about the middles of their bounds weigh up to (M + 2)^2."""
+        """Bits of the weights of an answer together: products of columns about the middles of their bounds weigh up to (M + 2)^2."""
         return max(_LEAST_WEIGHT_BITS, 2 * (self.largest + 2).bit_length())
 
     @property

@@ -27,7 +27,7 @@ class Forwarder(Company, Protocol):
     def everyone(self) -> str: ...
 
 
-def cut_piece(parts: Iterable[memoryview], place: int) -> bytes:
+def _cut_piece(parts: Iterable[memoryview], place: int) -> bytes:
     """Piece ``place`` of all parts, one behind the other."""
     start, end = place * PIECE_BYTES, (place + 1) * PIECE_BYTES
     pieces, before = [], 0
@@ -55,7 +55,7 @@ class PieceFromServer(OwnerFromServer):
 
     @property
     def round_name(self) -> str:
-        """Of all pieces."""
+        """The name of the round, which all pieces share."""
         raise NotImplementedError
 
     @property
@@ -94,7 +94,7 @@ class PieceToAll(FromAll):
 
     @property
     def round_name(self) -> str:
-        """Of all pieces."""
+        """The name of the round, which all pieces share."""
         raise NotImplementedError
 
     @property
@@ -133,4 +133,4 @@ class PieceToAll(FromAll):
 
     def begin(self) -> Turn:
         """Send the piece, and wait."""
-        return Turn((Message(self.name, self.server.everyone, cut_piece(self.parts, self.place)),), self)
+        return Turn((Message(self.name, self.server.everyone, _cut_piece(self.parts, self.place)),), self)

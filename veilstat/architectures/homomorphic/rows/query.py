@@ -56,12 +56,12 @@ class RowQuery:
 
     @property
     def answers_bytes(self) -> int:
-        """Of one integer modulo Q for each answer."""
-        return answers_bytes(self.parameters, len(self.opened))
+        """Bytes of one integer modulo Q for each answer."""
+        return len(self.opened) * self.parameters.answer_bytes
 
     @property
     def share_bytes(self) -> int:
-        """Of an owner's sealed and signed shares."""
+        """Bytes of an owner's sealed and signed shares."""
         return share_bytes(self.parameters, len(self.opened))
 
     def commitment(self, owner: str, zero: bytes | memoryview) -> bytes:
@@ -95,7 +95,7 @@ class RowQuery:
         return digest("veilstat/rows/share/1", self.context, bytes(box))
 
     def digest_of(self, part: bytes | memoryview) -> bytes:
-        """Of the cloud's part of all answers."""
+        """A digest of the cloud's part of all answers."""
         return digest("veilstat/rows/part/1", self.context, bytes(part))
 
     def label(self, owner: str) -> bytes:
@@ -111,19 +111,14 @@ class RowQuery:
         size = self.parameters.answer_bytes
         return [int.from_bytes(raw[start : start + size], "little") for start in range(0, len(raw), size)]
 
-    def answers(self, evaluation: Evaluation) -> Sequence[Answer]:
+    def answers(self, evaluation: Evaluation) -> tuple[Answer, ...]:
         """Where answers stand in an epoch; CapabilityError where its uploads do not hold them."""
-        return [Answer.of(opened, evaluation.layout) for opened in self.opened]
-
-
-def answers_bytes(parameters: RowParameters, count: int) -> int:
-    """Of ``count`` integers modulo Q."""
-    return count * parameters.answer_bytes
+        return tuple(Answer.of(opened, evaluation.layout) for opened in self.opened)
 
 
 def share_bytes(parameters: RowParameters, count: int) -> int:
-    """Of an owner's sealed and signed shares of ``count`` answers."""
-    return SEALED_BYTES + DIGEST_BYTES + answers_bytes(parameters, count) + SIGNATURE_BYTES
+    """Bytes of an owner's sealed and signed shares of ``count`` answers."""
+    return SEALED_BYTES + DIGEST_BYTES + count * parameters.answer_bytes + SIGNATURE_BYTES
 
 
 def round_costs(parameters: RowParameters, owners: Sequence[str], count: int) -> tuple[RoundCost, ...]:

@@ -17,7 +17,7 @@ from .query import RowQuery
 
 
 def result_bytes(query: RowQuery) -> int:
-    """Of what the analyst is sent, besides the names of the owners."""
+    """Bytes of what the analyst is sent, besides the names of the owners."""
     return query.answers_bytes + parts_size(query.owners, query.share_bytes)
 
 

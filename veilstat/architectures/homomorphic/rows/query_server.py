@@ -48,7 +48,7 @@ class _FromAll(FromAll):
         check_size(sender, payload, self.largest)
 
     def tell(self, round_name: str, payload: bytes) -> tuple[Message, ...]:
-        """The same to all owners."""
+        """The same message to all owners."""
         return tuple(Message(round_name, owner, payload) for owner in sorted(self.arrived))
 
 

@@ -22,7 +22,7 @@ from .parameters import Parameters
 
 
 @dataclass(frozen=True, slots=True)
-class Scheme:
+class Bfv:
     """BFV with one step's parameters. Ciphertexts have the shape (ciphertexts, 2, primes, degree)."""
 
     parameters: Parameters
@@ -103,8 +103,8 @@ class Scheme:
 
 
 @cache
-def scheme(parameters: Parameters) -> Scheme:
+def scheme(parameters: Parameters) -> Bfv:
     """The scheme with these parameters, with its tables."""
     primes = batching_primes(parameters.degree, parameters.plaintext_bits, parameters.plaintexts)
     transforms = tuple(Transform.of(parameters.degree, prime) for prime in primes)
-    return Scheme(parameters, cyclotomic_ring(parameters.degree, parameters.primes), transforms)
+    return Bfv(parameters, cyclotomic_ring(parameters.degree, parameters.primes), transforms)

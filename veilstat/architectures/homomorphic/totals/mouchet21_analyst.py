@@ -11,11 +11,11 @@ from veilstat.protocol.faults import violation
 
 from ..messages import read_ciphertexts, read_share
 from ..ring import Residues
-from .bfv import Scheme
+from .bfv import Bfv
 from .mouchet21 import SEED_BYTES, analyst_label
 
 
-def announce(its: Scheme, random: Random) -> tuple[bytes, bytes]:
+def announce(its: Bfv, random: Random) -> tuple[bytes, bytes]:
     """A fresh secret key, and the public key (b, a) that belongs to it, with a seed in place of a."""
     coefficients, seed = its.secret(random), random(SEED_BYTES)
     secret = its.ring.from_integers(coefficients)
@@ -23,7 +23,7 @@ def announce(its: Scheme, random: Random) -> tuple[bytes, bytes]:
     return coefficients.astype(np.int8).tobytes(), seed + its.ring.to_bytes(share)
 
 
-def recipient(its: Scheme, key: bytes, analyst: str) -> Residues:
+def recipient(its: Bfv, key: bytes, analyst: str) -> Residues:
     """The public key (b, a), as it was announced; a violation by ``analyst`` for anything else."""
     seed, raw = key[:SEED_BYTES], memoryview(key)[SEED_BYTES:]
     share = read_share(its.ring, raw, analyst)
@@ -31,7 +31,7 @@ def recipient(its: Scheme, key: bytes, analyst: str) -> Residues:
 
 
 def release(
-    its: Scheme, secret: bytes, lower: Sequence[int], threshold: int, server: str, survivors: tuple[str, ...], raw: memoryview
+    its: Bfv, secret: bytes, lower: Sequence[int], threshold: int, server: str, survivors: tuple[str, ...], raw: memoryview
 ) -> Released:
     """What the server's sum decrypts to.
 

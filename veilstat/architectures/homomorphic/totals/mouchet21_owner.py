@@ -24,7 +24,7 @@ from ..messages import decode_parts, parts_size, read_ciphertexts, read_share
 from ..ring import Residues
 from ..sampling import flooding
 from . import mouchet21 as paper
-from .bfv import Scheme
+from .bfv import Bfv
 from .mouchet21 import COMMITMENT_BYTES
 
 
@@ -41,7 +41,7 @@ class Owner:
     participants: tuple[str, ...]
     threshold: int
     context: bytes
-    scheme: Scheme
+    scheme: Bfv
     vector: npt.NDArray[np.object_] = field(repr=False)
     recipient: Residues = field(repr=False)
     random: Random = field(repr=False)
@@ -66,6 +66,18 @@ class Owner:
         following = AwaitCommitments(self, secret, common, share, committed)
         return Turn((Message(paper.COMMIT_KEY, self.server, committed + signature),), following)
 
+    def encrypted(self, common: Residues, shares: Mapping[str, bytes | memoryview], members: Mapping[str, bytes]) -> Message:
+        """Its ciphertexts under the sum of all shares of the key, signed together with whose shares these are."""
+        ring = self.scheme.ring
+        collective = reduce(ring.add, (read_share(ring, memoryview(raw), self.server) for raw in shares.values()))
+        ciphertexts = ring.to_bytes(self.scheme.encrypt_vector(np.stack([collective, common]), self.vector, self.random))
+        signature = self.identity.sign(paper.input_statement(self.context, members, ciphertexts))
+        return Message(paper.INPUT, self.server, ciphertexts + signature)
+
+    def decryption_shares(self, total: Residues, secret: Residues) -> Residues:
+        """Its one share of the decryption of all ciphertexts of a sum."""
+        return np.stack([switch_share(self.scheme, its, secret, self.recipient, self.random) for its in total])
+
 
 @dataclass(frozen=True, slots=True)
 class Forwarded(OwnerFromServer):
@@ -84,6 +96,16 @@ class Forwarded(OwnerFromServer):
     def parts(self) -> dict[str, memoryview]:
         """What the server forwarded, by owner."""
         return decode_parts(self.inbox[0], self.part, self.owner.server)
+
+    def verified_sum(self, parts: Mapping[str, memoryview], members: Mapping[str, bytes]) -> Residues:
+        """The sum of ciphertexts, each signed by its owner for the key of ``members``; a violation by the server otherwise."""
+        return reduce(self.owner.scheme.ring.add, (self._verified(name, raw, members) for name, raw in parts.items()))
+
+    def _verified(self, name: str, raw: memoryview, members: Mapping[str, bytes]) -> Residues:
+        owner, ciphertexts, signature = self.owner, raw[:-SIGNATURE_BYTES], bytes(raw[-SIGNATURE_BYTES:])
+        if not owner.roster.verifies(name, paper.input_statement(owner.context, members, ciphertexts), signature):
+            raise self.refuse("bad_input", f"ciphertexts in the name of {name!r} are not signed by it for this key")
+        return read_ciphertexts(owner.scheme.ring, ciphertexts, owner.scheme.parameters.vector_bytes, owner.server)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +164,7 @@ class AwaitShares(Forwarded):
                 raise self.refuse("bad_share", f"the share of {name!r} is not the one that it committed to")
         members = {name: self.commitments[name] for name in shares}
         following = AwaitCiphertexts(owner, self.secret, members)
-        return Turn((encrypted_input(owner, self.common, shares, members),), following)
+        return Turn((owner.encrypted(self.common, shares, members),), following)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,43 +186,14 @@ class AwaitCiphertexts(Forwarded):
             raise self.refuse(
                 "bad_participants", f"ciphertexts of {len(parts)} owners were forwarded, the set of {len(self.commitments)} was fixed"
             )
-        total = verified_sum(self, parts, self.commitments)
+        total = self.verified_sum(parts, self.commitments)
         members = tuple(sorted(parts))
         owner.authorise(members)
-        shares = owner.scheme.ring.to_bytes(decryption_shares(owner, total, self.secret))
+        shares = owner.scheme.ring.to_bytes(owner.decryption_shares(total, self.secret))
         return Turn((Message(paper.DECRYPT, owner.server, shares),), None, members)
 
 
-def encrypted_input(owner: Owner, common: Residues, shares: Mapping[str, bytes | memoryview], members: Mapping[str, bytes]) -> Message:
-    """The owner's ciphertexts under the sum of all shares of the key, signed together with whose shares these are."""
-    scheme = owner.scheme
-    collective = reduce(scheme.ring.add, (read_share(scheme.ring, memoryview(raw), owner.server) for raw in shares.values()))
-    ciphertexts = scheme.encrypt_vector(np.stack([collective, common]), owner.vector, owner.random)
-    raw_ciphertexts = scheme.ring.to_bytes(ciphertexts)
-    signature = owner.identity.sign(paper.input_statement(owner.context, members, raw_ciphertexts))
-    return Message(paper.INPUT, owner.server, raw_ciphertexts + signature)
-
-
-def verified_sum(waiting: Forwarded, parts: Mapping[str, memoryview], members: Mapping[str, bytes]) -> Residues:
-    """The sum of ciphertexts, each signed by its owner for the key of ``members``; a violation by the server otherwise."""
-    owner = waiting.owner
-    ring, size = owner.scheme.ring, owner.scheme.parameters.vector_bytes
-
-    def verified(name: str, raw: memoryview) -> Residues:
-        ciphertexts, signature = raw[:-SIGNATURE_BYTES], bytes(raw[-SIGNATURE_BYTES:])
-        if not owner.roster.verifies(name, paper.input_statement(owner.context, members, ciphertexts), signature):
-            raise waiting.refuse("bad_input", f"ciphertexts in the name of {name!r} are not signed by it for this key")
-        return read_ciphertexts(ring, ciphertexts, size, owner.server)
-
-    return reduce(ring.add, (verified(name, raw) for name, raw in parts.items()))
-
-
-def decryption_shares(owner: Owner, total: Residues, secret: Residues) -> Residues:
-    """The one share of the decryption of all ciphertexts of a sum."""
-    return np.stack([switch_share(owner.scheme, its, secret, owner.recipient, owner.random) for its in total])
-
-
-def switch_share(scheme: Scheme, ciphertext: Residues, secret: Residues, recipient: Residues, random: Random) -> Residues:
+def switch_share(scheme: Bfv, ciphertext: Residues, secret: Residues, recipient: Residues, random: Random) -> Residues:
     """PubKeySwitch (PETS'21, Protocol 4): an encryption of c1 s_i + smudging under the recipient's key (b, a)."""
     share = scheme.encrypt(recipient, flooding(scheme.ring, scheme.parameters.flooding_bits, random), random)
     share[0] = scheme.ring.multiply_add(ciphertext[1], secret, share[0])

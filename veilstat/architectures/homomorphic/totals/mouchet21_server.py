@@ -20,7 +20,7 @@ from ..messages import check_size, encode_parts, read_ciphertexts, read_share
 from ..ring import Residues
 from ..rounds import Collecting
 from . import mouchet21 as paper
-from .bfv import Scheme
+from .bfv import Bfv
 from .mouchet21 import COMMITMENT_BYTES
 
 
@@ -33,7 +33,7 @@ class Server:
     participants: tuple[str, ...]
     threshold: int
     context: bytes
-    scheme: Scheme
+    scheme: Bfv
 
     def start(self) -> Turn:
         """Wait for commitments."""
@@ -142,7 +142,7 @@ class CollectInputs(Forwarding):
         return Turn(self.forward(paper.DECRYPT), CollectDecryptions(self.server, self.senders, total, tuple(sorted(self.senders))))
 
     def sum(self) -> Residues:
-        """Of everything that arrived."""
+        """The sum of all ciphertexts that arrived."""
         return reduce(self.server.scheme.ring.add, (self._ciphertexts(name, raw) for name, raw in self.arrived.items()))
 
     def _ciphertexts(self, sender: str, payload: memoryview) -> Residues:

@@ -16,7 +16,7 @@ from veilstat.protocol.session import Message, Turn
 from ..messages import read_share
 from ..ring import Residues
 from . import mouchet21, mouchet22
-from .mouchet21_owner import Forwarded, Owner, decryption_shares, encrypted_input, verified_sum
+from .mouchet21_owner import Forwarded, Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class AwaitDealings(Forwarded):
         members = {name: self.commitments[name] for name in shares}
         channels = {name: self.channels[name] for name in shares}
         following = AwaitSum(owner, holding, members, channels, self.pair)
-        return Turn((encrypted_input(owner, self.common, shares, members),), following)
+        return Turn((owner.encrypted(self.common, shares, members),), following)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class AwaitSum(Forwarded):
                 "bad_participants",
                 f"ciphertexts of {len(parts)} owners were forwarded, at least {owner.threshold} of those who made the key are needed, its own among them",
             )
-        total = verified_sum(self, parts, self.commitments)
+        total = self.verified_sum(parts, self.commitments)
         contributors = tuple(sorted(parts))
         owner.authorise(contributors)
         statement = mouchet22.sum_statement(owner.context, contributors, owner.scheme.ring.to_bytes(total))
@@ -198,7 +198,7 @@ class AwaitAgreement(_Ready):
             raise self.refuse("bad_agreement", "not all who are to decrypt signed the same set and the same sum")
         points = {name: mouchet22.point(owner.participants, name) for name in self.channels}
         factor = mouchet22.lagrange_factor(ring, points.values(), points[me])
-        shares = decryption_shares(owner, self.total, ring.scale(self.holding, factor))
+        shares = owner.decryption_shares(self.total, ring.scale(self.holding, factor))
         others = {name: key for name, key in self.channels.items() if name != me}
         shares[:, 0] = ring.add(shares[:, 0], mouchet22.zero_share(ring, self.pair, others, self.agreed, me, len(shares)))
         return Turn((Message(mouchet21.DECRYPT, owner.server, ring.to_bytes(shares)),), None, self.contributors)

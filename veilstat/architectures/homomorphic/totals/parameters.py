@@ -22,8 +22,8 @@ from ..ring import PRIME_BITS, element_bytes
 from ..sampling import ERROR_BOUND
 from ..security import SECURE_BITS, Secure
 
-WIDEST_PLAINTEXT = 60
-LARGEST_KEY = 15 << 16
+_WIDEST_PLAINTEXT = 60
+_LARGEST_KEY = 15 << 16
 """Bytes: the analyst's key travels in one block of 1 MiB with its request."""
 
 
@@ -57,7 +57,7 @@ class Parameters(Secure):
 
     @property
     def vector_bytes(self) -> int:
-        """Of an owner's ciphertexts, or of its share of their decryption."""
+        """Bytes of an owner's ciphertexts, or of its share of their decryption."""
         return 2 * self.ciphertexts * self.share_bytes
 
     def fresh_noise(self, holders: int) -> int:
@@ -99,12 +99,12 @@ class Parameters(Secure):
 
 def _candidates(bits: int, size: int, owners: int, smudging_bits: int) -> Iterator[Parameters]:
     for degree, secure in SECURE_BITS.items():
-        widest = min(secure // PRIME_BITS, LARGEST_KEY // element_bytes(degree, 1))
+        widest = min(secure // PRIME_BITS, _LARGEST_KEY // element_bytes(degree, 1))
         for plaintexts in range(1, bits // degree.bit_length() + 2):
             needed = max(-(-bits // plaintexts) + 1, narrowest_plaintext(degree, plaintexts))
             # a plaintext prime that divides Q has no inverse modulo it, and at that width they would be the same primes
             plaintext_bits = needed + (needed == PRIME_BITS)
-            if plaintext_bits <= WIDEST_PLAINTEXT:
+            if plaintext_bits <= _WIDEST_PLAINTEXT:
                 for primes in range(1, widest + 1):
                     yield Parameters(degree, primes, plaintexts, plaintext_bits, size, owners, smudging_bits)
 
@@ -127,7 +127,7 @@ def choose_parameters(bits: int, size: int, owners: int, smudging_bits: int) -> 
         nearest = min(candidates, key=lambda candidate: candidate.needed_bits - PRIME_BITS * candidate.primes)
         raise CapabilityError(
             f"{size:,} totals of {bits} bits over {owners:,} owners with smudging_bits={smudging_bits} need a modulus of {nearest.needed_bits} bits "
-            f"at degree {nearest.degree:,}, where 128-bit security and a key of at most {LARGEST_KEY:,} bytes allow less than {PRIME_BITS * nearest.primes}; "
+            f"at degree {nearest.degree:,}, where 128-bit security and a key of at most {_LARGEST_KEY:,} bytes allow less than {PRIME_BITS * nearest.primes}; "
             "lower smudging_bits (40 or more), or use fewer owners",
             code="noise_too_large",
         )

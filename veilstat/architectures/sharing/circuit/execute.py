@@ -108,7 +108,7 @@ class _Execution:
         return np.argsort(np.concatenate([positions for _, positions in self.run.known.openings]))
 
     def results(self, keys: list[Hashable]) -> Protocol[list[Any]]:
-        """Of tasks, by their keys."""
+        """What tasks compute, by their keys."""
         return (yield from on_demand(self._start, keys))
 
     def _start(self, key: Any) -> Task[Any]:

@@ -17,11 +17,10 @@ from .ranges import Ranges
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What each server sends at most: messages, their payload in bytes, and the longest message."""
+    """What each server sends at most: messages, and their payload in bytes."""
 
     rounds: int
     payload: int
-    largest: int
 
 
 def traffic(known: Ranges) -> Traffic:
@@ -40,7 +39,7 @@ def traffic(known: Ranges) -> Traffic:
             payload = protocol.send(bytes(len(payload)))
     except StopIteration:
         times = max((_times(known.circuit, place) for place in known.bodies), default=1)
-        return Traffic(times * len(lengths), times * sum(lengths), max(lengths, default=0))
+        return Traffic(times * len(lengths), times * sum(lengths))
 
 
 def _times(circuit: Circuit, place: int) -> int:

@@ -93,7 +93,7 @@ class Shares:
         return self.rearranged(lambda part: part.reshape(shape))
 
     def joined(self, other: Shares) -> Shares:
-        """Both along the first axis."""
+        """Both, one behind the other along the first axis."""
         return Shares(self.domain, np.concatenate([self.own, other.own]), np.concatenate([self.previous, other.previous]))
 
     def total(self, axis: int | None = None) -> Shares:
@@ -120,7 +120,7 @@ def component(party: Party, shares: Shares, place: int) -> Shares:
 
 
 def constant(party: Party, domain: Domain, integers: Any) -> Shares:
-    """Public integers as a sharing (x, 0, 0)."""
+    """Public integers as a sharing (x, 0, 0); one of them meets sharings of every shape."""
     encoded = domain.encode(integers)
     return component(party, Shares(domain, encoded, encoded), 0)
 

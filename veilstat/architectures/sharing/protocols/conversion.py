@@ -39,7 +39,7 @@ def quotients(party: Party, shares: Shares, places: tuple[int, ...], target: Dom
     width, count = shares.domain.element_bytes * 8, len(shares.own)
     if places == (0,) and isinstance(target, RingDomain) and target.bits <= width:
         return [shares if target == shares.domain else narrowed(shares)]
-    addends = halves(party, raised(party, shares))
+    addends = addends_of(party, raised(party, shares))
     slices = addends.each(lambda words: sliced(words, places[-1]))
     below = (yield from carries(party, slices, places)) if places != (0,) else None
     return (yield from rounded(party, shares.domain, addends, below, places, target, count))
@@ -75,14 +75,14 @@ def rounded(
     return [together[number] - everywhere(party, target, 1 << width - 2 - place, (count,)) for number, place in enumerate(places)]
 
 
-def negative(party: Party, shares: Shares, bits: int, target: Domain) -> Protocol[Shares]:
+def less_than_zero(party: Party, shares: Shares, bits: int, target: Domain) -> Protocol[Shares]:
     """1 where x < 0, else 0, in another domain, for a vector of |x| < 2^bits, bits < 64; 4 + ceil(log2(bits / 4)) rounds."""
     count = len(shares.own)
     slices = _slices(party, shares, bits)
     return (yield from to_arithmetic(party, target, (yield from top_bit(party, slices, count)), count))[0]
 
 
-def signs(party: Party, shares: Shares, bits: int) -> Protocol[Shares]:
+def sign_bits(party: Party, shares: Shares, bits: int) -> Protocol[Shares]:
     """The same as shared bits, an octet that is 0 or 1 for each element; 2 + ceil(log2(bits / 4)) rounds."""
     slices = _slices(party, shares, bits)
     carried, top = yield from gather((carries(party, slices, (bits,)), shared(party, OCTETS, slices.each(lambda part: part[bits:]))))
@@ -92,10 +92,10 @@ def signs(party: Party, shares: Shares, bits: int) -> Protocol[Shares]:
 
 
 def _slices(party: Party, shares: Shares, bits: int) -> Held:
-    return halves(party, narrowed(shares)).each(lambda words: sliced(words, bits + 1))
+    return addends_of(party, narrowed(shares)).each(lambda words: sliced(words, bits + 1))
 
 
-def halves(party: Party, shares: Shares) -> Held:
+def addends_of(party: Party, shares: Shares) -> Held:
     """The two addends of a vector of elements of a ring, as integers in words on a last axis."""
     return held(party, shares.own, shares.previous, shares.domain.add).each(_words)
 

@@ -174,7 +174,7 @@ def _normalisation(party: Party, domain: Domain, bits: Shares, divisor: int) -> 
     flags = exponents.rearranged(lambda part: np.moveaxis(part, -1, 0)).joined(bit(empty, 0)[None])
     arithmetic = yield from to_arithmetic(party, domain, flags)
     weights = np.array([[(1 << (1 << place)) - 1] for place in range(len(arithmetic.own) - 1)], dtype=object)
-    factors = arithmetic[:-1].scaled(weights) + constant(party, domain, np.ones(arithmetic[:-1].shape, dtype=object))
+    factors = arithmetic[:-1].scaled(weights) + constant(party, domain, 1)
     return (yield from product(party, factors)).scaled(2), arithmetic[-1]
 
 
@@ -221,7 +221,7 @@ def _correction(party: Party, kept: Shares, estimate: Shares, magnitude: Shares,
     remainder = kept - (yield from multiply(party, estimate, magnitude))
     multiples = stacked([remainder - magnitude.scaled(times) for times in range(-3, 2)])
     below = yield from less_than_zero(party, multiples, precision.divisor + 3)
-    return constant(party, kept.domain, np.ones(kept.shape, dtype=object)) - below.total(axis=0)
+    return constant(party, kept.domain, 1) - below.total(axis=0)
 
 
 def _with_fraction(party: Party, x: Shares, fraction: int, wanted: int, bits: int) -> Protocol[Shares]:

@@ -6,14 +6,13 @@ An integer x with |x| < q / 2 stands for x mod q. Elements are object arrays of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from veilstat.errors import CapabilityError
 
-Elements: TypeAlias = "npt.NDArray[Any]"
+from .araki16 import Elements
 
 EXPONENTS = (61, 89, 107, 127, 521, 607, 1279, 2203, 2281, 3217, 4253, 4423, 9689, 9941, 11213, 19937, 21701, 23209, 44497)
 

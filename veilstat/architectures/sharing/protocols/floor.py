@@ -47,7 +47,7 @@ def open_under_mask(party: Party, x: Shares, bits: int) -> Protocol[Masked]:
         raise ValueError(f"values of {bits} bits do not fit under a mask in this field")
     own, previous = (part.reshape(x.shape) for part in random_integers(party, bits + 1 + STATISTICAL_SECURITY, x.own.size))
     masks = Shares(x.domain, x.domain.encode(own), x.domain.encode(previous))
-    opened = yield from open_masked(x + masks + constant(party, x.domain, np.full(x.shape, 1 << bits, dtype=object)))
+    opened = yield from open_masked(x + masks + constant(party, x.domain, 1 << bits))
     return Masked(opened - (1 << bits), own, previous)
 
 
@@ -94,7 +94,7 @@ def less_than_zero(party: Party, x: Shares, bits: int) -> Protocol[Shares]:
 def equal_to_zero(party: Party, x: Shares, bits: int) -> Protocol[Shares]:
     """1 where x = 0, else 0, for |x| < 2^bits; as many rounds as ``less_than_zero``."""
     outside = yield from less_than_zero(party, stacked([x, x.scaled(-1)]), bits)
-    return constant(party, x.domain, np.ones(x.shape, dtype=object)) - outside.total(axis=0)
+    return constant(party, x.domain, 1) - outside.total(axis=0)
 
 
 def select(party: Party, condition: Shares, if_one: Shares, if_zero: Shares) -> Protocol[Shares]:

@@ -7,7 +7,7 @@ interval, terms of degree 1 and 2 take t and t^2 as fine as they are, those of d
 products fit 64 bits exactly: only t^2 and the result are rounded.
 
 The error has these parts: 2^-26.8 from polynomials of degree 4 and all roundings together (measured on 400,001 points), and
-2^-24.08 from the constant beyond 16. (Piecewise polynomials on shares: Mohassel, Zhang, IEEE S&P 2017, sec. 5, who use
+2^-24.08 from the constant beyond 16. (Piecewise polynomials on shares: Mohassel, Zhang, IEEE S&P 2017, sec. IV, who use
 three pieces and probabilistic truncation.)
 """
 
@@ -24,7 +24,7 @@ from veilstat.errors import CapabilityError
 
 from .adder import bits_held, carries, sliced
 from .araki16 import Elements, Shares, multiply, product, reshare, stacked
-from .conversion import divided, everywhere, from_place, halves, quotients, raised, rounded
+from .conversion import addends_of, divided, everywhere, from_place, quotients, raised, rounded
 from .intervals import COUNT, DIGITS, FINEST, interpolated, interval, length, start, tabulated
 from .prss import Party
 from .ring import NARROW, WIDE, RingDomain
@@ -68,7 +68,7 @@ def piecewise(party: Party, name: str, operand: Shares, scale: Fraction, bits: i
     """
     factor, places, width = _rounding(scale, bits)
     count = len(operand.own)
-    addends = halves(party, raised(party, operand.scaled(factor) if factor != 1 else operand))
+    addends = addends_of(party, raised(party, operand.scaled(factor) if factor != 1 else operand))
     found = yield from _bits(party, addends, places, width)
     rounding, inside, table = yield from gather(
         (_rounded(party, addends, found, places, count), _inside(party, found, count), _tabulated(party, name, found, count))

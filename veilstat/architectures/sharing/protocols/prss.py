@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from veilstat.arithmetic.keystream import following
 
 KEY_BYTES = 16
-_CHUNK = memoryview(bytes(1 << 16))
 
 
 class Prss:
@@ -26,16 +27,7 @@ class Prss:
 
     def draw(self, count: int) -> tuple[memoryview, memoryview]:
         """The next ``count`` bytes of both streams: (own, previous)."""
-        return _next(self._own, count), _next(self._previous, count)
-
-
-def _next(stream: CipherContext, count: int) -> memoryview:
-    """Bytes of a keystream, in chunks that stay in the processor's cache."""
-    buffer = np.empty(count, dtype=np.uint8).data
-    for start in range(0, count, len(_CHUNK)):
-        part = buffer[start : start + len(_CHUNK)]
-        stream.update_into(_CHUNK[: len(part)], part)
-    return buffer
+        return following(self._own, count), following(self._previous, count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def compared_bits(bits: int) -> int:
 def signed_roots(party: Party, x: Shares, bits: int) -> Protocol[Shares]:
     """sgn(x) floor(sqrt(|x|)) for a vector of integers |x| <= 2^bits; about 60 + 4 log2(bits) rounds."""
     negative = yield from less_than_zero(party, x, bits + 1)
-    sign = constant(party, x.domain, np.ones(x.shape, dtype=object)) - negative.scaled(2)
+    sign = constant(party, x.domain, 1) - negative.scaled(2)
     magnitude = yield from multiply(party, x, sign)
     nearest = yield from _nearest(party, magnitude, bits)
     square = yield from multiply(party, nearest, nearest)
@@ -58,14 +58,14 @@ def _nearest(party: Party, x: Shares, bits: int) -> Protocol[Shares]:
         for powers in ([2 * (pairs - 1 - pair) for pair in range(pairs)], [pair + 1 for pair in range(pairs)])
     )
     v = (yield from multiply(party, x, to_v)).scaled(1 << fraction - 2 * pairs)
-    inverse = constant(party, domain, np.full(x.shape, 2 << fraction, dtype=object)) - v
+    inverse = constant(party, domain, 2 << fraction) - v
     start = stacked([(yield from multiply(party, v, inverse)), inverse])
     state = yield from scaled_down(party, start, [[fraction], [1]], 2 * fraction + 2)
     for _ in range(_iterations(bits)):
         product = yield from scaled_down(party, (yield from multiply(party, state[0], state[1])), fraction, 2 * fraction + 5)
-        residual = constant(party, domain, np.full(x.shape, 1 << fraction - 1, dtype=object)) - product
+        residual = constant(party, domain, 1 << fraction - 1) - product
         state += yield from scaled_down(party, (yield from multiply(party, state, residual)), fraction, 2 * fraction + 5)
-    raised = (yield from multiply(party, state[0], to_root)) + constant(party, domain, np.full(x.shape, 1 << fraction - 1, dtype=object))
+    raised = (yield from multiply(party, state[0], to_root)) + constant(party, domain, 1 << fraction - 1)
     return (yield from floor_divide(party, raised, 1 << fraction, fraction + pairs + 2, fraction + 1))
 
 

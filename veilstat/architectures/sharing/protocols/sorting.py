@@ -14,12 +14,12 @@ import numpy.typing as npt
 from veilstat.errors import CapabilityError
 
 from .araki16 import Elements, Shares, constant, open_masked, reshare, stacked
-from .conversion import signs
+from .conversion import sign_bits
 from .prss import Party
 from .ring import NARROW, narrowed
 from .rounds import SERVERS, Protocol
 
-PIVOTS = 3
+_PIVOTS = 3
 """How many elements of a segment all its others are compared with: more take fewer rounds and more comparisons."""
 
 _WIDEST_DIFFERENCE = 62
@@ -80,7 +80,7 @@ def _order(party: Party, keys: Shares, bits: int) -> Protocol[Places]:
     segments = np.zeros(len(keys.own), dtype=np.int64)
     while len(np.unique(segments)) < len(segments):
         pivots, others, is_pivot = _pairs(segments)
-        less = (yield from open_masked((yield from signs(party, keys[pivots] - keys[others], bits)))).astype(bool)
+        less = (yield from open_masked((yield from sign_bits(party, keys[pivots] - keys[others], bits)))).astype(bool)
         passed = np.concatenate([others[less], pivots[~less & is_pivot[others]]])
         segments = _split(segments, np.bincount(passed, minlength=len(segments)), is_pivot)
     return np.argsort(segments)
@@ -91,15 +91,15 @@ def _pairs(segments: Places) -> tuple[Places, Places, npt.NDArray[np.bool_]]:
     order = np.argsort(segments, kind="stable")
     starts = segments[order]
     within = np.arange(len(order)) - starts
-    behind = [within > pivot for pivot in range(PIVOTS)]
+    behind = [within > pivot for pivot in range(_PIVOTS)]
     pivots = np.concatenate([order[starts[later] + pivot] for pivot, later in enumerate(behind)])
     is_pivot = np.zeros(len(order), dtype=np.bool_)
-    is_pivot[order[within < PIVOTS]] = True
+    is_pivot[order[within < _PIVOTS]] = True
     return pivots, np.concatenate([order[later] for later in behind]), is_pivot
 
 
 def _split(segments: Places, smaller_pivots: Places, is_pivot: npt.NDArray[np.bool_]) -> Places:
     """Smaller segments: each pivot by itself, the others between the pivots that they lie between."""
-    finer = (segments * (PIVOTS + 1) + smaller_pivots) * 2 + is_pivot
+    finer = (segments * (_PIVOTS + 1) + smaller_pivots) * 2 + is_pivot
     _, which, sizes = np.unique(finer, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(sizes) - sizes)[which], dtype=np.int64)

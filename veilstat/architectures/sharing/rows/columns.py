@@ -22,7 +22,7 @@ from ..protocols.ring import NARROW, WIDE, RingDomain, narrowed
 from ..protocols.rounds import Protocol, gather
 from .polynomials import Polynomial, Term
 
-BLOCK = 1 << 13
+_BLOCK = 1 << 13
 Compute: TypeAlias = "Callable[[int, Columns, RingDomain], Protocol[Shares]]"
 """How a factor that is not uploaded is computed from others."""
 
@@ -111,8 +111,8 @@ def summand(ring: RingDomain, left: Sequence[Shares], right: Sequence[Shares]) -
     """The summand that this server has of the sums over rows of the products of each left with each right column: shape (p, q)."""
     total = ring.encode(np.zeros((len(left), len(right)), dtype=np.int64))
     rows = left[0].own.shape[0] if left and right else 0
-    for start in range(0, rows, BLOCK):
-        block = slice(start, start + BLOCK)
+    for start in range(0, rows, _BLOCK):
+        block = slice(start, start + _BLOCK)
         sums, previous = _block(ring, left, block)
         other_sums, other_previous = (sums, previous) if left is right else _block(ring, right, block)
         products = ring.subtract(ring.cross(sums, other_sums), ring.cross(previous, other_previous))

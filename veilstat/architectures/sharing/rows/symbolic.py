@@ -200,7 +200,7 @@ class _Symbolic(RowValues[Polynomial]):
         units = UNITS[name] / node.scale
         if units.denominator != 1:
             raise CapabilityError(
-                f"on shared rows {name} has multiples of {UNITS[name]}, and the step declares coarser ones", code="not_on_rows"
+                f"on shared rows {name} is computed in multiples of {UNITS[name]}, and the step declares coarser ones", code="not_on_rows"
             )
         values = self.value(node.args[0]).reshape(-1)
         results = [self.symbols.function(Function(name, Polynomial.lifted(x), operand.scale, operand.bits)) * int(units) for x in values]

@@ -22,7 +22,7 @@ from veilstat.language.circuit import Circuit
 from veilstat.language.evaluate import NoRows, evaluate
 
 from ..protocols.araki16 import Domain, Elements, Shares, constant, reshare, split
-from ..protocols.conversion import divided, negative
+from ..protocols.conversion import divided, less_than_zero
 from ..protocols.floor import open_under_mask
 from ..protocols.piecewise import piecewise
 from ..protocols.prss import Party
@@ -228,7 +228,7 @@ def _compute(party: Party, symbols: Symbols, place: int, columns: Columns, ring:
     match definition:
         case Sign(operand, bits):
             yield from columns.prepare(operand.terms, NARROW)
-            return (yield from negative(party, columns.combined(operand, NARROW), bits, ring))
+            return (yield from less_than_zero(party, columns.combined(operand, NARROW), bits, ring))
         case Weighted(operands, weights):
             yield from columns.prepare([term for operand in operands for term in operand.terms], WIDE)
             pieces = (columns.between(start, start + _PIECE) for start in range(0, columns.rows, _PIECE))
