@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.homomorphic      # the tables of docs/benchmarks.md
     OMP_NUM_THREADS=1 python -m benchmarks.homomorphic --size 9000 --bits 100
+    OMP_NUM_THREADS=1 python -m benchmarks.homomorphic --first    # what a process's first session costs more than its second
 
 One thread. The protocol's rounds are fed directly, as a session feeds them; envelopes are not included. The baseline is
 SEAL under one known key: encode and encrypt once, add the ciphertexts of all owners, decrypt and decode once. Beside it
@@ -224,13 +225,25 @@ def threshold_line(count: int, threshold: int, size: int, bits: int, smudging: i
     return row(f"{threshold} of {count}", *work(clock, costs))
 
 
+def first_session(size: int, bits: int, smudging: int) -> str:
+    """What is compiled or loaded when encryption is first used in a process."""
+    clock = Clock()
+    for name in ("first", "second"):
+        clock.time(name, partial(run_session, 3, size, bits, smudging, None))
+    return f"the first session took {clock.median('first') - clock.median('second'):.1f} s of CPU time more than the second"
+
+
 def main() -> None:
-    """Both tables."""
+    """Both tables, or what a first session costs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=18)
     parser.add_argument("--bits", type=int, default=50)
     parser.add_argument("--smudging", type=int, default=64)
+    parser.add_argument("--first", action="store_true")
     options = parser.parse_args()
+    if options.first:
+        print(first_session(options.size, options.bits, options.smudging))
+        return
     print(heading(*OWNERS, "analyst", *PATHS))
     for count in (3, 10):
         print(whole_line(count, options.size, options.bits, options.smudging), flush=True)

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.network
 
-A round is one message of 100 bytes in each direction. "signed" adds the envelopes: every message signed by its sender
-and verified by its recipient.
+A round is one message of 100 bytes in each direction. "none" is the floor: two blocking sockets with the same certificates,
+without frames and sessions. "signed" adds the envelopes: every message signed by its sender and verified by its recipient.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+import ssl
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measuring import heading, row
 from veilstat.platform.identity_file import issue
@@ -25,10 +27,11 @@ from veilstat.transports.connection import Timeouts
 from veilstat.transports.directory import Directory
 from veilstat.transports.occurrences import Arrived
 from veilstat.transports.tcp import Endpoint
-from veilstat.transports.tls import Credential
+from veilstat.transports.tls import Credential, dialling_context, listening_context
 
 NAMES = ("compute1", "compute2")
 ROUNDS, LARGE = 5000, 1000
+SMALL_BYTES, DONE = 100, b"done"
 
 
 class Server:
@@ -60,38 +63,68 @@ class Server:
             yield bytes(envelope.payload)
 
 
-def answer(server: Server) -> None:
-    """The other side of ``measure``."""
-    for say, heard in ((server.send, server.frames()), (server.send_signed, server.verified())):
-        for _ in range(ROUNDS):
-            say(next(heard))
-        for _ in range(LARGE):
-            next(heard)
-        say(b"done")
+def received(connection: ssl.SSLSocket, sizes: Iterable[int]) -> Iterator[memoryview]:
+    """Messages of these sizes from a blocking socket, one after another."""
+    for size in sizes:
+        message = left = memoryview(bytearray(size))
+        while left:
+            count = connection.recv_into(left)
+            assert count, "the other process has ended"
+            left = left[count:]
+        yield message
+
+
+def answer(say: Callable[[Any], object], heard: Iterator[Any]) -> None:
+    """The other side of ``line``."""
+    for _ in range(ROUNDS):
+        say(next(heard))
+    for _ in range(LARGE):
+        next(heard)
+    say(DONE)
+
+
+def line(name: str, say: Callable[[Any], object], heard: Iterator[Any], move: Callable[[], object]) -> str:
+    """One line of the table; ``move`` lets what was said leave before more is said."""
+    small, large = bytes(SMALL_BYTES), bytes(BLOCK_BYTES)
+    start = time.perf_counter()
+    for _ in range(ROUNDS):
+        say(small)
+        next(heard)
+    middle = time.perf_counter()
+    for _ in range(LARGE):
+        say(large)
+        move()
+    next(heard)
+    end = time.perf_counter()
+    return row(name, f"{(middle - start) / ROUNDS * 1e6:.0f}", f"{LARGE * BLOCK_BYTES / (end - middle) / 1e9:.2f}")
+
+
+def second(identity: Identity, directory: Directory, folder: str, listening: socket.socket) -> None:
+    """The process that answers."""
+    context = listening_context(Credential(identity.name, str(Path(folder) / f"{identity.name}.pem")), directory.certificates)
+    with context.wrap_socket(listening.accept()[0], server_side=True) as connection:
+        answer(connection.sendall, received(connection, [SMALL_BYTES] * ROUNDS + [BLOCK_BYTES] * LARGE))
+    server = Server(identity, directory, folder)
+    answer(server.send, server.frames())
+    answer(server.send_signed, server.verified())
     while not server.endpoint.unconnected:
         server.endpoint.poll(1.0)
 
 
-def measure(server: Server) -> None:
-    """One line of the table for plain and for signed frames."""
+def first(identity: Identity, directory: Directory, folder: str, place: tuple[str, int]) -> None:
+    """The process that measures, and prints the table."""
     print(heading("frames", "microseconds a round", "GB/s"))
+    context = dialling_context(Credential(identity.name, str(Path(folder) / f"{identity.name}.pem")), directory.certificates)
+    with context.wrap_socket(socket.create_connection(place)) as connection:
+        print(line("none", connection.sendall, received(connection, [SMALL_BYTES] * ROUNDS + [len(DONE)]), lambda: None), flush=True)
+    server = Server(identity, directory, folder)
     for name, say, heard in (("plain", server.send, server.frames()), ("signed", server.send_signed, server.verified())):
-        small, large = bytes(100), bytes(BLOCK_BYTES)
-        start = time.perf_counter()
-        for _ in range(ROUNDS):
-            say(small)
-            next(heard)
-        middle = time.perf_counter()
-        for _ in range(LARGE):
-            say(large)
-            server.endpoint.poll(0.0)
-        next(heard)
-        end = time.perf_counter()
-        print(row(name, f"{(middle - start) / ROUNDS * 1e6:.0f}", f"{LARGE * BLOCK_BYTES / (end - middle) / 1e9:.2f}"), flush=True)
+        print(line(name, say, heard, lambda: server.endpoint.poll(0.0)), flush=True)
+    server.endpoint.close()
 
 
 def main() -> None:
-    """Two processes, of which the first prints."""
+    """Two processes."""
     issued = {name: issue(name, os.urandom) for name in NAMES}
     identities = {name: identity for name, (identity, _, _) in issued.items()}
     roster = Roster({name: identity.public for name, identity in identities.items()}, dict.fromkeys(NAMES, "compute"))
@@ -101,11 +134,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, (_, _, private) in issued.items():
             (Path(folder) / f"{name}.pem").write_text(private)
-        other = multiprocessing.get_context("fork").Process(target=lambda: answer(Server(identities["compute2"], directory, folder)))
-        other.start()
-        server = Server(identities["compute1"], directory, folder)
-        measure(server)
-        server.endpoint.close()
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            other = multiprocessing.get_context("fork").Process(target=second, args=(identities["compute2"], directory, folder, listening))
+            other.start()
+            first(identities["compute1"], directory, folder, listening.getsockname())
         other.join()
 
 

@@ -11,7 +11,7 @@ from veilstat.arithmetic import agreement, shamir
 from veilstat.arithmetic.keystream import CHUNK_BYTES, Keystream, counter_mode, fastest_mode, galois_mode
 from veilstat.arithmetic.rings import Ring
 from veilstat.language.bounds import Interval
-from veilstat.language.exact import inner
+from veilstat.language.inner_products import inner
 
 WIDTHS = [32, 64, 128, 192]
 big = st.integers(-(2**200), 2**200)

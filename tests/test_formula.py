@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 import veilstat as vs
 from veilstat.statistics.design import make_design
-from veilstat.statistics.formula import parse_formula
 
 SCHEMA = vs.Schema(
     vs.Integer("y", lower=0, upper=9), vs.Integer("a", lower=-3, upper=9), vs.Continuous("b", lower=1, upper=5, step=0.5), vs.Binary("z"),
@@ -32,7 +31,7 @@ FORMULAS = [
 
 
 def ours(formula):
-    return make_design(parse_formula(formula, SCHEMA), SCHEMA)
+    return make_design(formula, SCHEMA)
 
 
 @pytest.mark.parametrize("formula", FORMULAS)
@@ -101,7 +100,7 @@ def test_what_is_no_formula_is_refused(formula):
 def test_too_many_columns_are_refused():
     schema = vs.Schema(vs.Integer("y", lower=0, upper=1), vs.Integer("a", lower=0, upper=900))
     with pytest.raises(vs.SchemaError) as error:
-        make_design(parse_formula("y ~ C(a)", schema), schema)
+        make_design("y ~ C(a)", schema)
     assert error.value.code == "too_many_terms"
 
 

@@ -102,6 +102,16 @@ def test_a_sentence_of_a_plan_quotes_a_column_that_could_be_one():
     assert all(repr(name) in line for line in lines)
 
 
+def test_a_term_is_quoted_where_its_level_could_be_read_as_words():
+    levels = ["north", "south", "all] and\n  no more"]
+    schema = vs.Schema(vs.Categorical("region", levels=levels), vs.Integer("y", lower=0, upper=9), max_rows=9)
+    study = vs.simulate({owner: pd.DataFrame({"region": levels, "y": [1, 2, 3]}) for owner in "abc"}, schema)
+    terms = r"region[T.south], 'region[T.all] and\n  no more]'"
+    among, within = study.plan(vs.LinearRegression("y ~ region")).inferences
+    assert f"among y, Intercept, {terms} over all owners" in among
+    assert within.endswith(f"sums within it: {terms}")
+
+
 def test_openings_with_the_same_words_have_the_wider_margin():
     wide, narrow = "n" * 80 + "1", "n" * 80 + "2"
     schema = vs.Schema(vs.Integer(wide, lower=0, upper=1000), vs.Integer(narrow, lower=0, upper=2), max_rows=9)

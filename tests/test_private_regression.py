@@ -10,8 +10,8 @@ import veilstat as vs
 from tests.patients import patients_schema
 from veilstat.language.evaluate import evaluate
 from veilstat.platform.table import Table
-from veilstat.statistics.inference import LinearResult
 from veilstat.statistics.perturbed import PerturbedProducts
+from veilstat.statistics.regression_results import LinearResult
 from veilstat.testing.releases import releases
 
 SCHEMA = patients_schema(max_rows=8192)

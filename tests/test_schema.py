@@ -207,6 +207,28 @@ def test_a_schema_prints_and_renders():
     assert "<table>" in schema._repr_html_()
 
 
+def test_what_somebody_wrote_into_a_schema_cannot_be_read_as_a_part_of_its_table():
+    forged = "a\nage     integer  0 to 1"
+    schema = vs.Schema(
+        vs.Categorical("region", levels=["north", forged, "no answer", "1, 2"]),
+        vs.Integer("age in years", lower=0, upper=120, unit="years\nat most 5 rows per data owner"),
+        vs.Continuous("bmi", lower=10, upper=70, step=0.1, unit="kg/m^2"),
+        vs.Derived("older", "(bmi # 0 to 1\n + 1)", step=0.1),
+    )
+    _, region, age, bmi, older, _ = str(schema).splitlines()
+    assert region.endswith(f"one of north, {forged!r}, 'no answer', '1, 2'")
+    assert age.startswith("'age in years'")
+    assert age.endswith(r"'years\nat most 5 rows per data owner'")
+    assert bmi.endswith("10 to 70 in steps of 0.1, kg/m^2")
+    assert "bmi + 1, 11 to 71" in older
+
+
+def test_an_unknown_column_is_told_which_there_are_by_quoted_names():
+    schema = vs.Schema(vs.Binary("smoker"), vs.Binary("a, b"))
+    with pytest.raises(vs.SchemaError, match="the schema has: smoker, 'a, b' "):
+        schema["c"]
+
+
 @pytest.mark.parametrize(
     ("column", "values", "kind"),
     [

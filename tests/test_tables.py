@@ -35,6 +35,16 @@ def test_edges_beyond_the_bounds_are_empty_bins():
     assert study.histogram("a", bins=[20, 30]).below == 4
 
 
+def test_a_level_stays_on_its_line_of_a_result():
+    levels = ["north", "south\nrow  9"]
+    schema = vs.Schema(vs.Categorical("region", levels=levels), vs.Integer("y", lower=0, upper=9), max_rows=10)
+    study = vs.simulate({owner: pd.DataFrame({"region": levels * 2, "y": [1, 2, 3, 4]}) for owner in "abc"}, schema)
+    for query in (vs.MeanBy("y", "region"), vs.Crosstab("region", "y"), vs.LinearRegression("y ~ region")):
+        lines = str(study.run(query)).splitlines()
+        assert not any(line.startswith("row  9") for line in lines)
+        assert any(r"south\nrow  9" in line for line in lines)
+
+
 def test_crosstabs_equal_pandas_and_keep_empty_levels():
     schema, tables = small_schema(), small_tables()
     study = vs.simulate(tables, schema)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +85,7 @@ class Gaussian:
         """
         if not isinstance(q, Planned):
             raise SchemaError("for_error takes the plan of a query, such as study.plan(vs.Sum('age'))", code="bad_query")
-        if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not 0 < margin < math.inf:
+        if not _is_number(margin) or not 0 < margin < math.inf:
             raise SchemaError("margin must be a number above 0", code="bad_privacy")
         if rows is not None and (type(rows) is not int or rows < 1):
             raise SchemaError("rows must be a whole number, 1 or more", code="bad_privacy")
@@ -118,9 +118,14 @@ class Planned(Protocol):
 
 def check_promise(epsilon: object, delta: object) -> None:
     """Refuse what is no (epsilon, delta) with a SchemaError."""
-    for name, value, high in (("epsilon", epsilon, LARGEST_EPSILON), ("delta", delta, 1)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= high or value == 1 == high:
-            raise SchemaError(f"{name} must be a number above 0 and at most {high}; delta must be below 1", code="bad_privacy")
+    if not _is_number(epsilon) or not 0 < epsilon <= LARGEST_EPSILON:
+        raise SchemaError(f"epsilon must be a number above 0, and at most {LARGEST_EPSILON}", code="bad_privacy")
+    if not _is_number(delta) or not 0 < delta < 1:
+        raise SchemaError("delta must be a number above 0 and below 1", code="bad_privacy")
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)

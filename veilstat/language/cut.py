@@ -20,7 +20,7 @@ from veilstat.errors import CapabilityError
 
 from .bounds import Interval, objects
 from .circuit import LINEAR, PRODUCTS, ROW_INPUTS, Circuit, Node, Op
-from .forms import LinearForms
+from .linear_forms import LinearForms
 from .wording import express
 
 _PRIVATE = ROW_INPUTS | {Op.STATE, Op.ITERATE}

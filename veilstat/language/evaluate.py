@@ -12,7 +12,7 @@ import numpy as np
 from veilstat.schema.columns import Codes
 
 from .circuit import Circuit, Node, Op
-from .exact import inner
+from .inner_products import inner
 from .operations import Array, apply, rational
 
 Solver: TypeAlias = "Callable[[Array, Array], Array]"

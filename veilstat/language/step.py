@@ -1,4 +1,4 @@
-"""Steps and statistics: what is computed, written once, before anyone decides where.
+"""Steps: what is computed, written once, before anyone decides where.
 
 A statistic names its steps as templates and runs as a generator: it yields requests, receives what became clear,
 and returns its result. It never learns which architecture answered.
@@ -7,10 +7,10 @@ and returns its result. It never learns which architecture answered.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,6 @@ from .circuit import Circuit, Op, Output
 from .hoist import hoist
 from .trace import Trace, Value
 
-R_co = TypeVar("R_co", covariant=True)
 Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
 
 
@@ -117,7 +116,7 @@ class Step:
         """The circuit of the whole iteration as one ITERATE node: for architectures that can hold the state."""
         body = self._trace(Trace(schema, owners), Op.STATE)
         trace = Trace(schema, owners)
-        initial = {name: trace.array(Op.PUBLIC, name, t.shape, t.scale, t.interval) for name, t in self.state.items()}
+        initial = _arrays(trace, Op.PUBLIC, self.state)
         body, totals = hoist(body, trace)
         final = trace.iterate(body, {**initial, **totals}, self.at_most)
         outputs, start = {}, 0
@@ -132,18 +131,21 @@ class Step:
 
     def digest(self, circuit: Circuit) -> bytes:
         """SHA-256 of the template: label, circuit, types of public values and state, openings."""
-        types = sorted((name, t.shape, t.scale, t.lower, t.upper) for part in (self.public, self.state) for name, t in part.items())
+        types = sorted((name, t.shape, t.scale, t.lower, t.upper) for name, t in self.types.items())
         return hashlib.sha256(repr((self.label, circuit.digest, types, self.at_most)).encode()).digest()
 
     def _trace(self, trace: Trace, carried: Op) -> Circuit:
-        given = {name: trace.array(Op.PUBLIC, name, t.shape, t.scale, t.interval) for name, t in self.public.items()}
-        given |= {name: trace.array(carried, name, t.shape, t.scale, t.interval) for name, t in self.state.items()}
+        given = _arrays(trace, Op.PUBLIC, self.public) | _arrays(trace, carried, self.state)
         answers = self.combine(self.contribution(trace, given), given)
         outputs = {}
         for name, answer in answers.items():
             plain = answer if isinstance(answer, Answer) else Answer(answer)
             outputs[name] = Output(plain.value.index, plain.resolution, plain.rooted, plain.determined, plain.guarded)
         return trace.finish(outputs)
+
+
+def _arrays(trace: Trace, op: Op, types: Mapping[str, WireType]) -> dict[str, Value]:
+    return {name: trace.array(op, name, t.shape, t.scale, t.interval) for name, t in types.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,71 +180,3 @@ class Opened:
     def number(self, name: str) -> Any:
         """A single exact number (or nan)."""
         return self.values[name].reshape(-1)[0]
-
-
-@runtime_checkable
-class HasForms(Protocol):
-    """A statistic that can be computed in several ways; a plan takes the first that the architecture can protect."""
-
-    def forms(self, schema: Schema) -> tuple[Statistic[Any], ...]:
-        """The same query in every form, in order of preference."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class NoiseError:
-    """How much noise moves a released number, before anything is released: a standard deviation in the number's units.
-
-    ``over_rows``: it is divided by the number of rows that enter, which is not known beforehand.
-    """
-
-    error: float
-    over_rows: bool = False
-
-
-Noises: TypeAlias = Arrays
-"""The variance of the noise in each answer."""
-
-
-@runtime_checkable
-class HasExpectedErrors(Protocol):
-    """A private form that knows how far off its results will be."""
-
-    def expected(self, schema: Schema, noise: Noises) -> Mapping[str, NoiseError]:
-        """For each released number by name, what noise adds to it, at most."""
-        ...
-
-
-@runtime_checkable
-class HasPrivateForm(Protocol):
-    """A statistic that can be answered from totals with noise, with errors that say so."""
-
-    def private(self, schema: Schema) -> Form[Any]:
-        """What is run under differential privacy: one step whose answers are totals over rows, as they are opened."""
-        ...
-
-
-class Form(Protocol[R_co]):
-    """One way to compute a query: its steps, and how to go from openings to a result."""
-
-    def steps(self, schema: Schema) -> tuple[Step, ...]:
-        """Its step templates."""
-        ...
-
-    def run(self, schema: Schema) -> Generator[Request, Opened, R_co]:
-        """Ask, receive, and return the result."""
-        ...
-
-    def inferences(self, schema: Schema) -> tuple[str, ...]:
-        """What can be inferred from the openings beyond the result, in words."""
-        ...
-
-
-class Statistic(Form[R_co], Protocol[R_co]):
-    """A query: a frozen dataclass of parameters, by name, that is itself a form to compute it in."""
-
-    name: ClassVar[str]
-
-    def columns(self, schema: Schema) -> tuple[str, ...]:
-        """The columns it reads; a SchemaError where one does not fit."""
-        ...

@@ -64,7 +64,8 @@ class Value:
     __rmul__ = __mul__
 
     def __truediv__(self, other: Operand) -> Value:
-        return _rational(Op.DIVIDE, self, self.trace.value(other))
+        divisor = self.trace.value(other)
+        return self.trace.add_node(Op.DIVIDE, (self, divisor), {}, _broadcast(self, divisor))
 
     def __rtruediv__(self, other: Operand) -> Value:
         return self.trace.value(other) / self
@@ -300,11 +301,6 @@ def _matrix_product(a: Value, b: Value) -> Value:
 
 def _comparison(op: Op, a: Value, b: Value) -> Value:
     return a.trace.add_node(op, (a, b), {}, _broadcast(a, b), Fraction(1), Interval.of(0, 1))
-
-
-def _rational(op: Op, a: Value, b: Value) -> Value:
-    """An operation whose result is a general rational."""
-    return a.trace.add_node(op, (a, b), {}, _broadcast(a, b))
 
 
 def _on_one_lattice(values: Sequence[Value]) -> tuple[Fraction | None, list[Interval]]:

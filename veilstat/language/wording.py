@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TypeAlias
 
+from veilstat.schema.quoting import PLAIN, quoted
+
 from .circuit import Circuit, Node, Op
 
 Levels: TypeAlias = "Mapping[str, tuple[str, ...]]"
@@ -28,8 +30,7 @@ _MISSING = "(missing)"
 _WORDS = frozenset({"number", "of", "rows", "with", "and", "each", "level", "where", "missing", "complete", "rescaled", "noise"})
 """Those of the sentences below that a column could be called; "sum" and "clipped" never stand alone."""
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
-_PLAIN = r"[\w.+-]+"
-_TERMS = re.compile(rf"(=?)({_QUOTED}|{_PLAIN})")
+_TERMS = re.compile(rf"(=?)({_QUOTED}|{PLAIN})")
 _BELOW = re.compile(r"(.+) < ([^'\"]+)")
 
 
@@ -253,7 +254,7 @@ def _levels(constant: Node, column: str, names: tuple[str, ...]) -> _Phrase:
         return _Phrase(f"{_EACH}{column}", counts=True)
     code = int(constant.data[0] * constant.scale)
     level = names[code] if code < len(names) else str(code)
-    return _Phrase(f"{column}={level if re.fullmatch(_PLAIN, level) else repr(level)}", counts=True)
+    return _Phrase(f"{column}={quoted(level)}", counts=True)
 
 
 def _constant(node: Node) -> _Phrase:

@@ -19,10 +19,10 @@ from veilstat.architectures.masking import Masking
 from veilstat.architectures.sharing import Sharing
 from veilstat.errors import CapabilityError
 from veilstat.schema.schema import Schema
-from veilstat.statistics.inference import LinearResult
 from veilstat.statistics.moments import Mean
 from veilstat.statistics.quantile import Quantile
 from veilstat.statistics.regression import LinearRegression
+from veilstat.statistics.regression_results import LinearResult
 from veilstat.transports.memory import Dropout
 
 from .plan_text import disclosure_table, size

@@ -12,8 +12,9 @@ from veilstat.arithmetic.rings import Ring
 from veilstat.dp.mechanism import Gaussian, NoiseShare
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.cut import Cut, Entry, cut, cut_around
-from veilstat.language.step import Form, HasForms, Statistic, Step, WireType
+from veilstat.language.step import Step, WireType
 from veilstat.protocol.envelope import frame_bytes
+from veilstat.statistics.interface import Form, HasForms, Statistic
 
 from . import messages
 from .definition import ANALYST, PARTIES, SERVER, Definition

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from veilstat.language.step import Statistic
+from veilstat.statistics.interface import Statistic
 from veilstat.statistics.registry import registry
 
 from .definition import Definition

@@ -19,8 +19,8 @@ from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.answers import answers
 from veilstat.language.circuit import Circuit, Op
 from veilstat.language.cut import Cut
-from veilstat.language.step import Form, HasExpectedErrors, HasPrivateForm, Statistic
 from veilstat.schema.schema import Schema
+from veilstat.statistics.interface import Form, HasExpectedErrors, HasPrivateForm, Statistic
 
 from .disclosure import describe
 

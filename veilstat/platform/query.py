@@ -10,7 +10,7 @@ from typing import Any
 
 from veilstat.dp.mechanism import Gaussian
 from veilstat.errors import SchemaError
-from veilstat.language.step import Statistic
+from veilstat.statistics.interface import Statistic
 
 LONGEST_QUERY = 1 << 16
 

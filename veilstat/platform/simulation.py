@@ -18,12 +18,12 @@ import pandas as pd
 from veilstat.architectures.interface import Architecture, Released
 from veilstat.dp.ledger import Budget
 from veilstat.errors import CapabilityError, SchemaError
-from veilstat.language.step import Statistic
 from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import ProtocolError, quorum_lost
 from veilstat.protocol.identity import Roster
 from veilstat.protocol.member import Member
 from veilstat.schema.schema import Schema
+from veilstat.statistics.interface import Statistic
 from veilstat.statistics.results import Result
 from veilstat.statistics.solve import solve
 from veilstat.transports.memory import Fault, Hosted, Machine, MemoryNetwork, Reorder

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from veilstat.dp.ledger import Budget
 from veilstat.dp.mechanism import Gaussian
 from veilstat.errors import CapabilityError, SchemaError
-from veilstat.language.step import Statistic
 from veilstat.schema.schema import Schema
+from veilstat.statistics.interface import Statistic
 from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Result
 

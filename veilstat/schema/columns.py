@@ -20,6 +20,7 @@ import pandas as pd
 from veilstat.errors import RangeError, SchemaError
 
 from .encoding import Integers, Number, encode, exact, nearest_floats, round_half_even
+from .quoting import quoted
 from .series import are_whole, day_numbers, is_one_of, plain_numbers
 from .toml import toml_number
 
@@ -253,7 +254,7 @@ class Categorical(_Column):
         return values.astype(pd.CategoricalDtype(list(self.levels)))
 
     def describe(self) -> str:
-        return "one of " + ", ".join(str(level) for level in self.levels)
+        return f"one of {', '.join(map(quoted, self.levels))}"
 
     def _encode(self, series: pd.Series) -> Integers:
         order = {level: code for code, level in enumerate(self.levels)}

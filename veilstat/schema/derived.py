@@ -75,7 +75,7 @@ class Derived(Column):
         return round_half_even((exact(self._bounded(self.upper)) - self.origin) / self.lattice_step)
 
     def describe(self) -> str:
-        return f"{self.expression}, {super().describe()}"
+        return f"{ast.unparse(self._tree())}, {super().describe()}"
 
     def bounded(self, columns: Mapping[str, Column]) -> Derived:
         """The same column with bounds from interval arithmetic, on the lattice that holds 0."""
@@ -92,7 +92,7 @@ class Derived(Column):
             low, high = self._interval(self._tree(), intervals)
         if not (math.isfinite(low) and math.isfinite(high)):
             raise SchemaError(
-                f"column {self.name!r}: {self.expression} is unbounded or undefined for some values within the bounds of its columns; narrow them",
+                f"column {self.name!r}: {self.expression!r} is unbounded or undefined for some values within the bounds of its columns; narrow them",
                 code="bad_bounds",
             )
         step = self.lattice_step

@@ -22,6 +22,7 @@ from veilstat.errors import SchemaError
 
 from .columns import Binary, Categorical, Codes, Column, Continuous, Date, Integer
 from .derived import Derived
+from .quoting import quoted, quoted_unit
 from .toml import column_from_dict
 
 KINDS: Mapping[str, type[Column]] = {kind.kind: kind for kind in (Integer, Continuous, Binary, Categorical, Date, Derived)}
@@ -68,7 +69,9 @@ class Schema:
         for column in self.columns:
             if isinstance(name, str) and column.name == name:
                 return column
-        raise SchemaError(f"there is no column {name!r}; the schema has: {', '.join(c.name for c in self.columns)}", code="unknown_column")
+        raise SchemaError(
+            f"there is no column {name!r}; the schema has: {', '.join(quoted(c.name) for c in self.columns)}", code="unknown_column"
+        )
 
     def numeric(self, name: str) -> Column:
         """The column, if sums of it make sense; a SchemaError otherwise."""
@@ -173,7 +176,8 @@ class Schema:
         return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table><p>At most {self.max_rows:,} rows per data owner.</p>"
 
     def _rows(self) -> list[tuple[str, str, str]]:
-        return [("column", "kind", "values"), *((c.name, c.kind, c.describe() + (f", {c.unit}" if c.unit else "")) for c in self.columns)]
+        units = {column.name: f", {quoted_unit(column.unit)}" if column.unit else "" for column in self.columns}
+        return [("column", "kind", "values"), *((quoted(c.name), c.kind, c.describe() + units[c.name]) for c in self.columns)]
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -193,10 +197,10 @@ def _require_frame(frame: object) -> None:
 
 def _series(frame: pd.DataFrame, name: str) -> pd.Series:
     if name not in frame.columns:
-        raise SchemaError(f"the table lacks the column {name!r}", code="missing_column")
+        raise SchemaError(f"the table lacks the column {name!r}; add it, or rename the one that is meant", code="missing_column")
     series = frame[name]
     if isinstance(series, pd.DataFrame):
-        raise SchemaError(f"the table has the column {name!r} twice", code="duplicate_column")
+        raise SchemaError(f"the table has the column {name!r} twice; keep one of them", code="duplicate_column")
     return series
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.trace import Trace, Value
 from veilstat.schema.encoding import exact
+from veilstat.schema.quoting import quoted
 from veilstat.schema.schema import Schema
 
 Clip: TypeAlias = "tuple[tuple[str, float, float], ...]"
@@ -95,7 +96,9 @@ def clip_codes(clip: Clip | None, schema: Schema, names: Sequence[str]) -> dict[
     codes = {}
     for name, *bounds in clip or ():
         if name not in names:
-            raise SchemaError(f"clip= names {name!r}, which the query does not use; it uses: {', '.join(names)}", code="bad_clip")
+            raise SchemaError(
+                f"clip= names {name!r}, which the query does not use; it uses: {', '.join(map(quoted, names))}", code="bad_clip"
+            )
         column = schema.numeric(name)
         low, high = ((exact(bound) - column.origin) / column.lattice_step for bound in bounds)
         if low.denominator != 1 or high.denominator != 1 or not 0 <= low < high <= column.top:
@@ -116,7 +119,7 @@ def refuse_clip(clip: Clip | None) -> None:
 
 def clipped_reason(codes: Mapping[str, tuple[int, int]]) -> str | None:
     """Why there is no interval where clipping may have happened; None where it cannot have."""
-    return f"{', '.join(codes)} may have been clipped, by how much is not known" if codes else None
+    return f"{', '.join(map(quoted, codes))} may have been clipped, by how much is not known" if codes else None
 
 
 def _bad_clip(wanted: str) -> SchemaError:

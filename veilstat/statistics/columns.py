@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from veilstat.errors import SchemaError
-from veilstat.language.step import Opened
 from veilstat.language.trace import Trace, Value
 from veilstat.schema.schema import Schema
 
@@ -45,6 +44,23 @@ class OfColumns:
         """Whether the answer is one number, and no Series by column."""
         return not isinstance(self.column, tuple)
 
+    def titled(self, word: str) -> str:
+        """What a result is called."""
+        return f"{word} of {', '.join(self.names) or 'rows'}"
+
+    def by_column(self, values: Iterable[Any]) -> Any:
+        """A float for one column, a Series for several."""
+        floats = [float(value) for value in values]
+        return floats[0] if self.is_scalar else pd.Series(floats, index=list(self.names))
+
+    def counted(self, n: Iterable[Any], n_missing: Iterable[Any]) -> tuple[Any, Any]:
+        """(n, n_missing): integers for one column, Series by column for several."""
+        return self._counts("n", n), self._counts("n_missing", n_missing)
+
+    def _counts(self, name: str, counts: Iterable[Any]) -> Any:
+        numbers = [int(count) for count in counts]
+        return numbers[0] if self.is_scalar else pd.Series(numbers, index=list(self.names), name=name)
+
 
 def check_missing(missing: str | None) -> None:
     """Accept None (each column by itself) and 'listwise'."""
@@ -75,25 +91,21 @@ def flags(rows: Trace, names: Sequence[str], missing: str | None) -> list[Value]
     return [rows.present(name) for name in names]
 
 
+def one_hot(rows: Trace, name: str) -> Value:
+    """For each level 1 in its rows; all 0 where missing."""
+    return rows.column(name).equal(list(range(len(rows.schema.levels(name))))) * rows.present(name)
+
+
+def level_index(schema: Schema, name: str) -> pd.Index:
+    """The levels of a column, as tables of results have them."""
+    levels: pd.Index = pd.Index(schema.levels(name), name=name)
+    return levels
+
+
 def require_rows(n: Any, what: str) -> None:
     """Refuse an answer from nothing."""
     if n == 0:
         raise SchemaError(f"{what}: no data owner has a row with a value; there is nothing to compute from", code="no_rows")
-
-
-def counts(opened: Opened, names: Sequence[str], scalar: bool) -> tuple[Any, Any]:
-    """(n, n_missing): integers for one column, Series by column for several."""
-    rows = int(opened.number("rows"))
-    n = [int(value) for value in opened["n"].reshape(-1)]
-    if scalar:
-        return n[0], rows - n[0]
-    return pd.Series(n, index=list(names), name="n"), pd.Series([rows - value for value in n], index=list(names), name="n_missing")
-
-
-def number_or_series(values: Sequence[Any], names: Sequence[str], scalar: bool) -> Any:
-    """A float for one column, a Series for several."""
-    floats = [float(value) for value in values]
-    return floats[0] if scalar else pd.Series(floats, index=list(names))
 
 
 def in_units(schema: Schema, name: str, code: Any) -> Any:

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from veilstat.language.step import Answer, Form, Opened, Request, Step
+from veilstat.language.step import Answer, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 from veilstat.language.wording import written
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, as_clip, refuse_clip
 from .columns import SEALED, as_names, require_rows
+from .interface import Form
 from .private_covariance import PrivateCorrelation, PrivateCovariance
 from .results import Result
 
@@ -49,7 +51,7 @@ class Covariance:
         opened = yield Request("moments")
         steps = [float(schema[name].lattice_step) for name in self.column]
         matrix = opened["covariance"].astype(np.float64) * np.outer(steps, steps)
-        return self._result(opened, "covariance", matrix)
+        return self._result(opened, matrix)
 
     def inferences(self, schema: Schema) -> tuple[str, ...]:
         return (
@@ -71,15 +73,21 @@ class Covariance:
     def _scatter(self, totals: Mapping[str, Value]) -> tuple[Value, Value]:
         """n, and n times the sums of products about the means: integers."""
         n, sums, products = totals["products"][0, 0], totals["products"][0, 1:], totals["products"][1:, 1:]
-        size = len(self.column)
-        outer = sums[np.repeat(np.arange(size), size).reshape(size, size)] * sums[np.tile(np.arange(size), (size, 1))]
+        first, second = self._pairs
+        outer = sums[first] * sums[second]
         return n, n * products - outer
 
-    def _result(self, opened: Opened, word: str, matrix: Any) -> Result:
-        n, rows = int(opened.number("n")), int(opened.number("rows"))
-        require_rows(n, f"{word} of {', '.join(self.column)}")
+    @property
+    def _pairs(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The row, and the column, of each element of the matrix."""
+        first, second = np.indices((len(self.column), len(self.column)))
+        return first, second
+
+    def _result(self, opened: Opened, matrix: Any) -> Result:
+        n, title = int(opened.number("n")), f"{self.name} of {', '.join(self.column)}"
+        require_rows(n, title)
         frame = pd.DataFrame(matrix, index=list(self.column), columns=list(self.column))
-        return Result(title=f"{word} of {', '.join(self.column)}", estimate=frame, n=n, n_missing=rows - n)
+        return Result(title=title, estimate=frame, n=n, n_missing=int(opened.number("rows")) - n)
 
 
 @dataclass(frozen=True)
@@ -95,16 +103,15 @@ class Correlation(Covariance):
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("moments")
         squares = opened["squared correlations, with their signs"].astype(np.float64)
-        return self._result(opened, "correlation", np.sign(squares) * np.sqrt(np.abs(squares)))
+        return self._result(opened, np.sign(squares) * np.sqrt(np.abs(squares)))
 
     def private(self, schema: Schema) -> Form[Any]:
         return PrivateCorrelation(self.column, self.clip)
 
     def _combine(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
         n, scatter = self._scatter(totals)
-        size = len(self.column)
-        diagonal = scatter[np.arange(size), np.arange(size)]
-        first, second = np.repeat(np.arange(size), size).reshape(size, size), np.tile(np.arange(size), (size, 1))
+        first, second = self._pairs
+        diagonal = scatter[np.diag_indices(len(self.column))]
         magnitude = scatter.less(0).select(0 - scatter, scatter)
         signed = scatter * magnitude / (diagonal[first] * diagonal[second])
         return {"rows": totals["rows"], "n": n, "squared correlations, with their signs": Answer(signed, SEALED, rooted=True)}

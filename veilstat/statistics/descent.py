@@ -23,7 +23,6 @@ from veilstat.errors import ConvergenceError, SchemaError
 from veilstat.language.step import Answer, Opened, Request, Step, WireType
 from veilstat.language.trace import Trace, Value
 from veilstat.schema.encoding import exact
-from veilstat.schema.schema import Schema
 
 from .columns import as_they_are, check_number, check_option, require_rows
 from .design import Design
@@ -166,8 +165,6 @@ class Descent:
             "the number of iterations",
         )
 
-    # what owners compute on their rows
-
     def _gradient_contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
         fractions, residual, _ = self._residual(rows, public["lookahead"])
         return {"gradient": fractions.inner(residual)}
@@ -198,8 +195,6 @@ class Descent:
         """f, in [0, 1], and the response's integer."""
         x, y = self.design.trace(rows)
         return x * [Fraction(1, 2**bits) for bits in self._standardisation.widths], y
-
-    # what follows from the totals
 
     def _fit(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
         """The squared residuals at the last coefficients, one number, which owners evaluate; or what they added up."""
@@ -252,11 +247,3 @@ class Descent:
         if self.settings.rate is not None:
             return exact(self.settings.rate)
         return (4 if self.loss == LOGISTIC else 1) / self._standardisation.curvature
-
-
-def check_binary(schema: Schema, design: Design) -> None:
-    """Logistic regression needs a response of 0 and 1."""
-    response = design.response.numeric[0]
-    column = schema[response.column]
-    if column.top != 1 or column.origin != 0 or column.lattice_step != 1 or response.power != 1 or response.centre:
-        raise SchemaError(f"the response of a logistic regression must be Binary; {response.name!r} is not", code="bad_response")

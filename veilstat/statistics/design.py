@@ -21,10 +21,11 @@ from veilstat.errors import RangeError, SchemaError
 from veilstat.language.bounds import common_scale
 from veilstat.language.evaluate import SingularMatrix
 from veilstat.language.trace import Trace, Value, stack
+from veilstat.schema.quoting import quoted
 from veilstat.schema.schema import Schema
 
 from .clipping import RowColumns
-from .formula import Category, Factor, Formula, Numeric, Term
+from .formula import Category, Factor, Formula, Numeric, Term, parse_formula
 
 MOST_COLUMNS = 500
 _MOST_BITS = 60
@@ -43,6 +44,17 @@ class DesignColumn:
     offset: Fraction
     unit: Fraction
     shifted: bool = False
+
+    @property
+    def written(self) -> str:
+        """Its name as a plan has it: quoted where a level's name could be taken for something else."""
+        levels = [str(factor.levels[code]) for factor, code in self.levels]
+        return self.name if levels == list(map(quoted, levels)) else repr(self.name)
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it is the column of ones."""
+        return not self.numeric and not self.levels
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -78,7 +90,17 @@ class Design:
 
     def integers(self, rows: RowColumns, column: DesignColumn) -> Value:
         """The integer of one column per row, before rows with missing values are zeroed."""
-        return _integers(rows, self.schema, column)
+        if column.shifted:
+            return rows.column(column.numeric[0].column)
+        result = rows.ones
+        for factor in column.numeric:
+            a, b, _ = _anchor(self.schema, factor)
+            value = rows.column(factor.column) * b + a
+            for _ in range(factor.power):
+                result = result * value
+        for category, code in column.levels:
+            result = result * rows.column(category.column).equal(code)
+        return result
 
     def top(self, column: DesignColumn) -> int:
         """The largest magnitude that a column's integer can have, at least 1."""
@@ -113,12 +135,14 @@ class Design:
         return np.stack([np.broadcast_to(part, len(frame)) for part in parts], axis=1)
 
 
-def make_design(formula: Formula, schema: Schema) -> Design:
+def make_design(text: str, schema: Schema) -> Design:
     """The design of a formula.
 
     Raises:
-        SchemaError: too many columns, or two with one name. RangeError: a product needs more than 60 bits.
+        SchemaError: the formula cannot be read, or has too many columns. CapabilityError: it has a function that is not available.
+        RangeError: a product needs more than 60 bits.
     """
+    formula = parse_formula(text, schema)
     shapes = [shape for term in _with_coding(formula.terms) for shape in term]
     if len(shapes) > MOST_COLUMNS:
         raise SchemaError(
@@ -161,20 +185,6 @@ def _anchor(schema: Schema, factor: Numeric) -> tuple[int, int, Fraction]:
     low, step = column.origin - factor.centre, column.lattice_step
     unit = common_scale((low, step))
     return int(low / unit), int(step / unit), unit
-
-
-def _integers(rows: RowColumns, schema: Schema, column: DesignColumn) -> Value:
-    if column.shifted:
-        return rows.column(column.numeric[0].column)
-    result = rows.ones
-    for factor in column.numeric:
-        a, b, _ = _anchor(schema, factor)
-        value = rows.column(factor.column) * b + a
-        for _ in range(factor.power):
-            result = result * value
-    for category, code in column.levels:
-        result = result * rows.column(category.column).equal(code)
-    return result
 
 
 def _values(frame: pd.DataFrame, schema: Schema, column: DesignColumn) -> npt.NDArray[np.float64]:

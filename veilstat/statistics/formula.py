@@ -16,6 +16,7 @@ from fractions import Fraction
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.schema.columns import Categorical
 from veilstat.schema.encoding import exact
+from veilstat.schema.quoting import quoted
 from veilstat.schema.schema import Schema
 
 LONGEST = 10_000
@@ -96,7 +97,7 @@ class _Reader:
         return SchemaError(f"formula {self.text!r}: {why}", code="bad_formula")
 
     def too_many_terms(self) -> SchemaError:
-        return SchemaError(f"formula {self.text!r}: its products have too many terms", code="too_many_terms")
+        return SchemaError(f"formula {self.text!r}: its products have too many terms; write fewer", code="too_many_terms")
 
     def parse(self, side: str) -> ast.expr:
         """Python's own grammar, with ':' read as its tightest binary operator outside parentheses of calls."""
@@ -105,13 +106,13 @@ class _Reader:
             joined = "".join(("**" if token.string == ":" else token.string) + " " for token in tokens)
             return ast.parse(joined.strip(), mode="eval").body
         except (tokenize.TokenError, SyntaxError, ValueError, RecursionError):
-            raise self.bad("it could not be read") from None
+            raise self.bad("it could not be read; terms are columns, C(), I(), Q() and center(), joined by + - : and *") from None
 
     def terms(self, node: ast.expr) -> _Terms:
         try:
             kept, intercept = self._sum(node, True)
         except RecursionError:
-            raise self.bad("it is nested too deeply") from None
+            raise self.bad("it is nested too deeply; write its terms one after another") from None
         if any(sum(isinstance(factor, Category) for factor in term) > MOST_CATEGORIES for term in kept):
             raise self.too_many_terms()
         return _Terms(tuple(dict.fromkeys(kept)), intercept)
@@ -200,7 +201,7 @@ class _Reader:
                     raise self.bad("the only coding is Treatment(level)")
             if level not in levels:
                 raise SchemaError(
-                    f"formula {self.text!r}: {level!r} is no level of {column!r}; there are: {', '.join(map(str, levels))}",
+                    f"formula {self.text!r}: {level!r} is no level of {column!r}; there are: {', '.join(map(quoted, levels))}",
                     code="unknown_level",
                 )
             reference = levels.index(level)

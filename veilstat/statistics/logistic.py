@@ -11,16 +11,15 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from veilstat.errors import CapabilityError
+from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.evaluate import SingularMatrix
 from veilstat.language.step import Opened, Request, Step
 from veilstat.schema.schema import Schema
 
 from .columns import check_option
-from .descent import GRADIENT_DESCENT, Descent, Fit, Settings, check_binary
+from .descent import GRADIENT_DESCENT, Descent, Fit, Settings
 from .design import Design, collinear, make_design
-from .formula import parse_formula
-from .inference import LogisticResult
+from .regression_results import LogisticResult
 from .solve import solve
 from .standardisation import LOGISTIC
 
@@ -74,12 +73,19 @@ class LogisticRegression:
         return Settings(self.standardise, self.rate, self.acceleration, self.tolerance, self.max_iterations)
 
     def _design(self, schema: Schema) -> Design:
-        design = make_design(parse_formula(self.formula, schema), schema)
-        check_binary(schema, design)
+        design = make_design(self.formula, schema)
+        _check_binary(schema, design)
         return design
 
     def _descent(self, schema: Schema) -> Descent:
         return Descent(self._design(schema), LOGISTIC, self._settings())
+
+
+def _check_binary(schema: Schema, design: Design) -> None:
+    response = design.response.numeric[0]
+    column = schema[response.column]
+    if column.top != 1 or column.origin != 0 or column.lattice_step != 1 or response.power != 1 or response.centre:
+        raise SchemaError(f"the response of a logistic regression must be Binary; {response.name!r} is not", code="bad_response")
 
 
 def _result(formula: str, design: Design, fit: Fit) -> LogisticResult:

@@ -12,26 +12,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from veilstat.language.step import Answer, Form, Opened, Request, Step
+from veilstat.language.step import Answer, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 from veilstat.language.wording import written
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, as_clip, refuse_clip
-from .columns import (
-    LISTWISE,
-    SEALED,
-    OfColumns,
-    as_names,
-    as_they_are,
-    check_missing,
-    counts,
-    flags,
-    in_units,
-    number_or_series,
-    require_rows,
-    root,
-)
+from .columns import LISTWISE, SEALED, OfColumns, as_names, as_they_are, check_missing, flags, in_units, require_rows, root
+from .interface import Form
 from .private_moments import PrivateCount, PrivateMean, PrivateStd, PrivateSum, PrivateVariance
 from .results import EstimateWithError, Result
 
@@ -62,9 +50,8 @@ class Count(OfColumns):
 
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("count")
-        n, n_missing = counts(opened, self.names, self.is_scalar)
-        title = f"count of {', '.join(self.names)}" if self.names else "count of rows"
-        return Result(title=title, estimate=n, n=n, n_missing=n_missing)
+        n, n_missing = self.counted(opened["n"], opened.number("rows") - opened["n"])
+        return Result(title=self.titled("count"), estimate=n, n=n, n_missing=n_missing)
 
     def inferences(self, schema: Schema) -> tuple[str, ...]:
         return ("how many rows all owners have together",)
@@ -118,6 +105,10 @@ class _Moments(OfColumns):
         }
         return totals if self._powers > 1 else {key: total for key, total in totals.items() if key != "squares"}
 
+    def _require_rows(self, opened: Opened, word: str) -> None:
+        for name, count in zip(self.names, opened["n"], strict=True):
+            require_rows(count, f"{word} of {name!r}")
+
 
 @dataclass(frozen=True)
 class Sum(_Moments):
@@ -131,29 +122,30 @@ class Sum(_Moments):
 
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("sums")
-        n, n_missing = counts(opened, self.names, self.is_scalar)
-        sums = []
-        for name, count, codes in zip(self.names, opened["n"], opened["sum"], strict=True):
-            sums.append(schema[name].origin * count + schema[name].lattice_step * codes)
-        estimate = number_or_series(sums, self.names, self.is_scalar)
-        return Result(title=f"sum of {', '.join(self.names)}", estimate=estimate, n=n, n_missing=n_missing)
+        n, n_missing = self.counted(opened["n"], opened.number("rows") - opened["n"])
+        sums = [
+            schema[name].origin * count + schema[name].lattice_step * codes
+            for name, count, codes in zip(self.names, opened["n"], opened["sum"], strict=True)
+        ]
+        return Result(title=self.titled("sum"), estimate=self.by_column(sums), n=n, n_missing=n_missing)
 
     def private(self, schema: Schema) -> Form[Any]:
         return PrivateSum(self.column, self.missing, self.clip)
 
 
 def _moments(totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
-    n, total = totals["n"], totals["sum"]
-    mean = total / n
-    variance = (n * totals["squares"] - total * total) / (n * (n - 1))
-    return {"rows": totals["rows"], "n": n, "mean": Answer(mean, SEALED), "variance": Answer(variance, SEALED)}
+    mean = totals["sum"] / totals["n"]
+    return {"rows": totals["rows"], "n": totals["n"], "mean": Answer(mean, SEALED), "variance": Answer(_variance(totals), SEALED)}
 
 
 def _spread(totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
     """The variance, whose root is opened where it is not the totals."""
+    return {"rows": totals["rows"], "n": totals["n"], "variance": Answer(_variance(totals), SEALED, rooted=True)}
+
+
+def _variance(totals: Mapping[str, Value]) -> Value:
     n, total = totals["n"], totals["sum"]
-    variance = (n * totals["squares"] - total * total) / (n * (n - 1))
-    return {"rows": totals["rows"], "n": n, "variance": Answer(variance, SEALED, rooted=True)}
+    return (n * totals["squares"] - total * total) / (n * (n - 1))
 
 
 @dataclass(frozen=True)
@@ -167,18 +159,17 @@ class Mean(_Moments):
 
     def run(self, schema: Schema) -> Generator[Request, Opened, EstimateWithError]:
         opened = yield Request("moments")
-        for name, count in zip(self.names, opened["n"], strict=True):
-            require_rows(count, f"mean of {name!r}")
-        n, n_missing = counts(opened, self.names, self.is_scalar)
+        self._require_rows(opened, "mean")
+        n, n_missing = self.counted(opened["n"], opened.number("rows") - opened["n"])
         means = [in_units(schema, name, code) for name, code in zip(self.names, opened["mean"], strict=True)]
         errors = [
             float(schema[name].lattice_step) * root(variance / count)
             for name, variance, count in zip(self.names, opened["variance"], opened["n"], strict=True)
         ]
-        error = number_or_series(errors, self.names, self.is_scalar)
+        error = self.by_column(errors)
         return EstimateWithError(
-            title=f"mean of {', '.join(self.names)}",
-            estimate=number_or_series(means, self.names, self.is_scalar),
+            title=self.titled("mean"),
+            estimate=self.by_column(means),
             n=n,
             n_missing=n_missing,
             std_error=None if self.is_scalar and np.isnan(error) else error,
@@ -194,31 +185,25 @@ class Variance(_Moments):
     """The variance of a numeric column, or of several (ddof = 1)."""
 
     name: ClassVar[str] = "variance"
+    word: ClassVar[str] = "variance"
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
         return (Step("moments", self._contribution, _moments),)
 
     def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
         opened = yield Request("moments")
-        return self._result(schema, opened, "variance", float)
+        self._require_rows(opened, self.word)
+        n, n_missing = self.counted(opened["n"], opened.number("rows") - opened["n"])
+        variances = zip(self.names, opened["variance"], strict=True)
+        values = [self._of_variance(variance * schema[name].lattice_step ** 2) for name, variance in variances]
+        return Result(title=self.titled(self.word), estimate=self.by_column(values), n=n, n_missing=n_missing)
 
     def private(self, schema: Schema) -> Form[Any]:
         return PrivateVariance(self.column, self.missing, self.clip)
 
-    def _result(self, schema: Schema, opened: Opened, word: str, scale: Any) -> Result:
-        for name, count in zip(self.names, opened["n"], strict=True):
-            require_rows(count, f"{word} of {name!r}")
-        n, n_missing = counts(opened, self.names, self.is_scalar)
-        values = [
-            scale(v * schema[name].lattice_step ** 2) if v == v else float("nan")
-            for name, v in zip(self.names, opened["variance"], strict=True)
-        ]
-        return Result(
-            title=f"{word} of {', '.join(self.names)}",
-            estimate=number_or_series(values, self.names, self.is_scalar),
-            n=n,
-            n_missing=n_missing,
-        )
+    def _of_variance(self, variance: Any) -> float:
+        """What is asked, from a variance in units."""
+        return float(variance)
 
 
 @dataclass(frozen=True)
@@ -226,13 +211,13 @@ class Std(Variance):
     """The standard deviation of a numeric column, or of several (ddof = 1)."""
 
     name: ClassVar[str] = "std"
+    word: ClassVar[str] = "standard deviation"
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
         return (Step("moments", self._contribution, _spread),)
 
-    def run(self, schema: Schema) -> Generator[Request, Opened, Result]:
-        opened = yield Request("moments")
-        return self._result(schema, opened, "standard deviation", root)
-
     def private(self, schema: Schema) -> Form[Any]:
         return PrivateStd(self.column, self.missing, self.clip)
+
+    def _of_variance(self, variance: Any) -> float:
+        return root(variance)

@@ -21,7 +21,7 @@ from veilstat.language.trace import Trace, Value, stack
 
 from .columns import SEALED, require_rows
 from .design import Design, collinear
-from .inference import LinearResult, log_likelihood
+from .regression_results import LinearResult, log_likelihood
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class NormalEquations:
         return self._result(opened)
 
     def inferences(self) -> tuple[str, ...]:
-        design = self.design
-        grouped = [column.name for column in design.columns if column.levels]
+        columns = (self.design.response, *self.design.columns)
+        grouped = [column.written for column in columns if column.levels]
         return (
-            f"means, variances, correlations and every regression among {', '.join((design.response.name, *design.names))} over all owners together",
+            f"means, variances, correlations and every regression among {', '.join(column.written for column in columns)} over all owners together",
             *([f"how many rows each level has, and sums within it: {', '.join(grouped)}"] if grouped else []),
         )
 

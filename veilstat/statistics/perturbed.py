@@ -17,27 +17,24 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from .private import LEAST_RATIO, LEAST_SPREAD
+from .scaling import Matrix
 
 SSP, ADASSP = "ssp", "adassp"
 ESTIMATORS = (ADASSP, SSP)
 _MISSED = 0.05
-
-Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class PerturbedFit:
     """Coefficients and their covariance, None where there is an honest ``reason`` to give none.
 
-    ``ridge``: what was added to the diagonal of X'X. ``variance``: of the residuals, corrected for the noise.
+    ``ridge``: what was added to the diagonal of X'X.
     """
 
     coefficients: Matrix
     covariance: Matrix | None
-    variance: float
     ridge: float
     reason: str | None
 
@@ -58,16 +55,15 @@ class PerturbedProducts:
         smallest = float(np.linalg.eigvalsh(self.xx)[0])
         ridge = self._ridge(smallest) if estimator == ADASSP else 0.0
         if smallest + ridge <= 0:
-            return PerturbedFit(np.full(size, math.nan), None, math.nan, ridge, "noise has left X'X without a unique solution")
+            return PerturbedFit(np.full(size, math.nan), None, ridge, "noise has left X'X without a unique solution")
         inverse = np.linalg.inv(self.xx + ridge * np.eye(size))
         coefficients: Matrix = inverse @ self.xy
         equations = self.equations_noise(coefficients)
         squares = self.yy - 2 * float(coefficients @ self.xy) + float(coefficients @ self.xx @ coefficients)
-        residual = squares + float(np.sum(inverse * equations))
-        variance = max(0.0, residual / max(1.0, self.rows - size))
+        variance = max(0.0, squares + float(np.sum(inverse * equations))) / max(1.0, self.rows - size)
         reason = self._reason(smallest, ridge, variance, 1 + float(coefficients @ coefficients))
         covariance = None if reason else inverse @ (variance * self.xx + equations) @ inverse
-        return PerturbedFit(coefficients, covariance, variance, ridge, reason)
+        return PerturbedFit(coefficients, covariance, ridge, reason)
 
     def _ridge(self, smallest: float) -> float:
         size = len(self.xy)

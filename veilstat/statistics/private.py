@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from veilstat.language.step import Opened
 from veilstat.language.trace import Value, stack
+from veilstat.schema.quoting import quoted
 from veilstat.schema.schema import Schema
 
 from .clipping import RowColumns
@@ -118,30 +118,15 @@ class Centred:
         return schema[self.name].lattice_step / 2
 
 
-def present_or_not(flag: Value) -> Value:
-    """(missing, present) rows: a row counts in one of the two, so both together cost what one count does."""
-    return stack(1 - flag, flag).total()
-
-
 def presence_totals(present: Sequence[Value]) -> dict[str, Value]:
-    """Totals of rows where each column is missing, and where it is present."""
-    pairs = [present_or_not(flag) for flag in present]
+    """Totals of rows where each column is missing, and where it is present.
+
+    A row counts in one of the two, so both together cost what one count does.
+    """
+    pairs = [stack(1 - flag, flag).total() for flag in present]
     return {"missing": stack(*(pair[0] for pair in pairs)), "n": stack(*(pair[1] for pair in pairs))}
 
 
-def noisy_counts(opened: Opened, names: Sequence[str], scalar: bool) -> tuple[Any, Any]:
-    """(n, n_missing), both with noise: integers for one column, Series by column for several."""
-    n, missing = ([int(count) for count in opened[key]] for key in ("n", "missing"))
-    if scalar:
-        return n[0], missing[0]
-    return pd.Series(n, index=list(names), name="n"), pd.Series(missing, index=list(names), name="n_missing")
-
-
-def noise_freedom(error: Any) -> Any:
-    """Noise of known variance: the normal distribution's quantiles."""
-    return pd.Series(math.inf, index=error.index) if isinstance(error, pd.Series) else math.inf
-
-
-def no_interval(name: str, reason: str) -> str:
-    """Why a column has no interval."""
-    return f"{name}: no interval, since {reason}"
+def no_interval(name: object, reason: str) -> str:
+    """Why a column, or a level, has no interval."""
+    return f"{quoted(name)}: no interval, since {reason}"

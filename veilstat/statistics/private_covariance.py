@@ -9,23 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from veilstat.language.step import NoiseError, Noises, Opened, Request, Step
+from veilstat.language.step import Opened, Request, Step
 from veilstat.language.trace import Trace, Value
 from veilstat.language.wording import written
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, Clipped, clip_codes, clipped_reason
 from .columns import as_they_are
+from .interface import NoiseError, Noises
 from .private import LEAST_RATIO, Centred, NoisyMatrix, PrivateForm
 from .private_moments import TOO_FEW_ROWS
-from .scaling import NoisyProducts, Scaling
-
-Matrix = npt.NDArray[np.float64]
+from .scaling import Matrix, NoisyProducts, Scaling
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -111,6 +110,8 @@ class PrivateCovariance(PrivateForm):
     column: tuple[str, ...]
     clip: Clip | None
 
+    word: ClassVar[str] = "covariance"
+
     def steps(self, schema: Schema) -> tuple[Step, ...]:
         return (Step("moments", self._contribution, as_they_are),)
 
@@ -159,11 +160,6 @@ class PrivateCovariance(PrivateForm):
             projected=projected,
         )
 
-    @property
-    def word(self) -> str:
-        """What the matrix is."""
-        return "covariance"
-
     def _contribution(self, trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
         rows = Clipped(trace, self._codes(trace.schema))
         columns = [rows.ones, *(rows.column(name) for name in self.column)]
@@ -188,13 +184,11 @@ class PrivateCovariance(PrivateForm):
 class PrivateCorrelation(PrivateCovariance):
     """``Correlation`` with noise, of the projected covariance; NaN where a variance is not positive."""
 
+    word: ClassVar[str] = "correlation"
+
     def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
         """Nothing: it depends on the variances."""
         return {}
-
-    @property
-    def word(self) -> str:
-        return "correlation"
 
     def _estimate(self, schema: Schema, spread: Spread, covariance: Matrix, reason: str | None, projected: bool) -> NoisyCovariance:
         variances = np.diag(covariance)

@@ -25,10 +25,8 @@ from veilstat.language.step import Opened, Request, Step, WireType
 from veilstat.language.trace import Trace, Value, stack
 from veilstat.schema.schema import Schema
 
-from .clipping import Clip, clip_codes, clipped_reason
+from .clipping import Clip, clipped_reason
 from .columns import as_they_are
-from .design import make_design
-from .formula import parse_formula
 from .perturbed import PerturbedFit
 from .private import PrivateForm, presence_totals
 from .private_regression import NoisyLinearResult, noisy_result
@@ -57,7 +55,7 @@ class PrivateDescent(PrivateForm):
     rate: float | None
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        size = len(self._design(schema).design.columns)
+        size = len(self._scaled(schema).design.columns)
         wire = WireType((size,), Fraction(1), Fraction(-_LARGEST * _FINENESS), Fraction(_LARGEST * _FINENESS))
         return (
             Step("rows", self._rows_contribution, as_they_are),
@@ -65,11 +63,11 @@ class PrivateDescent(PrivateForm):
         )
 
     def run(self, schema: Schema) -> Generator[Request, Opened, NoisyLinearResult]:
-        design = self._design(schema)
-        size = len(design.design.columns)
+        scaled = self._scaled(schema)
+        size = len(scaled.design.columns)
         counted = yield Request("rows")
         rows = max(1, int(counted["n"][0]))
-        unit = design.scaling.size**2 * _FINENESS
+        unit = scaled.scaling.size**2 * _FINENESS
         rate = 1 / size if self.rate is None else self.rate
         iterates = [np.zeros(size), np.zeros(size)]
         for _ in range(self.iterations):
@@ -78,26 +76,26 @@ class PrivateDescent(PrivateForm):
             opened = yield Request("gradient", {"coefficients": broadcast})
             gradient = (opened["gradient"] / unit).astype(np.float64) / rows
             iterates.append(broadcast.astype(np.float64) / _FINENESS - rate * gradient)
-        return self._result(design, iterates[2:], rows, int(counted["missing"][0]))
+        return self._result(scaled, iterates[2:], rows, int(counted["missing"][0]))
 
     def _rows_contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-        return presence_totals([rows.all_present(self._design(rows.schema).design.used)])
+        return presence_totals([rows.all_present(self._scaled(rows.schema).design.used)])
 
     def _gradient_contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-        design = self._design(rows.schema)
-        vector = design.vector(rows, design.scaling)
-        residual = vector[design.terms.start :] @ stack(public["coefficients"], -_FINENESS)
-        most = self._largest_residual(design.scaling.size, len(design.design.columns))
-        return {"gradient": vector[design.terms].inner(residual.clip(-most, most))}
+        scaled = self._scaled(rows.schema)
+        vector = scaled.vector(rows)
+        residual = vector[scaled.terms.start :] @ stack(public["coefficients"], -_FINENESS)
+        most = self._largest_residual(scaled.scaling.size, len(scaled.design.columns))
+        return {"gradient": vector[scaled.terms].inner(residual.clip(-most, most))}
 
-    def _result(self, design: ScaledDesign, iterates: list[npt.NDArray[np.float64]], rows: int, missing: int) -> NoisyLinearResult:
+    def _result(self, scaled: ScaledDesign, iterates: list[npt.NDArray[np.float64]], rows: int, missing: int) -> NoisyLinearResult:
         half = iterates[len(iterates) // 2 :]
-        fit = PerturbedFit(np.mean(half, axis=0), None, math.nan, 0.0, NOT_ACCOUNTED)
+        fit = PerturbedFit(np.mean(half, axis=0), None, 0.0, NOT_ACCOUNTED)
         how = f"by {self.iterations} steps of private gradient descent"
-        result = noisy_result(self.formula, design, fit, rows, clipped_reason(design.codes), how)
-        matrix, shift = design.to_units(design.scaling)
+        result = noisy_result(self.formula, scaled, fit, rows, clipped_reason(scaled.codes), how)
+        matrix, shift = scaled.to_units()
         index = pd.RangeIndex(1, len(iterates) + 1, name="iteration")
-        history = pd.DataFrame([matrix @ entry + shift for entry in iterates], index=index, columns=list(design.design.names))
+        history = pd.DataFrame([matrix @ entry + shift for entry in iterates], index=index, columns=list(scaled.design.names))
         return replace(result, n_missing=missing, history=history, iterations=self.iterations)
 
     def _largest_residual(self, size: int, terms: int) -> int:
@@ -105,6 +103,5 @@ class PrivateDescent(PrivateForm):
         square = Fraction(self.clip_norm) ** 2 * (size * _FINENESS) ** 2 / terms
         return max(1, math.isqrt(math.floor(square)))
 
-    def _design(self, schema: Schema) -> ScaledDesign:
-        design = make_design(parse_formula(self.formula, schema), schema)
-        return ScaledDesign(design, clip_codes(self.clip, schema, design.used))
+    def _scaled(self, schema: Schema) -> ScaledDesign:
+        return ScaledDesign.of(self.formula, self.clip, schema)

@@ -11,28 +11,21 @@ import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
-from veilstat.language.step import NoiseError, Noises, Opened, Request, Step
+from veilstat.language.step import Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 from veilstat.language.wording import written
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, Clipped, clip_codes, clipped_reason
-from .columns import OfColumns, as_they_are, flags, number_or_series
-from .private import (
-    LEAST_RATIO,
-    LEAST_SPREAD,
-    Centred,
-    NoisyEstimate,
-    PrivateForm,
-    no_interval,
-    noise_freedom,
-    noisy_counts,
-    presence_totals,
-)  # fmt: skip
+from .columns import OfColumns, as_they_are, flags
+from .interface import NoiseError, Noises
+from .private import LEAST_RATIO, LEAST_SPREAD, Centred, NoisyEstimate, PrivateForm, no_interval, presence_totals
 
 TOO_FEW_ROWS = f"the number of rows is less than {LEAST_RATIO} times its noise"
+Estimated: TypeAlias = "tuple[float, float, str | None]"
+"""An estimate in units, its standard error, and why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +35,14 @@ class NoisyMoments:
     totals: tuple[int, int, int]
     noise: tuple[Fraction, Fraction, Fraction]
     offset: int
+
+    @staticmethod
+    def of(opened: Opened, place: int, column: Centred) -> NoisyMoments:
+        """What was opened of a column, at its place among the columns or levels."""
+        keys = ("n", "sum", "squares")
+        n, total, squares = (int(opened[key][place]) for key in keys)
+        in_n, in_total, in_squares = (opened.noise[key][place] for key in keys)
+        return NoisyMoments((n, total, squares), (in_n, in_total, in_squares), column.middle_square)
 
     @property
     def has_rows(self) -> bool:
@@ -87,6 +88,19 @@ class NoisyMoments:
         return math.sqrt(whole), None
 
 
+def noisy_mean(schema: Schema, column: Centred, moments: NoisyMoments) -> Estimated:
+    """The mean in units, and the error of noise and sampling; nan where no rows are left."""
+    half_step, mean = column.half_step(schema), moments.mean
+    error, reason = moments.mean_error()
+    return math.nan if mean is None else float(column.middle(schema) + half_step * mean), float(half_step) * error, reason
+
+
+def expected_in_mean(schema: Schema, noise: Noises, place: int, column: Centred) -> NoiseError:
+    """What noise adds to a mean in units, at most, wherever the mean lies within its bounds."""
+    worst = noise["sum"][place] + column.width**2 * noise["n"][place]
+    return NoiseError(float(column.half_step(schema)) * math.sqrt(worst), over_rows=True)
+
+
 @dataclass(frozen=True)
 class PrivateCount(OfColumns, PrivateForm):
     """``Count`` with noise: an integer that may be negative."""
@@ -99,11 +113,16 @@ class PrivateCount(OfColumns, PrivateForm):
 
     def run(self, schema: Schema) -> Generator[Request, Opened, NoisyEstimate]:
         opened = yield Request("count")
-        n, n_missing = noisy_counts(opened, self.names, self.is_scalar) if self.names else (int(opened.number("n")), 0)
+        n, n_missing = self.counted(opened["n"], opened["missing"]) if self.names else (int(opened.number("n")), 0)
         errors = [math.sqrt(variance) for variance in opened.noise["n"].reshape(-1)]
-        title = f"count of {', '.join(self.names)}" if self.names else "count of rows"
-        error = number_or_series(errors, self.names, self.is_scalar)
-        return NoisyEstimate(title=title, estimate=n, n=n, n_missing=n_missing, std_error=error, freedom=noise_freedom(error))
+        return NoisyEstimate(
+            title=self.titled("count"),
+            estimate=n,
+            n=n,
+            n_missing=n_missing,
+            std_error=self.by_column(errors),
+            freedom=self.by_column([math.inf] * len(errors)),
+        )
 
     def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
         variances = noise["n"].reshape(-1)
@@ -120,16 +139,56 @@ class _PrivateMoments(OfColumns, PrivateForm):
     missing: str | None
     clip: Clip | None
 
+    word: ClassVar[str]
     _squares: ClassVar[bool] = True
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
         return (Step("moments", self._contribution, as_they_are),)
 
+    def run(self, schema: Schema) -> Generator[Request, Opened, NoisyEstimate]:
+        opened = yield Request("moments")
+        n, n_missing = self.counted(opened["n"], opened["missing"])
+        codes = self._codes(schema)
+        values, errors, reasons = [], [], []
+        for place, column in enumerate(self._centred(schema)):
+            value, error, reason = self._estimate(schema, opened, place, column)
+            if column.name in codes:
+                reason = clipped_reason({column.name: codes[column.name]})
+            values.append(value)
+            errors.append(math.nan if reason else error)
+            reasons += [no_interval(column.name, reason)] if reason else []
+        std_error = self.by_column(errors)
+        return NoisyEstimate(
+            title=self.titled(self.word),
+            estimate=self.by_column(values),
+            n=n,
+            n_missing=n_missing,
+            std_error=None if self.is_scalar and math.isnan(std_error) else std_error,
+            freedom=self._freedom(n),
+            reason="; ".join(reasons) or None,
+        )
+
+    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
+        """At most, wherever the values, or their mean, lie within their bounds."""
+        columns = enumerate(self._centred(schema))
+        return {f"{self.word} of {written(column.name)}": self._expected(schema, noise, place, column) for place, column in columns}
+
+    def _estimate(self, schema: Schema, opened: Opened, place: int, column: Centred) -> Estimated:
+        raise NotImplementedError
+
+    def _expected(self, schema: Schema, noise: Noises, place: int, column: Centred) -> NoiseError:
+        raise NotImplementedError
+
+    def _freedom(self, n: Any) -> Any:
+        """Noise of known variance: the normal distribution's quantiles."""
+        return self.by_column([math.inf] * len(self.names))
+
     def _codes(self, schema: Schema) -> dict[str, tuple[int, int]]:
         return clip_codes(self.clip, schema, self.names)
 
     def _centred(self, schema: Schema) -> list[Centred]:
-        return [Centred.of(schema, name, self._codes(schema)) for name in self.names]
+        codes = self._codes(schema)
+        return [Centred.of(schema, name, codes) for name in self.names]
 
     def _contribution(self, trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
         rows, present = Clipped(trace, self._codes(trace.schema)), flags(trace, self.names, self.missing)
@@ -139,83 +198,37 @@ class _PrivateMoments(OfColumns, PrivateForm):
             totals["squares"] = stack(*((column.square(rows) * flag).total() for column, flag in columns))
         return totals
 
-    def _moments(self, schema: Schema, opened: Opened) -> list[tuple[Centred, NoisyMoments]]:
-        found = []
-        for place, column in enumerate(self._centred(schema)):
-            n, total, squares = (int(opened[key][place]) for key in ("n", "sum", "squares"))
-            in_n, in_total, in_squares = (opened.noise[key][place] for key in ("n", "sum", "squares"))
-            found.append((column, NoisyMoments((n, total, squares), (in_n, in_total, in_squares), column.middle_square)))
-        return found
-
-    def _result(
-        self, schema: Schema, opened: Opened, word: str, values: list[float], errors: list[float], reasons: list[str | None], freedom: Any
-    ) -> NoisyEstimate:
-        n, n_missing = noisy_counts(opened, self.names, self.is_scalar)
-        codes = self._codes(schema)
-        why = [clipped_reason({name: codes[name]}) if name in codes else reason for name, reason in zip(self.names, reasons, strict=True)]
-        error = number_or_series(
-            [math.nan if reason else value for value, reason in zip(errors, why, strict=True)], self.names, self.is_scalar
-        )
-        return NoisyEstimate(
-            title=f"{word} of {', '.join(self.names)}",
-            estimate=number_or_series(values, self.names, self.is_scalar),
-            n=n,
-            n_missing=n_missing,
-            std_error=None if self.is_scalar and math.isnan(error) else error,
-            freedom=n - 1 if freedom is None else freedom,
-            reason="; ".join(no_interval(name, reason) for name, reason in zip(self.names, why, strict=True) if reason) or None,
-        )
-
 
 @dataclass(frozen=True)
 class PrivateSum(_PrivateMoments):
     """``Sum`` with noise."""
 
+    word: ClassVar[str] = "sum"
     _squares: ClassVar[bool] = False
 
-    def run(self, schema: Schema) -> Generator[Request, Opened, NoisyEstimate]:
-        opened = yield Request("moments")
-        values, errors = [], []
-        for place, column in enumerate(self._centred(schema)):
-            values.append(float(column.middle(schema) * opened["n"][place] + column.half_step(schema) * opened["sum"][place]))
-            errors.append(self._error(schema, column, opened.noise, place))
-        freedom = noise_freedom(number_or_series(errors, self.names, self.is_scalar))
-        return self._result(schema, opened, "sum", values, errors, [None] * len(values), freedom)
+    def _estimate(self, schema: Schema, opened: Opened, place: int, column: Centred) -> Estimated:
+        value = column.middle(schema) * opened["n"][place] + column.half_step(schema) * opened["sum"][place]
+        return float(value), self._expected(schema, opened.noise, place, column).error, None
 
-    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
-        columns = self._centred(schema)
-        return {
-            f"sum of {written(column.name)}": NoiseError(self._error(schema, column, noise, place)) for place, column in enumerate(columns)
-        }
-
-    def _error(self, schema: Schema, column: Centred, noise: Noises, place: int) -> float:
-        return math.sqrt(column.middle(schema) ** 2 * noise["n"][place] + column.half_step(schema) ** 2 * noise["sum"][place])
+    def _expected(self, schema: Schema, noise: Noises, place: int, column: Centred) -> NoiseError:
+        variance = column.middle(schema) ** 2 * noise["n"][place] + column.half_step(schema) ** 2 * noise["sum"][place]
+        return NoiseError(math.sqrt(variance))
 
 
 @dataclass(frozen=True)
 class PrivateMean(_PrivateMoments):
     """``Mean`` with noise: its intervals hold the rows' own variation and the noise, where both can be told."""
 
-    def run(self, schema: Schema) -> Generator[Request, Opened, NoisyEstimate]:
-        opened = yield Request("moments")
-        values: list[float] = []
-        errors, reasons = [], []
-        for column, moments in self._moments(schema, opened):
-            error, reason = moments.mean_error()
-            half_step, mean = column.half_step(schema), moments.mean
-            values.append(math.nan if mean is None else float(column.middle(schema) + half_step * mean))
-            errors.append(float(half_step) * error)
-            reasons.append(reason)
-        return self._result(schema, opened, "mean", values, errors, reasons, None)
+    word: ClassVar[str] = "mean"
 
-    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
-        """At most, wherever the mean lies within its bounds."""
-        return {
-            f"mean of {written(column.name)}": NoiseError(
-                float(column.half_step(schema)) * math.sqrt(noise["sum"][place] + column.width**2 * noise["n"][place]), over_rows=True
-            )
-            for place, column in enumerate(self._centred(schema))
-        }
+    def _estimate(self, schema: Schema, opened: Opened, place: int, column: Centred) -> Estimated:
+        return noisy_mean(schema, column, NoisyMoments.of(opened, place, column))
+
+    def _expected(self, schema: Schema, noise: Noises, place: int, column: Centred) -> NoiseError:
+        return expected_in_mean(schema, noise, place, column)
+
+    def _freedom(self, n: Any) -> Any:
+        return n - 1
 
 
 @dataclass(frozen=True)
@@ -224,36 +237,19 @@ class PrivateVariance(_PrivateMoments):
 
     word: ClassVar[str] = "variance"
 
-    def run(self, schema: Schema) -> Generator[Request, Opened, NoisyEstimate]:
-        opened = yield Request("moments")
-        values, errors, reasons = [], [], []
-        for column, moments in self._moments(schema, opened):
-            value, error, reason = self._estimate(moments, float(column.half_step(schema)))
-            values.append(value)
-            errors.append(error)
-            reasons.append(reason)
-        freedom = noise_freedom(number_or_series(errors, self.names, self.is_scalar))
-        return self._result(schema, opened, self.word, values, errors, reasons, freedom)
-
-    def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
-        """At most, wherever the values lie within their bounds."""
-        found = {}
-        for place, column in enumerate(self._centred(schema)):
-            square = column.width**2
-            in_n, in_total, in_squares = (noise[key][place] for key in ("n", "sum", "squares"))
-            worst = in_squares + 4 * square * in_total + (square + column.middle_square) ** 2 * in_n
-            found[f"variance of {written(column.name)}"] = NoiseError(
-                float(column.half_step(schema)) ** 2 * math.sqrt(worst), over_rows=True
-            )
-        return found
-
-    def _estimate(self, moments: NoisyMoments, unit: float) -> tuple[float, float, str | None]:
-        """The estimate in units, its error, and why there is none."""
+    def _estimate(self, schema: Schema, opened: Opened, place: int, column: Centred) -> Estimated:
+        moments, unit = NoisyMoments.of(opened, place, column), float(column.half_step(schema)) ** 2
         if not moments.has_rows:
             return math.nan, math.nan, TOO_FEW_ROWS
         if moments.variance < 0:
             return 0.0, math.nan, "noise made the variance negative, and it was raised to 0"
-        return float(moments.variance) * unit**2, math.sqrt(moments.noise_in_variance) * unit**2, None
+        return float(moments.variance) * unit, math.sqrt(moments.noise_in_variance) * unit, None
+
+    def _expected(self, schema: Schema, noise: Noises, place: int, column: Centred) -> NoiseError:
+        square = column.width**2
+        in_n, in_total, in_squares = (noise[key][place] for key in ("n", "sum", "squares"))
+        worst = in_squares + 4 * square * in_total + (square + column.middle_square) ** 2 * in_n
+        return NoiseError(float(column.half_step(schema)) ** 2 * math.sqrt(worst), over_rows=True)
 
 
 @dataclass(frozen=True)
@@ -266,8 +262,8 @@ class PrivateStd(PrivateVariance):
         """Nothing: it depends on the variance."""
         return {}
 
-    def _estimate(self, moments: NoisyMoments, unit: float) -> tuple[float, float, str | None]:
-        variance, error, reason = super()._estimate(moments, unit)
+    def _estimate(self, schema: Schema, opened: Opened, place: int, column: Centred) -> Estimated:
+        variance, error, reason = super()._estimate(schema, opened, place, column)
         value = math.sqrt(variance)
         if reason is None and variance < LEAST_RATIO * error:
             reason = f"the variance is less than {LEAST_RATIO} times its noise"

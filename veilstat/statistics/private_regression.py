@@ -12,14 +12,12 @@ from veilstat.language.step import Opened, Request, Step
 from veilstat.language.trace import Trace, Value
 from veilstat.schema.schema import Schema
 
-from .clipping import Clip, clip_codes, clipped_reason
+from .clipping import Clip, clipped_reason
 from .columns import as_they_are
-from .design import Design, make_design
-from .formula import parse_formula
-from .inference import LinearResult
 from .perturbed import PerturbedFit, PerturbedProducts
 from .private import PrivateForm, promised
 from .private_moments import TOO_FEW_ROWS
+from .regression_results import LinearResult
 from .scaled_design import ScaledDesign
 from .scaling import NoisyProducts
 
@@ -47,31 +45,30 @@ class NoisyLinearResult(LinearResult):
         return (*lines, *promised(self.privacy), *ridge, *why, *absent)
 
 
-def noisy_result(formula: str, design: ScaledDesign, fit: PerturbedFit, rows: float, reason: str | None, how: str) -> NoisyLinearResult:
+def noisy_result(formula: str, scaled: ScaledDesign, fit: PerturbedFit, rows: float, reason: str | None, how: str) -> NoisyLinearResult:
     """A result in units from coefficients of z / size.
 
     Args:
         reason: why there are no intervals, besides the fit's own. how: the words that end the title.
     """
-    matrix, shift = design.to_units(design.scaling)
+    (matrix, shift), design = scaled.to_units(), scaled.design
     size, why = len(shift), reason or fit.reason
     covariance = None if why or fit.covariance is None else matrix @ fit.covariance @ matrix.T
-    plain = design.design
     return NoisyLinearResult(
         title=f"linear regression of {formula}, {how}",
-        estimate=pd.Series(matrix @ fit.coefficients + shift, index=list(plain.names)),
+        estimate=pd.Series(matrix @ fit.coefficients + shift, index=list(design.names)),
         n=round(rows),
         n_missing=None,
-        design=plain,
+        design=design,
         variances=None if covariance is None else np.diag(covariance).copy(),
         covariance=covariance,
-        df_model=size - (plain.constant is not None),
+        df_model=size - (design.constant is not None),
         df_resid=round(rows) - size,
         llf=None,
         use_t=True,
         rss=None,
         tss=None,
-        has_constant=plain.constant is not None,
+        has_constant=design.constant is not None,
         reason=why,
         ridge=fit.ridge,
     )
@@ -97,18 +94,16 @@ class PrivateRegression(PrivateForm):
 
     def run(self, schema: Schema) -> Generator[Request, Opened, NoisyLinearResult]:
         opened = yield Request("moments")
-        design = self._design(schema)
-        products = NoisyProducts.of(opened, "products", design.scaling.size)
-        matrix, terms = products.matrix, design.terms
+        scaled = self._scaled(schema)
+        products = NoisyProducts.of(opened, "products", scaled.scaling.size)
+        matrix, terms = products.matrix, scaled.terms
         perturbed = PerturbedProducts(matrix[terms, terms], matrix[terms, -1], float(matrix[-1, -1]), products.rows, products.noise)
-        reason = clipped_reason(design.codes) or (None if products.has_rows else TOO_FEW_ROWS)
-        return noisy_result(self.formula, design, perturbed.fit(self.estimator), products.rows, reason, f"by {self.estimator.upper()}")
+        reason = clipped_reason(scaled.codes) or (None if products.has_rows else TOO_FEW_ROWS)
+        return noisy_result(self.formula, scaled, perturbed.fit(self.estimator), products.rows, reason, f"by {self.estimator.upper()}")
 
     def _contribution(self, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-        design = self._design(rows.schema)
-        vector = design.vector(rows, design.scaling)
+        vector = self._scaled(rows.schema).vector(rows)
         return {"products": vector.inner(vector)}
 
-    def _design(self, schema: Schema) -> ScaledDesign:
-        design: Design = make_design(parse_formula(self.formula, schema), schema)
-        return ScaledDesign(design, clip_codes(self.clip, schema, design.used))
+    def _scaled(self, schema: Schema) -> ScaledDesign:
+        return ScaledDesign.of(self.formula, self.clip, schema)

@@ -11,15 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from veilstat.language.step import NoiseError, Noises, Opened, Request, Step
+from veilstat.language.step import Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 from veilstat.language.wording import written
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, Clipped, clip_codes, clipped_reason
-from .columns import as_they_are
+from .columns import as_they_are, level_index, one_hot
+from .interface import NoiseError, Noises
 from .private import Centred, NoisyEstimate, NoisyMatrix, PrivateForm, no_interval
-from .private_moments import NoisyMoments
+from .private_moments import NoisyMoments, expected_in_mean, noisy_mean
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -88,10 +89,9 @@ class PrivateCrosstab(PrivateForm):
         opened = yield Request("counts")
         whole = opened["counts"].astype(np.int64)
         counts = whole[1:, 1:]
-        rows, columns = pd.Index(schema.levels(self.row), name=self.row), pd.Index(schema.levels(self.column), name=self.column)
         return NoisyMatrix(
             title=f"crosstab of {self.row} and {self.column}",
-            estimate=pd.DataFrame(counts, index=rows, columns=columns),
+            estimate=pd.DataFrame(counts, index=level_index(schema, self.row), columns=level_index(schema, self.column)),
             n=int(counts.sum()),
             n_missing=int(whole.sum() - counts.sum()),
             std_error=math.sqrt(opened.noise["counts"][0, 0]),
@@ -120,18 +120,15 @@ class PrivateMeanBy(PrivateForm):
     def run(self, schema: Schema) -> Generator[Request, Opened, NoisyEstimate]:
         opened = yield Request("moments")
         column, clipped = self._centred(schema), clipped_reason(self._codes(schema))
-        half_step = column.half_step(schema)
-        levels = pd.Index(schema.levels(self.by), name=self.by)
+        levels = level_index(schema, self.by)
         n = pd.Series([int(count) for count in opened["n"]], index=levels, name="n")
         means, errors, reasons = [], [], []
         for place, level in enumerate(levels):
-            totals, noise = ([source[key][place] for key in ("n", "sum", "squares")] for source in (opened.values, opened.noise))
-            moments = NoisyMoments((int(totals[0]), int(totals[1]), int(totals[2])), (noise[0], noise[1], noise[2]), column.middle_square)
-            error, reason = moments.mean_error()
-            mean, reason = moments.mean, clipped or reason
-            means.append(math.nan if mean is None else float(column.middle(schema) + half_step * mean))
-            errors.append(float(half_step) * error if reason is None else math.nan)
-            reasons += [] if reason is None else [no_interval(str(level), reason)]
+            mean, error, reason = noisy_mean(schema, column, NoisyMoments.of(opened, place, column))
+            reason = clipped or reason
+            means.append(mean)
+            errors.append(math.nan if reason else error)
+            reasons += [no_interval(level, reason)] if reason else []
         return NoisyEstimate(
             title=f"mean of {self.column} by {self.by}",
             estimate=pd.Series(means, index=levels, name=self.column),
@@ -144,11 +141,7 @@ class PrivateMeanBy(PrivateForm):
 
     def expected(self, schema: Schema, noise: Noises) -> dict[str, NoiseError]:
         """At most, wherever a level's mean lies within its bounds; over the rows of the level."""
-        column = self._centred(schema)
-        worst = noise["sum"][0] + column.width**2 * noise["n"][0]
-        return {
-            f"each level's mean of {written(self.column)}": NoiseError(float(column.half_step(schema)) * math.sqrt(worst), over_rows=True)
-        }
+        return {f"each level's mean of {written(self.column)}": expected_in_mean(schema, noise, 0, self._centred(schema))}
 
     def _contribution(self, trace: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
         rows, column = Clipped(trace, self._codes(trace.schema)), self._centred(trace.schema)
@@ -166,11 +159,6 @@ class PrivateMeanBy(PrivateForm):
 
     def _centred(self, schema: Schema) -> Centred:
         return Centred.of(schema, self.column, self._codes(schema))
-
-
-def one_hot(rows: Trace, name: str) -> Value:
-    """For each level 1 in its rows; all 0 where missing."""
-    return rows.column(name).equal(list(range(len(rows.schema.levels(name))))) * rows.present(name)
 
 
 def bin_labels(edges: tuple[float, ...]) -> list[str]:

@@ -84,10 +84,10 @@ class Quantile:
         if self.form == SELECTION:
             if top > MOST_POINTS:
                 raise CapabilityError(
-                    f"column {self.column!r} has {top + 1:,} possible values, and form='selection' takes at most {MOST_POINTS:,}; use form='bisection'",
+                    f"column {self.column!r} has {top + 1:,} possible values, and form='selection' takes at most {MOST_POINTS + 1:,}; use form='bisection'",
                     code="too_many_points",
                 )
-            return (Step("select", self._cumulative(top), self._selected),)
+            return (Step("select", partial(self._cumulative, top), self._selected),)
         one, size = Fraction(1), len(self.probabilities)
         codes, point = (WireType((count,), one, Fraction(0), Fraction(top + 1)) for count in (size, 1))
         halve = Step(
@@ -167,12 +167,10 @@ class Quantile:
         following = {name: above[place : place + 1] for place, name in enumerate(self._points)}
         return {"quantiles": low, "high": high, **following, "done": (high - low).sum().equal(0)}
 
-    def _cumulative(self, top: int) -> Any:
-        def contribution(rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
-            upto = rows.column(self.column).less(list(range(1, top + 1))) * rows.present(self.column)
-            return {**self._present(rows, public), "upto": upto.total()}
-
-        return contribution
+    def _cumulative(self, top: int, rows: Trace, public: Mapping[str, Value]) -> dict[str, Value]:
+        """Rows at or below each code but the last."""
+        upto = rows.column(self.column).less(list(range(1, top + 1))) * rows.present(self.column)
+        return {**self._present(rows, public), "upto": upto.total()}
 
     def _selected(self, totals: Mapping[str, Value], public: Mapping[str, Value]) -> dict[str, Value | Answer]:
         """For each probability, how many points have fewer rows at or below them than wanted."""

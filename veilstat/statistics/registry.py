@@ -16,7 +16,8 @@ from types import MappingProxyType
 from typing import Any
 
 from veilstat.errors import SchemaError
-from veilstat.language.step import Statistic
+
+from .interface import Statistic
 
 GROUP = "veilstat.statistics"
 """The entry points by which an installed package offers statistics: its name, and its class."""

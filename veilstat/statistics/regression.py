@@ -7,19 +7,19 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from veilstat.errors import CapabilityError, SchemaError
-from veilstat.language.step import Form, Opened, Request, Step
+from veilstat.language.step import Opened, Request, Step
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, as_clip, refuse_clip
 from .columns import check_number, check_option
 from .descent import GRADIENT_DESCENT, Descent, Fit, Settings
 from .design import Design, make_design
-from .formula import parse_formula
-from .inference import LinearResult, log_likelihood
+from .interface import Form
 from .normal_equations import NormalEquations
 from .perturbed import ADASSP, ESTIMATORS
 from .private_descent import CLIP_NORM, ITERATIONS, PrivateDescent
 from .private_regression import PrivateRegression
+from .regression_results import LinearResult, log_likelihood
 from .standardisation import LINEAR
 
 NORMAL_EQUATIONS = "normal_equations"
@@ -66,24 +66,22 @@ class LinearRegression:
         return self._design(schema).used
 
     def steps(self, schema: Schema) -> tuple[Step, ...]:
-        design = self._design(schema)
         refuse_clip(self.clip)
         self._refuse_given(("estimator", "clip_norm", "iterations"), "it says how noise is met; ask with privacy=")
-        return self._descent(design).steps() if self.method == GRADIENT_DESCENT else self._equations(design).steps()
+        return self._form(schema).steps()
 
     def run(self, schema: Schema) -> Generator[Request, Opened, LinearResult]:
-        design = self._design(schema)
-        if self.method == NORMAL_EQUATIONS:
-            return (yield from self._equations(design).run())
-        fit = yield from self._descent(design).run()
-        result = self._from_descent(design, fit)
+        form = self._form(schema)
+        if isinstance(form, NormalEquations):
+            return (yield from form.run())
+        fit = yield from form.run()
+        result = _result(self.formula, form.design, fit)
         if not fit.converged:
             raise fit.failure(result)
         return result
 
     def inferences(self, schema: Schema) -> tuple[str, ...]:
-        design = self._design(schema)
-        return self._descent(design).inferences() if self.method == GRADIENT_DESCENT else self._equations(design).inferences()
+        return self._form(schema).inferences()
 
     def private(self, schema: Schema) -> Form[Any]:
         if self.method == NORMAL_EQUATIONS:
@@ -100,36 +98,34 @@ class LinearRegression:
                 raise CapabilityError(f"{entry.name}= has no effect here: {reason}", code="option_without_effect")
 
     def _design(self, schema: Schema) -> Design:
-        return make_design(parse_formula(self.formula, schema), schema)
+        return make_design(self.formula, schema)
 
     def _settings(self) -> Settings:
         return Settings(self.standardise, self.rate, self.acceleration, self.tolerance, self.max_iterations)
 
-    def _equations(self, design: Design) -> NormalEquations:
-        return NormalEquations(self.formula, design)
+    def _form(self, schema: Schema) -> NormalEquations | Descent:
+        design = self._design(schema)
+        return NormalEquations(self.formula, design) if self.method == NORMAL_EQUATIONS else Descent(design, LINEAR, self._settings())
 
-    def _descent(self, design: Design) -> Descent:
-        return Descent(design, LINEAR, self._settings())
 
-    def _from_descent(self, design: Design, fit: Fit) -> LinearResult:
-        n, p = fit.n, len(design.columns)
-        unit = float(design.response.unit) ** 2
-        rss = None if fit.loss is None else float(fit.loss) * unit
-        tss = None if fit.total is None else float(fit.total) * unit
-        return LinearResult(
-            title=f"linear regression of {self.formula}, by gradient descent",
-            estimate=fit.params,
-            n=n,
-            n_missing=fit.n_missing,
-            design=design,
-            df_model=p - (design.constant is not None),
-            df_resid=n - p,
-            llf=log_likelihood(n, rss),
-            use_t=True,
-            history=fit.history,
-            iterations=fit.iterations,
-            converged=fit.converged,
-            rss=rss,
-            tss=tss,
-            has_constant=design.constant is not None,
-        )
+def _result(formula: str, design: Design, fit: Fit) -> LinearResult:
+    size, unit = len(design.columns), float(design.response.unit) ** 2
+    rss = None if fit.loss is None else float(fit.loss) * unit
+    tss = None if fit.total is None else float(fit.total) * unit
+    return LinearResult(
+        title=f"linear regression of {formula}, by gradient descent",
+        estimate=fit.params,
+        n=fit.n,
+        n_missing=fit.n_missing,
+        design=design,
+        df_model=size - (design.constant is not None),
+        df_resid=fit.n - size,
+        llf=log_likelihood(fit.n, rss),
+        use_t=True,
+        history=fit.history,
+        iterations=fit.iterations,
+        converged=fit.converged,
+        rss=rss,
+        tss=tss,
+        has_constant=design.constant is not None,
+    )

@@ -8,7 +8,8 @@ from typing import Any, Self
 import pandas as pd
 
 from .columns import check_number
-from .table import Summary, Table, number
+from .distributions import t_quantile
+from .table import Summary, Table, label, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +114,9 @@ def _count(value: Any, noun: str) -> str:
 
 def _frame_table(title: str, frame: pd.DataFrame, notes: tuple[str, ...]) -> Table:
     rows = []
-    for label, row in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
-        rows.append([str(label), *(number(value.item() if hasattr(value, "item") else value) for value in row)])
-    return Table(title, ["", *map(str, frame.columns)], rows, notes)
+    for name, row in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
+        rows.append([label(name), *(number(value.item() if hasattr(value, "item") else value) for value in row)])
+    return Table(title, ["", *map(label, frame.columns)], rows, notes)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -127,8 +128,6 @@ class EstimateWithError(Result):
 
     def conf_int(self, alpha: float = 0.05) -> Any:
         """(lower, upper), or a DataFrame with these columns where there are several estimates."""
-        from .distributions import t_quantile
-
         check_number("alpha", alpha, 0, 1)
         if not isinstance(self.estimate, pd.Series):
             if self.std_error is None:

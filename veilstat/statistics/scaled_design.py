@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from veilstat.language.trace import Trace, Value
+from veilstat.schema.schema import Schema
 
-from .clipping import Clipped
-from .design import Design, DesignColumn
-from .scaling import Scaling
-
-Matrix = npt.NDArray[np.float64]
+from .clipping import Clip, Clipped, clip_codes
+from .design import Design, DesignColumn, make_design
+from .scaling import Matrix, Scaling
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +28,16 @@ class ScaledDesign:
     design: Design
     codes: Mapping[str, tuple[int, int]]
 
+    @staticmethod
+    def of(formula: str, clip: Clip | None, schema: Schema) -> ScaledDesign:
+        """The design of a formula; SchemaError where formula or clip does not fit the schema."""
+        design = make_design(formula, schema)
+        return ScaledDesign(design, clip_codes(clip, schema, design.used))
+
     @property
     def has_intercept(self) -> bool:
         """Whether the first column, as formulas order them, is the constant."""
-        return not self.design.columns[0].sources
+        return self.design.columns[0].is_one
 
     @property
     def terms(self) -> slice:
@@ -47,14 +51,15 @@ class ScaledDesign:
         bounds = [(1, 1), *(self._bounds(rows, column) for column in self._columns)]
         return Scaling.about_middles(bounds) if self.has_intercept else Scaling.about_zero(bounds)
 
-    def vector(self, trace: Trace, scaling: Scaling) -> Value:
+    def vector(self, trace: Trace) -> Value:
         """The integers of every row, 0 where one of the columns is missing."""
         rows = Clipped(trace, self.codes)
         columns = [self.design.integers(rows, column) for column in self._columns]
-        return scaling.vector([rows.ones, *columns], rows.all_present(self.design.used))
+        return self.scaling.vector([rows.ones, *columns], rows.all_present(self.design.used))
 
-    def to_units(self, scaling: Scaling) -> tuple[Matrix, Matrix]:
+    def to_units(self) -> tuple[Matrix, Matrix]:
         """(A, d): coefficients in units are A b + d for coefficients b of z / size."""
+        scaling = self.scaling
         stretch, middles = scaling.stretch() / scaling.stretch()[-1], scaling.middles()
         matrix, shift = np.diag(stretch[self.terms]), np.zeros(len(self.design.columns))
         if self.has_intercept:
@@ -65,7 +70,7 @@ class ScaledDesign:
 
     @property
     def _columns(self) -> list[DesignColumn]:
-        return [*(column for column in self.design.columns if column.sources), self.design.response]
+        return [*(column for column in self.design.columns if not column.is_one), self.design.response]
 
     def _bounds(self, rows: Clipped, column: DesignColumn) -> tuple[int, int]:
         node = self.design.integers(rows, column).node

@@ -18,6 +18,7 @@ from veilstat.language.trace import Value, stack
 
 from .private import LEAST_RATIO
 
+Matrix = npt.NDArray[np.float64]
 _FINENESS = 5
 """Bits by which the common range is wider than the widest column: factors are whole to 2^-5."""
 
@@ -55,11 +56,11 @@ class Scaling:
         stretched = stack(*columns, 1) * [*(a for a, _ in self.factors), 1] - [*(b for _, b in self.factors), 0]
         return stretched[: len(columns)] * flag
 
-    def stretch(self) -> npt.NDArray[np.float64]:
+    def stretch(self) -> Matrix:
         """How much z / size changes when a column's integer does by 1."""
         return np.array([a / self.size for a, _ in self.factors])
 
-    def middles(self) -> npt.NDArray[np.float64]:
+    def middles(self) -> Matrix:
         """The integer of each column at which z is 0."""
         return np.array([b / a for a, b in self.factors])
 
@@ -68,7 +69,7 @@ class Scaling:
 class NoisyProducts:
     """Sums of products z z' / size^2, whose upper triangle has independent noise of standard deviation ``noise``."""
 
-    matrix: npt.NDArray[np.float64]
+    matrix: Matrix
     noise: float
 
     @staticmethod

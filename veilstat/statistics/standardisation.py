@@ -54,12 +54,12 @@ class Standardisation:
     @property
     def intercept(self) -> int | None:
         """The place of the column of ones, if there is one."""
-        return next((place for place, column in enumerate(self.design.columns) if _is_one(column)), None)
+        return next((place for place, column in enumerate(self.design.columns) if column.is_one), None)
 
     @property
     def widths(self) -> list[int]:
         """B for each column."""
-        return [0 if _is_one(column) else self.design.top(column).bit_length() for column in self.design.columns]
+        return [0 if column.is_one else self.design.top(column).bit_length() for column in self.design.columns]
 
     @property
     def response_scale(self) -> Fraction:
@@ -71,7 +71,7 @@ class Standardisation:
         """A bound on the largest eigenvalue of X'X / n in scaled units, for a response of unit scale."""
         columns = self.design.columns
         if self.by is not None:
-            return Fraction(1 + sum(not _is_one(column) for column in columns))
+            return Fraction(1 + sum(not column.is_one for column in columns))
         largest = (max(abs(column.offset), abs(column.offset + column.unit * self.design.top(column))) for column in columns)
         return 1 + sum((value**2 for value in largest), start=Fraction(0))
 
@@ -81,7 +81,7 @@ class Standardisation:
         weight = rows.all_present(self.design.used)
         totals = {"rows": rows.ones.total(), "n": weight.total()}
         if self.by == MOMENTS:
-            columns = [self.design.integers(rows, column) * weight for column in self.design.columns if not _is_one(column)]
+            columns = [self.design.integers(rows, column) * weight for column in self.design.columns if not column.is_one]
             if columns:
                 totals |= {"sums": stack(*columns).total(), "squares": stack(*(column.inner(column) for column in columns))}
             totals |= {"response": y.total(), "response_squares": y.inner(y)}
@@ -95,7 +95,7 @@ class Standardisation:
         """
         columns, widths, one = self.design.columns, self.widths, self.intercept
         centre, inverse, start = [Fraction(0)] * len(columns), [Fraction(1)] * len(columns), [Fraction(0)] * len(columns)
-        others = [place for place, column in enumerate(columns) if not _is_one(column)]
+        others = [place for place, column in enumerate(columns) if not column.is_one]
         for position, place in enumerate(others):
             scale = Fraction(1, 2 ** widths[place])
             if self.by == MOMENTS:
@@ -150,10 +150,6 @@ def _inverse_root(variance: Fraction, column: DesignColumn) -> Fraction:
             code="singular_design",
         )
     return inverse
-
-
-def _is_one(column: DesignColumn) -> bool:
-    return not column.numeric and not column.levels
 
 
 def _rounded(value: Fraction) -> Fraction:

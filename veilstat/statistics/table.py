@@ -36,6 +36,12 @@ def number(value: object, digits: int = 4) -> str:
     return f"{value:,.{1 if size >= 1e5 else 2 if size >= 1e3 else digits}f}"
 
 
+def label(name: object) -> str:
+    """The name of a row or column, on one line whatever its characters are."""
+    text = str(name)
+    return text if text.isprintable() else repr(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A header, rows of text, and notes. The first column is left-aligned, the others right."""

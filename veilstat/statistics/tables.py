@@ -12,14 +12,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from veilstat.errors import CapabilityError, SchemaError
-from veilstat.language.step import Answer, Form, Opened, Request, Step
+from veilstat.language.step import Answer, Opened, Request, Step
 from veilstat.language.trace import Trace, Value, stack
 from veilstat.schema.encoding import exact
 from veilstat.schema.schema import Schema
 
 from .clipping import Clip, as_clip, refuse_clip
-from .columns import SEALED, as_they_are, check_missing, in_units, require_rows, root
-from .private_tables import PrivateCrosstab, PrivateHistogram, PrivateMeanBy, bin_labels, one_hot
+from .columns import SEALED, as_they_are, check_missing, in_units, level_index, one_hot, require_rows, root
+from .interface import Form
+from .private_tables import PrivateCrosstab, PrivateHistogram, PrivateMeanBy, bin_labels
 from .results import EstimateWithError, Result
 from .suppression import HIDDEN, check_fewest, hidden_cells, hidden_levels
 
@@ -153,11 +154,7 @@ class Crosstab:
         counts = opened["counts"].astype(np.int64)
         n = int(counts.sum()) if self.min_cell is None else int(opened.number("n"))
         require_rows(n, f"crosstab of {self.row!r} and {self.column!r}")
-        frame = pd.DataFrame(
-            counts,
-            index=pd.Index(schema.levels(self.row), name=self.row),
-            columns=pd.Index(schema.levels(self.column), name=self.column),
-        )
+        frame = pd.DataFrame(counts, index=level_index(schema, self.row), columns=level_index(schema, self.column))
         if self.min_cell is not None:
             frame = frame.astype("Int64").mask(frame == HIDDEN)
         return Result(title=f"crosstab of {self.row} and {self.column}", estimate=frame, n=n, n_missing=int(opened.number("rows")) - n)
@@ -210,7 +207,7 @@ class MeanBy:
     def columns(self, schema: Schema) -> tuple[str, ...]:
         names = (schema[self.column].name, schema[self.by].name)
         if names[0] == names[1]:
-            raise SchemaError("a column cannot be grouped by itself", code="bad_columns")
+            raise SchemaError("a column cannot be grouped by itself; group it by another one", code="bad_columns")
         schema.levels(self.by)
         return (schema.numeric(self.column).name, self.by)
 
@@ -219,7 +216,7 @@ class MeanBy:
 
     def run(self, schema: Schema) -> Generator[Request, Opened, EstimateWithError]:
         opened = yield Request("moments")
-        levels = pd.Index(schema.levels(self.by), name=self.by)
+        levels = level_index(schema, self.by)
         n = pd.Series([int(count) for count in opened["counts"]], index=levels, name="n")
         total = int(opened.number("n"))
         require_rows(total, f"mean of {self.column!r} by {self.by!r}")

@@ -22,10 +22,10 @@ from veilstat.architectures.clear import Clear
 from veilstat.architectures.interface import Architecture, Released
 from veilstat.errors import ConvergenceError, ProtocolViolation, QuorumLost, VeilstatError
 from veilstat.language.circuit import Op
-from veilstat.language.step import Statistic
 from veilstat.platform.query import build
 from veilstat.platform.simulation import simulate
 from veilstat.platform.study import Study
+from veilstat.statistics.interface import Statistic
 from veilstat.statistics.registry import registry
 from veilstat.statistics.results import Result
 from veilstat.transports.memory import Delay, Dropout, Duplicate, Fault, Lie, Reorder, Tamper

@@ -17,7 +17,7 @@ from .columns import check_number
 from .design import Design
 from .distributions import chi2_tail, f_tail, t_quantile, two_sided_t
 from .results import Result
-from .table import Summary, Table, number
+from .table import Summary, Table, label, number
 
 
 def log_likelihood(n: int, rss: float | None) -> float | None:
@@ -167,7 +167,7 @@ class RegressionResult(Result):
             cells = [number(float(value)) for value in values]
             if len(cells) > 3:
                 cells[2], cells[3] = f"{values[2]:.3f}", f"{values[3]:.3f}"
-            rows.append([str(term), *cells])
+            rows.append([label(term), *cells])
         return Table("", header, rows, self.notes())
 
     def _facts(self) -> list[tuple[str, str]]:
