@@ -30,7 +30,8 @@ from veilstat.protocol.member import Member
 from veilstat.schema.schema import Schema
 from veilstat.statistics.results import Cost, Receipt, Result
 from veilstat.statistics.solve import solve
-from veilstat.transports.memory import Fault, Hosted, Machine, MemoryNetwork, Reorder
+from veilstat.transports.machine import Hosted, Machine
+from veilstat.transports.memory import Fault, MemoryNetwork, Reorder
 
 from .agent import Agent, Custom
 from .analyst import Analyst

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from .memory import Hosted
+from .machine import Hosted
 from .occurrences import Arrived, Lost, Occurrence
 from .tcp import Endpoint
 
