@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import signal
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,20 +12,21 @@ from pathlib import Path
 from veilstat import __version__
 from veilstat.dp.ledger_file import open_ledger
 from veilstat.errors import QuorumLost, SchemaError
-from veilstat.protocol.faults import QUORUM, Fault, ProtocolError
+from veilstat.protocol.faults import QUORUM, Fault, ProtocolError, violation
 from veilstat.transports.stream import VERSION, Greeting, Stream, listen
 
 from ..agent import Agent, Custom
 from ..definition import SERVER
 from ..driver import as_error
 from ..epoch_agent import EpochAgent
+from ..epoch_store import EpochStore
+from ..epochs import study_digest
 from ..identity_file import read_identity
 from ..opening_file import OpeningFile
 from ..plan import Plan
 from ..planner import make_planner
 from ..policy import Policy
 from ..policy_file import PolicyFile, load_policy
-from ..roster_file import read_roster
 from ..session_file import SessionFile
 from ..streamed_table import StreamedTable
 from ..study_file import load_definition
@@ -35,11 +34,11 @@ from ..threads import cores, executor_of
 from .approvals import Approvals
 from .approvals_socket import answer_person
 from .encrypted_rows import EncryptedRows, KeyLog
-from .epoch_directory import open_store
 from .journal import Journal, Sparing
 from .owner_file import OwnerFile, load_owner
 from .patience import Patience
-from .plainly import plainly
+from .private import make_private
+from .process import open_journal, plainly, read_parties, told_to_end
 from .refusals import Refusals
 from .rows import Rows, RowsErrands, StaysHere
 from .shared_rows import SharedRows
@@ -55,8 +54,7 @@ def run_owner(path: Path) -> None:
         listened on. VeilstatError: what the agent must remember is damaged.
     """
     config = load_owner(path)
-    journal = Journal(config.state / "owner.log", lambda: datetime.now(UTC))
-    sys.excepthook = journal.write_crash
+    journal = open_journal(config.state / "owner.log")
     rules = PolicyFile(Policy()) if config.policy is None else load_policy(config.policy)
     approvals = Approvals(config.state / "approvals.json", rules.needs_person, lambda: datetime.now(UTC))
     agent = make_agent(config, rules.policy, approvals, journal)
@@ -76,12 +74,8 @@ def _rows(agent: Agent, host: AgentHost, rules: PolicyFile) -> Rows:
 
 def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal: Journal) -> Agent:
     """The agent's party, with all that it remembers; errors as ``run_owner``."""
-    roster = read_roster(config.roster).roster
     definition = load_definition(config.study)
-    if dict(roster.roles) != definition.roles:
-        raise SchemaError(
-            f"{config.roster.name} lists other parties than {config.study.name}; make the certificates anew", code="roster_differs"
-        )
+    roster = read_parties(config.roster, config.study, definition).roster
     if config.party not in definition.owners:
         raise SchemaError(f"{config.party!r} is no data owner of the study; there are: {', '.join(definition.owners)}", code="bad_owner")
     if definition.policies.get(config.party) != policy.digest:
@@ -102,7 +96,8 @@ def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal:
     )
     ledger = open_ledger(config.state / "ledger", policy.budget)
     if definition.keeps_epochs:
-        store = open_store(config.state / "epoch", definition, roster)
+        make_private(config.state / "epoch")
+        store = EpochStore(config.state / "epoch", study_digest(definition, roster))
         return EpochAgent(identity, roster, definition, table, policy, make_planner(), secrets.token_bytes, ledger, store, custom)
     return Agent(identity, roster, definition, table, policy, make_planner(), secrets.token_bytes, ledger, custom)
 
@@ -141,7 +136,7 @@ class AgentHost:
             )
         self._speaker = None
         begin()
-        self._answer()
+        self.speak()
         while self.agent.waiting:
             await self._moved.wait()
             self._moved.clear()
@@ -174,8 +169,11 @@ class AgentHost:
             self._caused.write("connection_ended", reason=reason)
 
     def speak(self) -> None:
-        """Send what the agent says of its own accord."""
-        self._answer()
+        """Send what the agent says."""
+        for event in self.agent.events():
+            for stream in self._streams if self._speaker is None else (self._speaker,):
+                stream.send(event.frame)
+        self._note()
 
     async def watch(self) -> None:
         """Let waits expire."""
@@ -183,7 +181,7 @@ class AgentHost:
             await asyncio.sleep(_LOOKS)
             if self.patience.is_over(self.agent.awaits):
                 self.agent.expire()
-                self._answer()
+                self.speak()
                 self._moved.set()
 
     def close(self) -> None:
@@ -196,20 +194,14 @@ class AgentHost:
         if not self.agent.rejected:
             # Whoever only repeats frames, or makes them up, is answered nothing and ends nothing by leaving.
             self._speaker = stream
-        self._answer()
+        self.speak()
         self._moved.set()
         malformed = any(fault.code == "malformed" for fault in self.agent.rejected)
         for fault in self.agent.rejected:
             self._caused.write("rejected", code=fault.code, culprits=fault.culprits)
         self.agent.rejected.clear()
         if malformed:
-            raise ProtocolError(Fault("ProtocolViolation", "malformed", "a frame could not be read"))
-
-    def _answer(self) -> None:
-        for event in self.agent.events():
-            for stream in self._streams if self._speaker is None else (self._speaker,):
-                stream.send(event.frame)
-        self._note()
+            raise violation("malformed", "a frame could not be read")
 
     def _note(self) -> None:
         """Write down what began and what ended."""
@@ -228,14 +220,12 @@ class AgentHost:
             self.agent.lost(
                 Fault(QUORUM, "party_lost", "the connection to the coordinator is over, and with it what ran; try again", (SERVER,))
             )
-            self._answer()
+            self.speak()
             self._moved.set()
 
 
 async def _serve(host: AgentHost, config: OwnerFile, approvals: Approvals, errands: RowsErrands, journal: Journal) -> None:
-    is_over = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, is_over.set)
+    is_over = told_to_end()
     # An error that nobody foresaw ends the group, and with it the process: a session is never resumed.
     async with asyncio.TaskGroup() as group:
         relays = await listen(config.socket, lambda stream: group.create_task(host.serve(stream)), config.relays)
