@@ -16,6 +16,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from examples.deployment.demo import INSURERS, OWNERS, Processes, command, conne
 from veilstat.architectures.addition import SumHere
 from veilstat.arithmetic.rings import Ring
 from veilstat.platform.deployment.init import Layout, write_files
-from veilstat.platform.deployment.ray_addition import Pending, RayTasks, SumInTasks, sum_of
+from veilstat.platform.deployment.ray_addition import RayTasks, SumInTasks, sum_of
 from veilstat.platform.deployment.ray_cluster import OBJECT_STORE_BYTES
 
 QUERIES = 30
@@ -61,7 +62,7 @@ class Counting(RayTasks):
 
     sent = 0
 
-    def start(self, ring: Ring, vectors: list[memoryview]) -> Pending:
+    def start(self, ring: Ring, vectors: list[memoryview]) -> Future[memoryview]:
         Counting.sent += sum(map(len, vectors))
         return super().start(ring, vectors)
 

@@ -298,11 +298,16 @@ RAY = '[coordinator.ray]\nhead = "127.0.0.2:6390"\ntoken = "t"\ncertificates = "
         ('gateway = "127', 'gatway = "127', "unknown_key"),
         ('tokens = "private/tokens.toml"\n', "", "missing_key"),
         ("progress = 20.0", 'progress = "long"', "bad_value"),
+        ("progress = 20.0", "progress = 0", "bad_value"),
+        ("progress = 20.0", "progress = nan", "bad_value"),
+        ("progress = 20.0", 'listen = "0.0.0.0:99999"', "bad_value"),
         ("progress = 20.0", "threads = 0", "bad_value"),
         ("progress = 20.0", "threads = true", "bad_value"),
         ('[coordinator.sockets]\n', '[coordinator.ray]\nhead = "x"\n[coordinator.sockets]\n', "missing_key"),
         ('[coordinator.sockets]\n', f"{RAY}workers = -1\n[coordinator.sockets]\n", "bad_value"),
         ('[coordinator.sockets]\n', f"{RAY}workers = true\n[coordinator.sockets]\n", "bad_value"),
+        ('[coordinator.sockets]\n', f"{RAY}ports = 80\n[coordinator.sockets]\n", "bad_value"),
+        ('[coordinator.sockets]\n', f"{RAY}node_ports = {{ north = 65500 }}\n[coordinator.sockets]\n", "bad_value"),
     ],
 )  # fmt: skip
 def test_mistakes_in_a_coordinator_s_file_are_named(tmp_path, before, after, code):

@@ -12,12 +12,14 @@ from veilstat.platform.analyst import Analyst
 from veilstat.platform.compute_hosts import LocalServers
 from veilstat.platform.coordinator import Coordinator
 from veilstat.platform.definition import ANALYST, SERVER, Definition
-from veilstat.platform.deployment.epoch_directory import open_store
 from veilstat.platform.deployment.epoch_opener import PAUSE, EpochOpener
 from veilstat.platform.deployment.patience import Patience
+from veilstat.platform.deployment.private import make_private
 from veilstat.platform.deployment.switchboard import Switchboard
 from veilstat.platform.driver import Driver
 from veilstat.platform.epoch_agent import EpochAgent
+from veilstat.platform.epoch_store import EpochStore
+from veilstat.platform.epochs import study_digest
 from veilstat.platform.plan import make_plan
 from veilstat.platform.planner import make_planner
 from veilstat.platform.policy import Policy
@@ -50,7 +52,8 @@ class Parties:
 
     def start(self, *names):
         for name in names:
-            store = open_store(self.folder / name, self.definition, self.roster)
+            make_private(self.folder / name)
+            store = EpochStore(self.folder / name, study_digest(self.definition, self.roster))
             if name == SERVER:
                 party = Coordinator(self.members[name], self.definition, planner, store)
                 self.board = Switchboard(party, Patience(PATIENCE, self.clock), lambda *words: self.reports.append(words))

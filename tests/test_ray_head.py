@@ -12,7 +12,7 @@ import pytest
 import veilstat as vs
 from tests.deployments import ENVIRONMENT
 from tests.servers import free_ports
-from veilstat.platform.deployment.ray_head import HEAD_LOG, head_process, make_private, temporary
+from veilstat.platform.deployment.ray_head import HEAD_LOG, SESSIONS_KEPT, head_process, prepare_directory, temporary
 from veilstat.transports.address import Address
 
 LISTENING = """
@@ -130,15 +130,28 @@ def test_the_address_that_a_killed_head_left_is_forgotten(tmp_path, address):
 
 def test_only_this_account_may_enter_rays_directory(tmp_path, monkeypatch):
     made = tmp_path / "deep" / "ray"
-    make_private(made)
+    prepare_directory(made)
     assert made.stat().st_mode & 0o777 == 0o700
-    make_private(made)
+    prepare_directory(made)
     made.chmod(0o711)
     with pytest.raises(vs.CapabilityError, match="chmod 700") as error:
-        make_private(made)
+        prepare_directory(made)
     assert error.value.code == "readable_by_others"
     made.chmod(0o700)
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     with pytest.raises(vs.CapabilityError) as error:
-        make_private(made)
+        prepare_directory(made)
     assert error.value.code == "not_own"
+
+
+def test_of_what_former_heads_left_the_last_stays(tmp_path):
+    rays = temporary(tmp_path / "ray")
+    prepare_directory(tmp_path / "ray")
+    names = [f"session_2026-01-{day:02}_10-00-00_123456_{1000 - day}" for day in range(1, 8)]
+    for name in names:
+        (rays / name / "logs").mkdir(parents=True)
+        (rays / name / "logs/gcs_server.out").write_text("why it ended")
+    (rays / "session_latest").symlink_to(rays / names[-1])
+    (rays / "prom_metrics").mkdir()
+    prepare_directory(tmp_path / "ray")
+    assert sorted(path.name for path in rays.iterdir()) == ["prom_metrics", *names[-SESSIONS_KEPT:], "session_latest"]

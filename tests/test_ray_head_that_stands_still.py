@@ -2,10 +2,14 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
 pytest.importorskip("ray")
+from veilstat.arithmetic.rings import Ring
+from veilstat.platform.deployment import ray_addition
+from veilstat.platform.deployment.ray_addition import BATCH, RayTasks, SumInTasks
 from veilstat.transports import ray as lines
 from veilstat.transports.line import Broken
 
@@ -77,3 +81,22 @@ def test_a_head_that_stands_still_holds_nobody_up(monkeypatch, placed, who):
     assert stall < STALL / 2
     if placed:
         assert relay.killed.wait(STALL / 2)
+
+
+def test_a_head_that_stands_still_holds_no_sum_of_masked_vectors_up(monkeypatch):
+    thaw, reports = threading.Event(), []
+
+    def stand_still():
+        thaw.wait(STALL)
+        raise lines.RayError
+
+    monkeypatch.setattr(lines.ray, "get_runtime_context", stand_still)
+    monkeypatch.setattr(ray_addition, "_WITHIN", WITHIN)
+    its = SumInTasks(RayTasks(1), Ring(64), 1, lambda *counts: reports.append(counts))
+    began = time.monotonic()
+    for number in range(BATCH + 1):
+        its.add(memoryview(number.to_bytes(8, "little")))
+    assert its.total().tolist() == [sum(range(BATCH + 1))]
+    assert time.monotonic() - began < STALL / 2
+    assert reports == [(0, BATCH)]
+    thaw.set()

@@ -11,11 +11,13 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import veilstat as vs
-from veilstat.platform.deployment.approvals import Approvals
-from veilstat.platform.deployment.approvals_socket import answer_person, send_errand
+from veilstat.platform.deployment import approvals_socket
+from veilstat.platform.deployment.approvals import Approvals, Entry, Verdict
+from veilstat.platform.deployment.approvals_socket import Command, answer_person, ask_agent, send_errand
 from veilstat.platform.deployment.journal import Journal
 from veilstat.platform.deployment.rows import RowsErrands, StaysHere
 from veilstat.platform.policy_file import load_policy
@@ -145,6 +147,32 @@ def test_what_is_no_verb_does_nothing(slow, words):
     assert not answer or "rows share, rows show, rows withdraw" in json.loads(answer[4:])["error"]
     assert not slow.rows.began.is_set()
     assert slow.events() in ([], [("approval_unreadable", None)])
+
+
+def test_who_takes_no_answer_keeps_no_agent_from_ending(tmp_path, monkeypatch):
+    monkeypatch.setattr(approvals_socket, "_TAKEN_WITHIN", 0.2)
+    (tmp_path / "approvals.json").write_bytes(msgspec.json.encode([Entry("d" * 64, "mean", "x" * (1 << 22), "now")]))
+    with socket.socket(socket.AF_UNIX) as its, Agents(tmp_path, StaysHere()) as agents:
+        its.connect(str(agents.path))
+        words = json.dumps({"verb": "list"}).encode()
+        its.sendall(len(words).to_bytes(4, "little") + words)
+        assert its.recv(1)
+    assert not agents.thread.is_alive()
+    assert agents.events() == []
+
+
+def test_a_decision_that_the_disk_does_not_take_is_said_to_the_person(tmp_path, monkeypatch):
+    def is_full(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "approvals.json").write_bytes(msgspec.json.encode([Entry("d" * 64, "mean", "a plan", "now")]))
+    with Agents(tmp_path, StaysHere()) as agents:
+        monkeypatch.setattr("veilstat.platform.deployment.approvals.replace_file", is_full)
+        with pytest.raises(vs.VeilstatError, match="No space left") as error:
+            ask_agent(str(agents.path), Command("grant", "d"))
+        assert error.value.code == "approval_refused"
+        assert [entry.verdict for entry in ask_agent(str(agents.path), Command("list"))] == [Verdict.PENDING]
+    assert agents.events() == []
 
 
 def connects(path, account):

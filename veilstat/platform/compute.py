@@ -85,9 +85,12 @@ class ComputeServer(Approver):
         return super().awaited or frozenset().union(*(desk.awaited for desk in self.desks.values()))
 
     def expire(self) -> None:
-        for desk in self.desks.values():
-            desk.expire()
-        super().expire()
+        """Of what is ``awaited``: a query that waits in vain ends no upload that comes meanwhile."""
+        if super().waiting:
+            super().expire()
+        else:
+            for desk in self.desks.values():
+                desk.expire()
 
     def events(self) -> Iterator[Send]:
         yield from super().events()

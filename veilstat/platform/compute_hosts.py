@@ -12,7 +12,7 @@ from weakref import finalize
 from veilstat.dp.ledger import Budget
 from veilstat.protocol.identity import Identity, Roster
 from veilstat.protocol.member import Member
-from veilstat.transports.memory import Hosted, Machine
+from veilstat.transports.machine import Hosted, Machine
 
 from .compute import ComputeServer
 from .definition import ANALYST, SERVER, Definition

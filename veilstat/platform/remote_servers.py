@@ -12,7 +12,7 @@ from veilstat.dp.ledger import Budget
 from veilstat.errors import CapabilityError
 from veilstat.protocol.faults import ProtocolError
 from veilstat.transports.connection import Timeouts
-from veilstat.transports.memory import Hosted, Machine
+from veilstat.transports.machine import Hosted, Machine
 from veilstat.transports.remote import RemoteParties
 from veilstat.transports.tcp import Endpoint
 from veilstat.transports.tls import Credential

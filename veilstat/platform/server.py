@@ -14,7 +14,7 @@ from veilstat.errors import CapabilityError, SchemaError
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.member import COMPUTE, Member
 from veilstat.transports.hosting import serve
-from veilstat.transports.memory import Hosted
+from veilstat.transports.machine import Hosted
 from veilstat.transports.tcp import Endpoint
 from veilstat.transports.tls import Credential
 

@@ -26,7 +26,8 @@ from veilstat.schema.schema import Schema
 from veilstat.statistics.interface import Statistic
 from veilstat.statistics.results import Result
 from veilstat.statistics.solve import solve
-from veilstat.transports.memory import Fault, Hosted, Machine, MemoryNetwork, Reorder
+from veilstat.transports.machine import Hosted, Machine
+from veilstat.transports.memory import Fault, MemoryNetwork, Reorder
 
 from .agent import Agent, Mandate
 from .analyst import Analyst

@@ -63,15 +63,18 @@ class Roster:
     _by_role: Mapping[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if set(self.keys) != set(self.roles):
-            raise ValueError("every party needs a key and a role")
+        for name in sorted(set(self.keys) ^ set(self.roles)):
+            raise ValueError(f"party {name!r} lacks one of the two; every party needs a key and a role")
         for name, key in self.keys.items():
             if not 0 < len(name.encode()) <= _LONGEST_NAME or len(key) != 32:
                 raise ValueError(f"party {name!r}: a name of 1 to {_LONGEST_NAME} bytes and a key of 32 bytes are needed")
-        if not set(self.sealing) <= set(self.keys) or any(len(key) != 32 for key in self.sealing.values()):
-            raise ValueError("a sealing key has 32 bytes and belongs to a party")
-        if len(set(self.keys.values())) != len(self.keys):
-            raise ValueError("two parties have the same key")
+        for name, key in self.sealing.items():
+            if name not in self.keys or len(key) != 32:
+                raise ValueError(f"party {name!r}: a sealing key of 32 bytes is needed, and an identity key beside it")
+        holders: dict[bytes, str] = {}
+        for name, key in self.keys.items():
+            if holders.setdefault(key, name) != name:
+                raise ValueError(f"parties {holders[key]!r} and {name!r} have the same key; each needs its own")
         names = {role: tuple(sorted(name for name, its in self.roles.items() if its == role)) for role in self.roles.values()}
         object.__setattr__(self, "_by_role", names)
 

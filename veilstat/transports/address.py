@@ -14,7 +14,7 @@ class Address:
 
     def __post_init__(self) -> None:
         if not self.host or not 0 < self.port < 1 << 16:
-            raise ValueError("an address is a host and a port from 1 to 65535")
+            raise ValueError(f"{self.host}:{self.port} is no address: that is a host and a port from 1 to 65535")
 
     @staticmethod
     def parse(text: str) -> Address:

@@ -27,8 +27,8 @@ class Directory:
     addresses: Mapping[str, Address]
 
     def __post_init__(self) -> None:
-        if set(self.certificates) != set(self.roster.keys):
-            raise ValueError("every party of the roster needs a certificate, and nobody else")
+        for name in sorted(set(self.certificates) ^ set(self.roster.keys)):
+            raise ValueError(f"{name!r} has no certificate, or is not in the roster; every party of it needs one, and nobody else")
         for name, certificate in self.certificates.items():
             if certified_key(ssl.PEM_cert_to_DER_cert(certificate)) != self.roster.keys[name]:
                 raise ValueError(f"the certificate of {name!r} does not hold the key of {name!r}")

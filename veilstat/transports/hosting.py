@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from .memory import Hosted
+from veilstat.protocol.envelope import Envelope
+from veilstat.protocol.faults import ProtocolError
+
+from .machine import Hosted
 from .occurrences import Arrived, Lost, Occurrence
 from .tcp import Endpoint
 
@@ -31,9 +34,10 @@ def serve(
     """Serve until ``is_over``, which is asked at least twice a second; ``groups`` are names that stand for several recipients."""
     since = beaten = endpoint.clock()
     while not is_over():
+        awaited = machine.awaited
         occurrences = endpoint.poll(_LONGEST_WAIT)
         now = endpoint.clock()
-        if not machine.waiting or any(isinstance(occurrence, Arrived) for occurrence in occurrences):
+        if not machine.waiting or any(_is_from(awaited, occurrence) for occurrence in occurrences):
             since = now
         elif now - since >= endpoint.timeouts.progress * (1 if _awaits_silence(name, machine, endpoint) else _EXTENSION):
             machine.expire()
@@ -48,9 +52,21 @@ def serve(
                 case Lost(fault=fault):
                     machine.lost(fault)
             report(occurrence)
+        if machine.awaited != awaited:
+            since = now
         for event in machine.events():
             for recipient in groups.get(event.recipient, (event.recipient,)):
                 endpoint.send(name, recipient, event.frame)
+
+
+def _is_from(awaited: frozenset[str], occurrence: Occurrence) -> bool:
+    """Whether a frame is of somebody who is awaited, or whose frames somebody else brings: what others send makes nobody patient."""
+    if not isinstance(occurrence, Arrived) or not awaited:
+        return False
+    try:
+        return occurrence.peer in awaited or Envelope.decode(occurrence.frame).sender in awaited
+    except ProtocolError:
+        return False
 
 
 def _awaits_silence(name: str, machine: Hosted, endpoint: Endpoint) -> bool:

@@ -64,9 +64,10 @@ class Link:
     def put(self, frame: bytes) -> None:
         """Queue a frame; ProtocolError if the peer has taken too little for too long."""
         if self._held + len(frame) > self.limit:
-            raise ProtocolError(
-                Fault(QUORUM, "peer_too_slow", f"{self.peer!r} left more than {self.limit:,} bytes unread; the query ends", (self.peer,))
+            text = (
+                f"{self.peer!r} left more than {self.limit:,} bytes unread, so the query has ended; see that its process runs and try again"
             )
+            raise ProtocolError(Fault(QUORUM, "peer_too_slow", text, (self.peer,)))
         self._held += len(frame)
         self._unsent.append(frame)
 

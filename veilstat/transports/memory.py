@@ -1,7 +1,5 @@
 """All parties in one process: frames pass through a queue, and tests inject faults into it.
 
-A fault acts in every query; with ``after=k`` the first k queries run undisturbed.
-
 Every message is serialised on every hop. There is no clock: when nothing is left to deliver, whatever is still
 awaited expires, the server's rounds first.
 """
@@ -9,98 +7,54 @@ awaited expires, the server's rounds first.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from veilstat.protocol.envelope import Author, Envelope, seal
-from veilstat.protocol.faults import Fault as ReportedFault
 from veilstat.protocol.faults import ProtocolError
 from veilstat.protocol.session import Send
 
-
-class Machine(Protocol):
-    """One party, whatever it runs inside."""
-
-    def receive(self, frame: bytes, carrier: str = "") -> None: ...
-
-    def events(self) -> Iterator[Send]: ...
-
-    @property
-    def waiting(self) -> bool: ...
-
-    @property
-    def stage(self) -> int: ...
-
-    def expire(self) -> None: ...
-
-
-class Hosted(Machine, Protocol):
-    """A party that can be told that others' processes are gone."""
-
-    @property
-    def awaited(self) -> frozenset[str]:
-        """Whom it waits for."""
-        ...
-
-    def lost(self, fault: ReportedFault) -> bool:
-        """The fault's culprits are gone, and with them what they knew of the running query; says whether that ends it."""
-        ...
+from .machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
-class Dropout:
-    """The party goes silent for the rest of the query, before its message of this round is sent."""
+class _MessageFault:
+    """What goes wrong with a party's message of one round, in every query but the first ``after``."""
 
     party: str
     round: str
-    after: int = 0
+    after: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
-    """The party's message of this round never reaches one of its recipients."""
+class Dropout(_MessageFault):
+    """The party goes silent for the rest of the query, before the message is sent."""
 
-    party: str
-    round: str
+
+@dataclass(frozen=True, slots=True)
+class Loss(_MessageFault):
+    """The message never reaches one of its recipients."""
+
     recipient: str
-    after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Delay:
-    """The party's message of this round arrives after the round has expired."""
-
-    party: str
-    round: str
-    after: int = 0
+class Delay(_MessageFault):
+    """The message arrives after the round has expired."""
 
 
 @dataclass(frozen=True, slots=True)
-class Duplicate:
-    """The party's message of this round arrives twice."""
-
-    party: str
-    round: str
-    after: int = 0
+class Duplicate(_MessageFault):
+    """The message arrives twice."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tamper:
-    """Somebody on the way flips a bit of the party's message of this round; ``place`` is a fraction of its length."""
+class Tamper(_MessageFault):
+    """Somebody on the way flips a bit of the message; ``place`` is a fraction of its length."""
 
-    party: str
-    round: str
     place: float = 0.75
-    after: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Reorder:
-    """Messages are delivered in random order."""
-
-    seed: int = 0
 
 
 def _flip_last_bit(payload: bytes) -> bytes:
@@ -109,13 +63,17 @@ def _flip_last_bit(payload: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Lie:
-    """The party itself sends something else in this round, properly signed."""
+class Lie(_MessageFault):
+    """The party itself sends something else, properly signed."""
 
-    party: str
-    round: str
     change: Callable[[bytes], bytes] = _flip_last_bit
-    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reorder:
+    """Messages are delivered in random order."""
+
+    seed: int = 0
 
 
 Fault: TypeAlias = Dropout | Loss | Delay | Duplicate | Tamper | Reorder | Lie
@@ -137,21 +95,20 @@ class MemoryNetwork:
         machines: every party by name. groups: names that stand for several recipients.
         faults: what goes wrong. authors: parties' keys, for ``Lie`` only.
         kept: parties whose received frames are kept for inspection.
-        tiers: whose waits expire first, those in the earliest round together; every party by itself in order by default.
+        tiers: whose waits expire first, and of those the ones in the earliest round together.
     """
 
     def __init__(
         self,
         machines: Mapping[str, Machine],
         groups: Mapping[str, tuple[str, ...]],
-        faults: Iterable[Fault] = (),
-        authors: Mapping[str, Author] | None = None,
-        kept: tuple[str, ...] = (),
-        tiers: Iterable[tuple[str, ...]] | None = None,
+        faults: Iterable[Fault],
+        authors: Mapping[str, Author],
+        kept: tuple[str, ...],
+        tiers: tuple[tuple[str, ...], ...],
     ) -> None:
-        self.machines, self.groups, self.kept = machines, groups, kept
-        self.tiers = tuple(tiers) if tiers is not None else tuple((name,) for name in machines)
-        self.faults, self.authors = tuple(faults), authors or {}
+        self.machines, self.groups, self.kept, self.tiers = machines, groups, kept, tiers
+        self.faults, self.authors = tuple(faults), authors
         self.traffic = {name: Traffic() for name in machines}
         self._queue: deque[tuple[str, str, bytes]] = deque()
         self._late: list[tuple[str, str, bytes]] = []

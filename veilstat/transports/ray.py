@@ -42,7 +42,7 @@ class Relay:
         """Connect to the agent; gives its greeting."""
         path = os.environ.get(SOCKET_VARIABLE)
         if path is None:
-            raise Broken("the owner's node was started without its agent's socket")
+            raise Broken("the owner's node was started without its agent's socket; start it by `veilstat node`")
         self._line = await SocketLine.connect(path)
         self._reading = asyncio.create_task(self._read(self._line))
         return self._line.greeting

@@ -69,7 +69,8 @@ class Hello(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise violation("malformed", "a greeting could not be read") from None
         if hello.version != VERSION:
-            raise violation("version", f"{hello.sender!r} speaks version {hello.version} of the transport, this software {VERSION}")
+            text = f"{hello.sender!r} speaks version {hello.version} of the transport, this software {VERSION}; install the same version on both"
+            raise violation("version", text)
         return hello
 
 

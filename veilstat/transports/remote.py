@@ -12,7 +12,7 @@ from veilstat.protocol.envelope import Envelope
 from veilstat.protocol.faults import QUORUM, Fault, ProtocolError
 from veilstat.protocol.session import Send
 
-from .memory import Hosted
+from .machine import Hosted
 from .occurrences import Arrived, Lost, Occurrence
 from .tcp import Endpoint
 

@@ -25,7 +25,8 @@ from .records import Hello, Kind, Record
 from .tls import Credential, dialling_context, listening_context, peer_key
 
 MOST_STRANGERS = 32
-BACKLOG_BYTES = 1 << 30
+_BACKLOG_BYTES = 1 << 30
+"""The most that is kept for one peer."""
 
 
 class Endpoint:
@@ -34,7 +35,6 @@ class Endpoint:
     Args:
         credentials: of the parties of this process. talks_with: the roles that they have business with.
         clock: seconds that never run backwards. listen: where to listen, by party, if not at the directory's address.
-        backlog: the most bytes that are kept for one peer.
 
     Raises:
         ProtocolError: an address cannot be listened on.
@@ -49,7 +49,6 @@ class Endpoint:
         random: Callable[[int], bytes],
         clock: Callable[[], float],
         listen: Mapping[str, Address] | None = None,
-        backlog: int = BACKLOG_BYTES,
     ) -> None:
         self.directory, self.timeouts, self.random, self.clock = directory, timeouts, random, clock
         local = {credential.name: credential for credential in credentials}
@@ -63,7 +62,7 @@ class Endpoint:
             for peer, role in directory.roster.roles.items():
                 dials = directory.dials(name, peer)
                 if peer not in local and role in talks_with and (dials or directory.dials(peer, name)):
-                    self._channels[name, peer] = Channel(name, peer, dials, Link(peer, backlog))
+                    self._channels[name, peer] = Channel(name, peer, dials, Link(peer, _BACKLOG_BYTES))
         self._ungreeted: dict[Visit, None] = {}
         self._dirty: dict[Channel, None] = {}
         self._occurrences: list[Occurrence] = []
@@ -260,7 +259,8 @@ class Endpoint:
     def _identify(self, visit: Visit, hello: Hello) -> Channel:
         roster = self.directory.roster
         if roster.keys.get(hello.sender) != peer_key(visit.connection.tls):
-            raise violation("wrong_key", f"the certificate at {visit.connection.where} is not that of {hello.sender!r}", hello.sender)
+            text = f"the certificate at {visit.connection.where} is not that of {hello.sender!r}; compare its private file with the roster"
+            raise violation("wrong_key", text, hello.sender)
         if hello.recipient != visit.party or (visit.channel is not None and hello.sender != visit.channel.peer):
             raise violation("misdirected", f"{hello.sender!r} called {hello.recipient!r} and reached {visit.party!r}; compare addresses")
         if hello.roster != roster.digest:

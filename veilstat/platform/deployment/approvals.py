@@ -71,7 +71,7 @@ class Approvals:
         """Take part in a query if a person has granted its plan, once for each grant.
 
         Raises:
-            PolicyDenied: a person has yet to look at it, or has denied it.
+            PolicyDenied: a person has yet to look at it, or has denied it. VeilstatError: that could not be written down.
         """
         if not self.needs_person(plan.statistic.name):
             return
@@ -79,7 +79,7 @@ class Approvals:
         if entry is None:
             self._ask(plan)
         elif entry.verdict is Verdict.DENIED:
-            raise PolicyDenied("a person has denied this plan", code="approval_denied")
+            raise PolicyDenied("a person has denied this plan, and may still grant it; speak to this owner", code="approval_denied")
         elif entry.verdict is Verdict.GRANTED:
             self._keep({digest: other for digest, other in self._entries.items() if digest != plan.digest})
             return
@@ -98,7 +98,7 @@ class Approvals:
         return found[0]
 
     def decide(self, prefix: str, verdict: Verdict) -> Entry:
-        """A person's word; errors as ``find``."""
+        """A person's word; errors as ``find``, and VeilstatError if it could not be written down."""
         entry = msgspec.structs.replace(self.find(prefix), verdict=verdict)
         self._keep(self._entries | {entry.digest: entry})
         return entry
@@ -110,5 +110,9 @@ class Approvals:
         self._keep(self._entries | {plan.digest: Entry(plan.digest, plan.title, str(plan), asked)})
 
     def _keep(self, entries: dict[str, Entry]) -> None:
-        replace_file(self.path, msgspec.json.encode(list(entries.values())))
+        try:
+            replace_file(self.path, msgspec.json.encode(list(entries.values())))
+        except OSError as error:
+            text = f"the file of approvals cannot be written ({error.strerror}), so nothing was asked, granted or denied; make room for it"
+            raise VeilstatError(text, code="record_failed") from None
         self._entries = entries

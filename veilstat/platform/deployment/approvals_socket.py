@@ -18,9 +18,9 @@ from .rows import SHARE, SHOW, WITHDRAW, RowsErrands, Say
 _VERDICTS = {"grant": Verdict.GRANTED, "deny": Verdict.DENIED}
 _ROWS = {f"rows {verb}": verb for verb in (SHARE, SHOW, WITHDRAW)}
 _LARGEST_ANSWER = 1 << 26
-_SPOKEN_WITHIN = 10.0
+_SPOKEN_WITHIN, _TAKEN_WITHIN = 10.0, 10.0
 _ANSWERED_WITHIN = 30.0
-SILENT_FOR = 600.0
+_SILENT_FOR = 600.0
 """Seconds without a word after which a person is told that the agent does not answer: longer than it waits for anybody."""
 
 
@@ -47,17 +47,19 @@ class Word(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def answer_person(stream: Stream, approvals: Approvals, errands: RowsErrands, journal: Journal) -> None:
-    """Serve one command of one connection."""
+    """Serve one command of one connection; a person who has left, or takes no answer, keeps nobody busy."""
     try:
-        async with asyncio.timeout(_SPOKEN_WITHIN):
-            command = msgspec.json.decode(await stream.receive(LARGEST_GREETING), type=Command)
-        if command.verb in _ROWS:
-            stream.send(msgspec.json.encode(await _carry_out(_ROWS[command.verb], stream, errands)))
-        else:
-            stream.send(msgspec.json.encode(_answer(command, approvals, journal)))
-        await stream.flush()
-    except (OSError, EOFError, ProtocolError, msgspec.MsgspecError):
-        journal.write("approval_unreadable")
+        command = await _command(stream)
+        if command is None:
+            journal.write("approval_unreadable")
+            return
+        answer = await _carry_out(_ROWS[command.verb], stream, errands) if command.verb in _ROWS else _answer(command, approvals, journal)
+        stream.send(msgspec.json.encode(answer))
+        try:
+            async with asyncio.timeout(_TAKEN_WITHIN):
+                await stream.flush()
+        except OSError:
+            stream.drop()
     finally:
         stream.close()
 
@@ -98,7 +100,7 @@ def send_errand(path: str, verb: str, say: Say) -> None:
         try:
             stream.send(msgspec.json.encode(Command(f"rows {verb}")))
             while True:
-                async with asyncio.timeout(SILENT_FOR):
+                async with asyncio.timeout(_SILENT_FOR):
                     word = msgspec.json.decode(await stream.receive(_LARGEST_ANSWER), type=Word)
                 if word.is_last:
                     return word
@@ -112,6 +114,15 @@ def send_errand(path: str, verb: str, say: Say) -> None:
         raise _unreachable(path) from None
     if last.fault is not None:
         raise as_error(Fault(*last.fault))
+
+
+async def _command(stream: Stream) -> Command | None:
+    """What a person wants; None where nobody says anything in time that can be read."""
+    try:
+        async with asyncio.timeout(_SPOKEN_WITHIN):
+            return msgspec.json.decode(await stream.receive(LARGEST_GREETING), type=Command)
+    except (OSError, EOFError, ProtocolError, msgspec.MsgspecError):
+        return None
 
 
 async def _carry_out(verb: str, stream: Stream, errands: RowsErrands) -> Word:

@@ -39,7 +39,7 @@ def make_authority(folder: Path, now: datetime) -> None:
     _write(folder / AUTHORITY, certificate.public_bytes(Encoding.PEM), 0o644)
 
 
-def issue_certificate(folder: Path, path: Path, hosts: Iterable[str], now: datetime, days: int = _DAYS) -> None:
+def issue_certificate(folder: Path, path: Path, hosts: Iterable[str], now: datetime) -> None:
     """Write a private key and a certificate for a machine that answers at ``hosts`` into one file (0600), in place of a former one.
 
     Raises:
@@ -56,7 +56,7 @@ def issue_certificate(folder: Path, path: Path, hosts: Iterable[str], now: datet
     both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     certificate = (
         x509.CertificateBuilder(
-            authority.subject, _name(names[0]), key.public_key(), x509.random_serial_number(), _from(now), now + timedelta(days)
+            authority.subject, _name(names[0]), key.public_key(), x509.random_serial_number(), _from(now), now + timedelta(_DAYS)
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)

@@ -57,11 +57,11 @@ def node(
 ) -> None:
     """Run an owner's Ray node until SIGTERM; relays on it reach the agent's socket, under an account that reaches nothing else."""
     from .ray_cluster import node_command, node_environment, plain_environment
-    from .ray_head import make_private
+    from .ray_head import prepare_directory
 
     place = Path(f"/tmp/veilstat-{owner}") if directory is None else directory  # noqa: S108
     command = node_command(owner, Address.parse(head), address, place, ports)
-    make_private(place)
+    prepare_directory(place)
     os.execve(command[0], command, plain_environment(os.environ) | node_environment(owner, certificates, cluster, agent))  # noqa: S606
 
 

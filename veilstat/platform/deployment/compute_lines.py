@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from functools import partial
 from pathlib import Path
 
 from veilstat.transports.connection import Timeouts
@@ -63,7 +64,7 @@ class ComputeLines:
                 case Lost(peer=peer, fault=fault):
                     self.board.unplug(peer, fault.message)
                 case Notice("connected", _, peer):
-                    self.board.plug(peer, lambda frame, peer=peer: self._send(peer, frame))  # type: ignore[misc]
+                    self.board.plug(peer, partial(self._send, peer))
                 case Notice(what, _, peer, why):
                     self.board.report(what, peer, why)
         self._polled.set()

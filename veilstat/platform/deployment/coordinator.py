@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from veilstat.transports.line import SocketLine
 from ..coordinator import Coordinator
 from ..definition import SERVER, Definition
 from ..epoch_store import EpochStore
+from ..epochs import study_digest
 from ..identity_file import read_identity
 from ..planner import make_planner
 from ..roster_file import read_roster, require_parties
@@ -29,14 +27,14 @@ from ..study_file import load_published
 from ..threads import executor_of
 from .compute_lines import ComputeLines
 from .coordinator_file import CoordinatorFile, load_coordinator_file
-from .epoch_directory import open_store
 from .epoch_opener import EpochOpener
-from .gateway import Gateway
+from .gateway import Gateway, serve_gateway
 from .journal import Journal, Sparing
 from .limits import RateLimit
 from .owner_lines import Connect, Room, always_room, keep_line
 from .patience import Patience
-from .plainly import plainly
+from .private import make_private
+from .process import open_journal, plainly, told_to_end
 from .ray_addition import RayTasks, addition_in
 from .ray_cluster import Cluster, join_cluster
 from .sessions import Sessions
@@ -44,8 +42,8 @@ from .switchboard import Switchboard
 from .tokens import read_tokens
 
 _LOOKS = 0.25
-REQUESTS_A_SECOND, REQUESTS_AT_ONCE = 50.0, 500.0
-FAILURES_A_SECOND, FAILURES_AT_ONCE = 0.2, 10.0
+_REQUESTS_A_SECOND, _REQUESTS_AT_ONCE = 50.0, 500.0
+_FAILURES_A_SECOND, _FAILURES_AT_ONCE = 0.2, 10.0
 
 
 def run_coordinator(path: Path) -> None:
@@ -56,8 +54,7 @@ def run_coordinator(path: Path) -> None:
         an owner cannot be reached in any way.
     """
     config = load_coordinator_file(path)
-    journal = Journal(config.log, lambda: datetime.now(UTC))
-    sys.excepthook = journal.write_crash
+    journal = open_journal(config.log)
     with plainly():
         asyncio.run(_serve(config, journal))
 
@@ -85,12 +82,10 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
         board,
         sessions,
         read_tokens(config.tokens),
-        RateLimit(REQUESTS_A_SECOND, REQUESTS_AT_ONCE, time.monotonic),
-        RateLimit(FAILURES_A_SECOND, FAILURES_AT_ONCE, time.monotonic),
+        RateLimit(_REQUESTS_A_SECOND, _REQUESTS_AT_ONCE, time.monotonic),
+        RateLimit(_FAILURES_A_SECOND, _FAILURES_AT_ONCE, time.monotonic),
     )
-    is_over = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, is_over.set)
+    is_over = told_to_end()
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         lines = _sockets(config, definition.owners)
         tasks = []
@@ -107,10 +102,10 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
             room = compute.room
         tasks += [group.create_task(keep_line(owner, connect, board, roster.digest, room)) for owner, connect in lines.items()]
         tasks.append(group.create_task(_watch(board, sessions, EpochOpener(board, time.monotonic))))
-        tasks.append(group.create_task(_serve_gateway(gateway, config, is_over)))
+        group.create_task(serve_gateway(gateway, config.listen, config.certificate, is_over))
         journal.write("started", roster=roster.digest.hex()[:16], study=definition.digest.hex()[:16], gateway=str(config.gateway))
         await is_over.wait()
-        for task in tasks[:-1]:
+        for task in tasks:
             task.cancel()
     journal.write("ended")
 
@@ -124,7 +119,8 @@ def _epoch_store(config: CoordinatorFile, definition: Definition, roster: Roster
             f"{config.study.name}: [coordinator] has no epoch, which names the directory that encrypted rows are kept in; add epoch = 'epoch'",
             code="missing_key",
         )
-    return open_store(config.epoch, definition, roster)
+    make_private(config.epoch)
+    return EpochStore(config.epoch, study_digest(definition, roster))
 
 
 def _workers(config: CoordinatorFile) -> int:
@@ -169,50 +165,3 @@ async def _watch(board: Switchboard, sessions: Sessions, opener: EpochOpener) ->
         board.tick()
         sessions.tick()
         opener.tick()
-
-
-async def _serve_gateway(gateway: Gateway, config: CoordinatorFile, is_over: asyncio.Event) -> None:
-    import ssl
-
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        """Signals end the whole process, so they are taken elsewhere."""
-
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
-    settings = uvicorn.Config(
-        gateway.application(),
-        host=config.listen.host,
-        port=config.listen.port,
-        http="h11",
-        ws="none",
-        lifespan="off",
-        ssl_certfile=config.certificate,
-        ssl_keyfile=config.certificate,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=64,
-        timeout_graceful_shutdown=2,
-    )
-    settings.load()
-    assert settings.ssl is not None
-    settings.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
-    server = Server(settings)
-
-    async def end() -> None:
-        await is_over.wait()
-        server.should_exit = True
-
-    ending = asyncio.create_task(end())
-    try:
-        await server.serve()
-    except SystemExit:
-        raise CapabilityError(f"the gateway cannot listen on {config.listen}; end what listens there", code="cannot_listen") from None
-    finally:
-        ending.cancel()
-    is_over.set()

@@ -12,13 +12,17 @@ from veilstat.transports.address import Address
 
 from ..study_file import load_coordinator
 from ..threads import cores
+from .toml_values import beside, check_keys, seconds, whole_number
 
 _NEEDED = ("roster", "identity", "gateway", "certificate", "tokens", "log")
 _OPTIONAL = ("listen", "progress", "epoch", "threads", "sockets", "ray")
-_RAY = ("head", "token", "certificates", "directory")
+_RAY_NEEDED = ("head", "token", "certificates", "directory")
+_RAY_OPTIONAL = ("nodes", "workers", "ports", "node_ports")
+_PATIENCE = 60.0
 _LONGEST_DIRECTORY = 40
 _MOST_WORKERS = 256
 _MOST_THREADS = 256
+_LEAST_PORT, _PORTS_END = 1024, 65_536
 PORTS = 50
 """How many ports a machine of Ray's uses, where they are pinned; a node's first one is its node manager's."""
 
@@ -68,73 +72,66 @@ class CoordinatorFile:
 def load_coordinator_file(path: Path) -> CoordinatorFile:
     """Read the [coordinator] table; paths in it are relative to the study's file. SchemaError says what is missing or wrong."""
     plain = load_coordinator(path)
-    _check(path, "coordinator", plain, _NEEDED, _OPTIONAL)
-    folder = path.parent
+    where, folder = f"{path.name}, [coordinator]", path.parent
+    check_keys(where, plain, _NEEDED, _OPTIONAL)
     sockets = plain.get("sockets", {})
     if not isinstance(sockets, dict) or not all(isinstance(entry, str) for entry in sockets.values()):
         raise SchemaError(f"{path.name}: [coordinator.sockets] has an agent's socket for each owner on this machine", code="bad_value")
-    threads = plain.get("threads", cores())
-    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= _MOST_THREADS:
-        raise SchemaError(f"{path.name}: [coordinator] threads is a whole number from 1 to {_MOST_THREADS}", code="bad_value")
-    try:
-        gateway = Address.parse(plain["gateway"])
-        listen = Address.parse(str(plain.get("listen", plain["gateway"])))
-        progress = float(plain.get("progress", 60))
-        ray = None if "ray" not in plain else _ray(path, plain["ray"])
-    except (ValueError, TypeError) as error:
-        raise SchemaError(f"{path.name}, [coordinator]: {error}", code="bad_value") from None
+    gateway = _address(where, plain["gateway"])
     return CoordinatorFile(
-        path,
-        folder / plain["roster"],
-        folder / plain["identity"],
-        gateway,
-        folder / plain["certificate"],
-        folder / plain["tokens"],
-        folder / plain["log"],
-        listen,
-        progress,
-        folder / str(plain["epoch"]) if "epoch" in plain else None,
-        {name: folder / socket for name, socket in sockets.items()},
-        ray,
-        threads,
+        study=path,
+        roster=folder / plain["roster"],
+        identity=folder / plain["identity"],
+        gateway=gateway,
+        certificate=folder / plain["certificate"],
+        tokens=folder / plain["tokens"],
+        log=folder / plain["log"],
+        listen=_address(where, plain["listen"]) if "listen" in plain else gateway,
+        progress=seconds(where, plain, "progress", _PATIENCE),
+        epoch=beside(path, plain, "epoch"),
+        sockets={name: folder / socket for name, socket in sockets.items()},
+        ray=_ray(path, plain["ray"]) if "ray" in plain else None,
+        threads=whole_number(where, plain, "threads", cores(), 1, _MOST_THREADS),
     )
 
 
 def _ray(path: Path, plain: Any) -> RayFile:
+    where, folder = f"{path.name}, [coordinator.ray]", path.parent
     if not isinstance(plain, dict):
         raise SchemaError(f"{path.name}: [coordinator.ray] is a table", code="wrong_type")
-    nodes = plain.get("nodes", {})
-    ports, node_ports = plain.get("ports"), plain.get("node_ports", {})
-    _check(path, "coordinator.ray", plain, _RAY, ("nodes", "workers", "ports", "node_ports"))
+    check_keys(where, plain, _RAY_NEEDED, _RAY_OPTIONAL)
+    nodes, node_ports = plain.get("nodes", {}), plain.get("node_ports", {})
     if not isinstance(nodes, dict) or not all(isinstance(entry, str) for entry in nodes.values()):
         raise SchemaError(f"{path.name}: [coordinator.ray.nodes] has the address of each owner's node", code="bad_value")
-    head, token, certificates, directory = (plain[key] for key in _RAY)
-    check_directory(Path(directory), f"{path.name}: [coordinator.ray] directory")
-    if not isinstance(node_ports, dict) or not all(_is_first(port) for port in (*node_ports.values(), *([] if ports is None else [ports]))):
-        raise SchemaError(
-            f"{path.name}: [coordinator.ray] ports is the first of {PORTS} ports, from 1024 on; [coordinator.ray.node_ports] has one for each owner",
-            code="bad_value",
-        )
-    workers = plain.get("workers", 0)
-    if not isinstance(workers, int) or isinstance(workers, bool) or not 0 <= workers <= _MOST_WORKERS:
-        raise SchemaError(f"{path.name}: [coordinator.ray] workers is a whole number from 0 to {_MOST_WORKERS}", code="bad_value")
-    return RayFile(Address.parse(head), path.parent / token, nodes, path.parent / certificates, Path(directory), workers, ports, node_ports)
+    if not isinstance(node_ports, dict):
+        raise SchemaError(f"{path.name}: [coordinator.ray.node_ports] has the first port of each owner's node", code="bad_value")
+    directory = Path(plain["directory"])
+    check_ray_directory(directory, f"{where}: directory")
+    return RayFile(
+        head=_address(where, plain["head"]),
+        token=folder / plain["token"],
+        nodes=nodes,
+        certificates=folder / plain["certificates"],
+        directory=directory,
+        workers=whole_number(where, plain, "workers", 0, 0, _MOST_WORKERS),
+        ports=_first_port(where, plain, "ports") if "ports" in plain else None,
+        node_ports={owner: _first_port(f"{path.name}, [coordinator.ray.node_ports]", node_ports, owner) for owner in node_ports},
+    )
 
 
-def _is_first(port: object) -> bool:
-    return isinstance(port, int) and not isinstance(port, bool) and 1024 <= port <= 65_536 - PORTS
-
-
-def check_directory(directory: Path, what: str) -> None:
+def check_ray_directory(directory: Path, what: str) -> None:
     """Refuse a directory of Ray's in which its sockets would have too long a name."""
     if not directory.is_absolute() or len(str(directory)) > _LONGEST_DIRECTORY:
         raise SchemaError(f"{what} is an absolute path of at most {_LONGEST_DIRECTORY} characters", code="bad_value")
 
 
-def _check(path: Path, table: str, plain: Mapping[str, Any], needed: tuple[str, ...], optional: tuple[str, ...]) -> None:
-    unknown = sorted(set(plain) - {*needed, *optional})
-    if unknown:
-        raise SchemaError(f"{path.name}: [{table}] has no {unknown[0]!r}; there are {', '.join((*needed, *optional))}", code="unknown_key")
-    for key in needed:
-        if not isinstance(plain.get(key), str):
-            raise SchemaError(f"{path.name}: [{table}] {key} is missing, or is no text", code="missing_key")
+def _first_port(where: str, plain: Mapping[str, Any], key: str) -> int:
+    """The first of the ports that a machine of Ray's uses."""
+    return whole_number(where, plain, key, 0, _LEAST_PORT, _PORTS_END - PORTS)
+
+
+def _address(where: str, text: object) -> Address:
+    try:
+        return Address.parse(str(text))
+    except ValueError as error:
+        raise SchemaError(f"{where}: {error}", code="bad_value") from None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import ssl
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -14,10 +17,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from veilstat import __version__
-from veilstat.errors import VeilstatError
+from veilstat.errors import CapabilityError, VeilstatError
 from veilstat.protocol.faults import ProtocolError
+from veilstat.transports.address import Address
 
 from ..definition import ANALYST
+from ..driver import as_error
 from ..published import Published
 from .gateway_api import FRAMES, LARGEST_BODY, LONGEST_WAIT, describe
 from .limits import RateLimit
@@ -26,8 +31,18 @@ from .sessions import Session, Sessions, fetch
 from .switchboard import Switchboard
 from .tokens import holder
 
-BODY_WITHIN = 30.0
-_STATUS = {"coordinator_busy": 409, "no_session": 404, "session_replaced": 404, "bad_after": 409, "malformed": 400}
+_BODY_WITHIN = 30.0
+_STATUS = {
+    "bad_token": 401,
+    "no_session": 404,
+    "session_replaced": 404,
+    "too_slow": 408,
+    "coordinator_busy": 409,
+    "bad_after": 409,
+    "too_large": 413,
+    "too_often": 429,
+}
+_BAD_REQUEST = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +72,7 @@ class Gateway:
             # One route, so that a refusal of other methods names both.
             Route("/v1/sessions/{session}/frames", self._for_holders(self._exchange), methods=["GET", "POST"]),
         ]
-        return Starlette(routes=routes, exception_handlers={HTTPException: _refuse})
+        return Starlette(routes=routes, exception_handlers={VeilstatError: _refuse, ProtocolError: _refuse, HTTPException: _refuse_route})
 
     def _for_holders(self, serve: Callable[[Request, str], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         """Only those who show a token, and not too often."""
@@ -66,17 +81,12 @@ class Gateway:
             address = request.client.host if request.client is not None else ""
             scheme, _, token = request.headers.get("authorization", "").partition(" ")
             name = holder(self.tokens, token) if scheme.lower() == "bearer" else None
+            allowed = self.failures.allows(address) if name is None else self.requests.allows(name)
+            if not allowed:
+                raise VeilstatError("too many requests; wait a minute", code="too_often")
             if name is None:
-                allowed = self.failures.allows(address)
-                raise _error(401, "bad_token", "no valid bearer token was shown; ask the coordinator for one") if allowed else _too_often()
-            if not self.requests.allows(name):
-                raise _too_often()
-            try:
-                return await serve(request, name)
-            except VeilstatError as error:
-                raise _error(_STATUS.get(error.code, 400), error.code, error.message) from None
-            except ProtocolError as error:
-                raise _error(_STATUS.get(error.fault.code, 400), error.fault.code, error.fault.message) from None
+                raise VeilstatError("no valid bearer token was shown; ask the coordinator for one", code="bad_token")
+            return await serve(request, name)
 
         return answer
 
@@ -129,6 +139,55 @@ class Gateway:
         return self.sessions.find(request.path_params["session"], name)
 
 
+async def serve_gateway(gateway: Gateway, listen: Address, certificate: Path, is_over: asyncio.Event) -> None:
+    """Serve it by HTTPS until ``is_over``; ``certificate`` is a file with key and certificate (PEM).
+
+    Raises:
+        CapabilityError: the address cannot be listened on.
+    """
+    settings = uvicorn.Config(
+        gateway.application(),
+        host=listen.host,
+        port=listen.port,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        ssl_certfile=certificate,
+        ssl_keyfile=certificate,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=64,
+        timeout_graceful_shutdown=2,
+    )
+    settings.load()
+    assert settings.ssl is not None
+    settings.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+    server = _Server(settings)
+
+    async def end() -> None:
+        await is_over.wait()
+        server.should_exit = True
+
+    ending = asyncio.create_task(end())
+    try:
+        await server.serve()
+    except SystemExit:
+        raise CapabilityError(f"the gateway cannot listen on {listen}; end what listens there", code="cannot_listen") from None
+    finally:
+        ending.cancel()
+    is_over.set()
+
+
+class _Server(uvicorn.Server):
+    """Signals end the whole process, so they are taken elsewhere."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 async def _body(request: Request) -> bytes:
     """The body, refused as soon as it is known to be too large, or too slow."""
     announced = request.headers.get("content-length", "0")
@@ -136,39 +195,37 @@ async def _body(request: Request) -> bytes:
         raise _too_large()
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_WITHIN):
+        async with asyncio.timeout(_BODY_WITHIN):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > LARGEST_BODY:
                     raise _too_large()
     except (TimeoutError, ClientDisconnect):
-        raise _error(408, "too_slow", f"the body did not arrive within {BODY_WITHIN:g} seconds") from None
+        raise VeilstatError(f"the body did not arrive within {_BODY_WITHIN:g} seconds", code="too_slow") from None
     return bytes(body)
+
+
+def _too_large() -> VeilstatError:
+    return VeilstatError(f"a body has at most {LARGEST_BODY:,} bytes", code="too_large")
 
 
 def _number(request: Request, name: str, most: int) -> int:
     text = request.query_params.get(name, "0")
     if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= most):
-        raise _error(400, "bad_number", f"{name} is a whole number from 0 to {most}")
+        raise VeilstatError(f"{name} is a whole number from 0 to {most}", code="bad_number")
     return int(text)
 
 
-def _error(status: int, code: str, message: str) -> HTTPException:
-    headers = {"www-authenticate": "Bearer"} if status == 401 else {}
-    return HTTPException(status, {"code": code, "message": message}, headers)  # type: ignore[arg-type]
-
-
-def _too_often() -> HTTPException:
-    return _error(429, "too_often", "too many requests; wait a minute")
-
-
-def _too_large() -> HTTPException:
-    return _error(413, "too_large", f"a body has at most {LARGEST_BODY:,} bytes")
-
-
 async def _refuse(request: Request, error: Exception) -> Response:
+    plain = as_error(error.fault) if isinstance(error, ProtocolError) else error
+    assert isinstance(plain, VeilstatError)
+    status = _STATUS.get(plain.code, _BAD_REQUEST)
+    headers = {"www-authenticate": "Bearer"} if status == 401 else {}
+    return JSONResponse({"code": plain.code, "message": plain.message}, status, headers)
+
+
+async def _refuse_route(request: Request, error: Exception) -> Response:
+    """No such path, or no such method there."""
     assert isinstance(error, HTTPException)
-    plain: Any = error.detail
-    if not isinstance(plain, dict):
-        plain = {"code": "not_found" if error.status_code == 404 else "bad_request", "message": str(plain)}
-    return JSONResponse(plain, error.status_code, dict(error.headers or {}))
+    code = "not_found" if error.status_code == 404 else "bad_request"
+    return JSONResponse({"code": code, "message": error.detail}, error.status_code, error.headers)

@@ -13,19 +13,18 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from veilstat import errors
-from veilstat.errors import CapabilityError, QuorumLost, SchemaError, VeilstatError
+from veilstat.errors import CapabilityError, PolicyDenied, QuorumLost, SchemaError, VeilstatError
 
 from .gateway_api import FRAMES
 
 _SECONDS, _KEPT = 40.0, 2.0
 _LARGEST_ANSWER = 1 << 26
-_KINDS: Mapping[str, str] = {
-    "coordinator_busy": "QuorumLost",
-    "bad_token": "PolicyDenied",
-    "too_often": "QuorumLost",
-    "no_session": "QuorumLost",
-    "session_replaced": "QuorumLost",
+_KINDS: Mapping[str, type[VeilstatError]] = {
+    "coordinator_busy": QuorumLost,
+    "bad_token": PolicyDenied,
+    "too_often": QuorumLost,
+    "no_session": QuorumLost,
+    "session_replaced": QuorumLost,
 }
 
 
@@ -116,6 +115,4 @@ def _refusal(status: int, answer: bytes) -> VeilstatError:
         code, message = str(plain["code"]), str(plain["message"])
     except (ValueError, KeyError, TypeError):
         return VeilstatError(f"the gateway answered with status {status}", code="gateway_refused")
-    kind = getattr(errors, _KINDS.get(code, "VeilstatError"))
-    refusal: VeilstatError = kind(f"the gateway refused: {message[:500]}", code=code[:64])
-    return refusal
+    return _KINDS.get(code, VeilstatError)(f"the gateway refused: {message[:500]}", code=code[:64])

@@ -8,11 +8,12 @@ import ssl
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPSConnection
 from pathlib import Path
+from typing import TypeAlias
 
 from cryptography import x509
 
@@ -27,31 +28,41 @@ from ..study_file import load_definition, load_published
 from .authority import AUTHORITY
 from .coordinator_file import PORTS, CoordinatorFile, RayFile, load_coordinator_file
 from .node_labels import judge_labels
-from .owner_file import OwnerFile, load_owner
-from .ray_cluster import LabelledNode, living_nodes
+from .owner_file import load_owner
+from .private import check_directory
+from .ray_cluster import living_nodes
 from .tokens import read_tokens
 from .transport_certificates import head_certificate, node_certificate
 
 _WITHIN = 5.0
 _LARGEST_SKEW = 60.0
 _RENEW_DAYS = 30
+_RENEW = "run: veilstat renew --config study.toml"
+
+_Found: TypeAlias = tuple[str, str]
+"""What was found, and what to do about it, if anything."""
 
 
-def inspect_study(path: Path, look: Callable[[RayFile], Iterable[LabelledNode]] = living_nodes) -> Iterator[Finding]:
-    """A coordinator's machine: versions, ports, certificates with a handshake, tokens, modes, clock, and the labels of nodes.
-
-    Args:
-        look: asks Ray's head which nodes there are, once it answers.
+def inspect(path: Path) -> list[Finding]:
+    """A party's machine, by the party's file: a study's with [coordinator], an owner's, or a compute server's.
 
     Raises:
-        VeilstatError: the file cannot be read.
+        VeilstatError: the file cannot be read, or an owner's directory is open to others.
     """
+    keys = set(read_toml(path))
+    if "party" not in keys:
+        return list(_study(path))
+    return list(_owner(path) if {"socket", "state", "table"} & keys else _server(path))
+
+
+def _study(path: Path) -> Iterator[Finding]:
+    """A coordinator's machine: versions, ports, certificates with a handshake, tokens, modes, clock, and the labels of nodes."""
     config = load_coordinator_file(path)
     yield _versions()
     yield from _secrets(config.identity, config.certificate, config.tokens)
-    yield _finding("tokens", lambda: f"{len(read_tokens(config.tokens))} analysts")
+    yield _finding("tokens", lambda: (f"given to: {', '.join(sorted(read_tokens(config.tokens))) or 'nobody'}", ""))
     yield from _certificate(config.certificate)
-    yield from _gateway(config)
+    yield _gateway(config)
     if load_definition(config.study).keeps_epochs:
         yield _finding("encrypted rows", lambda: _epoch(config.epoch))
     for owner, place in config.sockets.items():
@@ -63,16 +74,12 @@ def inspect_study(path: Path, look: Callable[[RayFile], Iterable[LabelledNode]] 
             certificate = node_certificate(config.ray.certificates, owner)
             if certificate.exists():
                 yield _named(certificate, host)
-        yield from _ray(config, config.ray, look)
+        yield from _ray(config, config.ray)
 
 
-def inspect_owner(path: Path) -> Iterator[Finding]:
-    """An owner's machine: versions, modes of files and sockets.
-
-    Raises:
-        VeilstatError: the file cannot be read, or a directory is open to others.
-    """
-    config: OwnerFile = load_owner(path)
+def _owner(path: Path) -> Iterator[Finding]:
+    """An owner's machine: versions, modes of files and sockets."""
+    config = load_owner(path)
     yield _versions()
     remembered = (config.state / name for name in ("owner.log", "sessions", "openings", "ledger", "refusals"))
     yield from _secrets(config.identity, *(path for path in remembered if path.exists()))
@@ -82,12 +89,8 @@ def inspect_owner(path: Path) -> Iterator[Finding]:
         yield Finding("policy", "asks a person", "rows are not shared with servers that answer alone: take `approval` out of its file")
 
 
-def inspect_server(path: Path) -> Iterator[Finding]:
-    """A compute server's machine: modes of its files, and the place of owners' rows where it keeps any.
-
-    Raises:
-        VeilstatError: the file cannot be read.
-    """
+def _server(path: Path) -> Iterator[Finding]:
+    """A compute server's machine: modes of its files, and the place of owners' rows where it keeps any."""
     config = load_server(path)
     ledgers = sorted(config.ledgers.iterdir()) if config.ledgers.is_dir() else []
     yield from _secrets(config.identity, *(path for path in (config.openings, *ledgers) if path.exists()))
@@ -95,33 +98,20 @@ def inspect_server(path: Path) -> Iterator[Finding]:
         yield _finding("rows of owners", lambda: _uploads(config.uploads))
 
 
-def inspect(path: Path) -> list[Finding]:
-    """A study's file with [coordinator], an owner's, or a compute server's; errors as the functions above."""
-    keys = set(read_toml(path))
-    if "party" not in keys:
-        return list(inspect_study(path))
-    return list(inspect_owner(path) if {"socket", "state", "table"} & keys else inspect_server(path))
-
-
-def _uploads(directory: Path | None) -> str:
-    if directory is None or not directory.is_dir():
-        place = directory or Path("uploads")
-        raise ValueError(
-            f"there is no directory for them; name one with uploads = in the server's file, and run: install -d -m 700 {place}"
-        )
-    if stat.S_IMODE(directory.stat().st_mode) & 0o077:
-        raise ValueError(f"others can look into it; run: chmod 700 {directory}")
-    return f"{sum(1 for _ in directory.glob('*.shares'))} owners have shared theirs"
-
-
-def _epoch(directory: Path | None) -> str:
+def _uploads(directory: Path | None) -> _Found:
     if directory is None:
-        raise ValueError("they have no place; add epoch = 'epoch' to [coordinator]")
+        return "they have no place", "name a directory with uploads = in the server's file, and run: install -d -m 700 uploads"
+    check_directory(directory)
+    return f"of owners who have shared theirs: {sum(1 for _ in directory.glob('*.shares'))}", ""
+
+
+def _epoch(directory: Path | None) -> _Found:
+    if directory is None:
+        return "they have no place", "add epoch = 'epoch' to [coordinator]"
     if not directory.is_dir():
-        return "no key yet; the coordinator makes the directory"
-    if stat.S_IMODE(directory.stat().st_mode) & 0o077:
-        raise ValueError(f"others can look into them; run: chmod 700 {directory}")
-    return "under a key" if (directory / "epoch").exists() else "no key yet; each owner says: veilstat rows share"
+        return "no key yet; the coordinator makes the directory", ""
+    check_directory(directory)
+    return "under a key" if (directory / "epoch").exists() else "no key yet; each owner says: veilstat rows share", ""
 
 
 def _versions() -> Finding:
@@ -162,12 +152,12 @@ def _socket(what: str, path: Path, closed_to: int = 0o077) -> Finding:
 
 
 def _certificate(path: Path) -> Iterator[Finding]:
-    def look() -> str:
+    def look() -> _Found:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
         left = (certificate.not_valid_after_utc - datetime.now(UTC)).days
         if left < _RENEW_DAYS:
-            raise ValueError(f"ends in {left} days; run: veilstat renew --config study.toml, and start its process again")
-        return f"valid for {left} days"
+            return f"ends in {left} days", f"{_RENEW}, and start its process again"
+        return f"valid for {left} days", ""
 
     if path.exists():
         yield _finding(path.name, look)
@@ -176,20 +166,20 @@ def _certificate(path: Path) -> Iterator[Finding]:
 def _named(path: Path, host: str) -> Finding:
     """Without the right name Ray's handshake fails for minutes without a word."""
 
-    def look() -> str:
+    def look() -> _Found:
         names = x509.load_pem_x509_certificate(path.read_bytes()).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         known = [str(entry.value) for entry in names]
         if host not in known:
-            raise ValueError(f"lacks the name {host!r}, it has {', '.join(known)}; run: veilstat renew --config study.toml")
-        return f"holds {host}"
+            return f"lacks the name {host!r}, it has {', '.join(known)}", _RENEW
+        return f"holds {host}", ""
 
     return _finding(path.name, look)
 
 
-def _gateway(config: CoordinatorFile) -> Iterator[Finding]:
+def _gateway(config: CoordinatorFile) -> Finding:
     authority = config.certificate.parent / AUTHORITY
 
-    def ask() -> str:
+    def ask() -> _Found:
         context = ssl.create_default_context(cafile=str(authority))
         connection = HTTPSConnection(config.gateway.host, config.gateway.port, timeout=_WITHIN, context=context)
         try:
@@ -197,15 +187,15 @@ def _gateway(config: CoordinatorFile) -> Iterator[Finding]:
             response = connection.getresponse()
             skew = abs(parsedate_to_datetime(response.headers.get("date", "")).timestamp() - time.time())
             if skew > _LARGEST_SKEW:
-                raise ValueError(f"its clock differs by {skew:.0f} seconds; let both machines keep time by NTP")
-            return f"answers at {config.gateway} with status {response.status}"
+                return f"its clock differs by {skew:.0f} seconds", "let both machines keep time by NTP"
+            return f"answers at {config.gateway} with status {response.status}", ""
         finally:
             connection.close()
 
-    yield _finding("gateway", ask, f"start it: veilstat coordinator --config {config.study}; open its port")
+    return _finding("gateway", ask, f"start it: veilstat coordinator --config {config.study}; open its port")
 
 
-def _ray(config: CoordinatorFile, ray: RayFile, look: Callable[[RayFile], Iterable[LabelledNode]]) -> Iterator[Finding]:
+def _ray(config: CoordinatorFile, ray: RayFile) -> Iterator[Finding]:
     """The head's answer, and what it knows of nodes; or that nobody else has its ports."""
     authority, credential = config.certificate.parent / AUTHORITY, head_certificate(ray.certificates)
     head = _handshake(ray.head, credential, authority, "Ray's head")
@@ -218,7 +208,7 @@ def _ray(config: CoordinatorFile, ray: RayFile, look: Callable[[RayFile], Iterab
         yield _handshake(where, credential, authority, f"node of {owner}", f"start it: veilstat node --owner {owner}; open {where}")
     owners = [owner for owner in load_published(config.study).definition().owners if owner not in config.sockets]
     try:
-        yield from judge_labels(look(ray), ray.head.host, {owner: ray.nodes.get(owner, "ADDRESS") for owner in owners})
+        yield from judge_labels(living_nodes(ray), ray.head.host, {owner: ray.nodes.get(owner, "ADDRESS") for owner in owners})
     except (ConnectionError, VeilstatError) as error:
         yield Finding("labels", type(error).__name__, f"Ray's head does not say which nodes there are; {ray.directory} has its logs")
 
@@ -242,23 +232,24 @@ def _is_taken(port: int) -> bool:
 
 
 def _handshake(address: Address, credential: Path, authority: Path, what: str, advice: str = "") -> Finding:
-    def shake() -> str:
+    def shake() -> _Found:
         context = ssl.create_default_context(cafile=str(authority))
         context.load_cert_chain(str(credential))
         with (
             socket.create_connection((address.host, address.port), timeout=_WITHIN) as raw,
             context.wrap_socket(raw, server_hostname=address.host) as secure,
         ):
-            return f"answers at {address} with {secure.version()}"
+            return f"answers at {address} with {secure.version()}", ""
 
     return _finding(what, shake, advice or f"start the coordinator, open {address}")
 
 
-def _finding(what: str, look: Callable[[], str], advice: str = "") -> Finding:
+def _finding(what: str, look: Callable[[], _Found], advice: str = "") -> Finding:
+    """What a look finds, or why it cannot be taken; ``advice`` is for where nobody answers."""
     try:
-        return Finding(what, look())
+        return Finding(what, *look())
     except ssl.SSLCertVerificationError as error:
-        return Finding(what, "bad certificate", f"{error.verify_message}; run: veilstat renew --config study.toml")
+        return Finding(what, "bad certificate", f"{error.verify_message}; {_RENEW}")
     except ssl.SSLError:
         return Finding(what, "something else", "another process than veilstat's listens there; end it, or change the address in study.toml")
     except VeilstatError as error:

@@ -14,8 +14,9 @@ from types import TracebackType
 from veilstat.errors import SchemaError
 
 from .limits import RateLimit
+from .private import is_open_to_others
 
-LINES_A_SECOND, LINES_AT_ONCE = 0.2, 100.0
+_LINES_A_SECOND, LINES_AT_ONCE = 0.2, 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,10 @@ class Journal:
 
     def __post_init__(self) -> None:
         try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            mode = os.fstat(descriptor).st_mode
-            os.close(descriptor)
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
         except OSError as error:
             raise SchemaError(f"the log {str(self.path)!r} cannot be written: {error.strerror}", code="no_file") from None
-        if mode & 0o077:
+        if is_open_to_others(self.path):
             raise SchemaError(f"the log can be read by others; run: chmod 600 {self.path}", code="readable_by_others")
 
     def write(self, event: str, **words: object) -> None:
@@ -68,7 +67,7 @@ class Sparing:
     _left_out: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._limit = RateLimit(LINES_A_SECOND, LINES_AT_ONCE, self.clock)
+        self._limit = RateLimit(_LINES_A_SECOND, LINES_AT_ONCE, self.clock)
 
     def write(self, event: str, **words: object) -> None:
         """One line, or none; OSError where the disk takes no more."""

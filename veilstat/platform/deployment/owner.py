@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import signal
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,7 +12,7 @@ from pathlib import Path
 from veilstat import __version__
 from veilstat.dp.ledger_file import open_ledger
 from veilstat.errors import QuorumLost, SchemaError
-from veilstat.protocol.faults import QUORUM, Fault, ProtocolError
+from veilstat.protocol.faults import QUORUM, Fault, ProtocolError, violation
 from veilstat.protocol.member import Member
 from veilstat.transports.stream import VERSION, Greeting, Stream, listen
 
@@ -22,6 +20,8 @@ from ..agent import Agent, Mandate
 from ..definition import SERVER
 from ..driver import as_error
 from ..epoch_agent import EpochAgent
+from ..epoch_store import EpochStore
+from ..epochs import study_digest
 from ..identity_file import read_identity
 from ..opening_file import OpeningFile
 from ..plan import Plan
@@ -37,11 +37,11 @@ from ..upload_agent import UploadAgent
 from .approvals import Approvals
 from .approvals_socket import answer_person
 from .encrypted_rows import EncryptedRows, KeyLog
-from .epoch_directory import open_store
 from .journal import Journal, Sparing
 from .owner_file import OwnerFile, load_owner
 from .patience import Patience
-from .plainly import plainly
+from .private import make_private
+from .process import open_journal, plainly, told_to_end
 from .refusals import Refusals
 from .rows import Rows, RowsErrands, StaysHere
 from .shared_rows import SharedRows
@@ -57,8 +57,7 @@ def run_owner(path: Path) -> None:
         listened on. VeilstatError: what the agent must remember is damaged.
     """
     config = load_owner(path)
-    journal = Journal(config.state / "owner.log", lambda: datetime.now(UTC))
-    sys.excepthook = journal.write_crash
+    journal = open_journal(config.state / "owner.log")
     rules = PolicyFile(Policy()) if config.policy is None else load_policy(config.policy)
     approvals = Approvals(config.state / "approvals.json", rules.needs_person, lambda: datetime.now(UTC))
     agent = make_agent(config, rules.policy, approvals, journal)
@@ -78,8 +77,8 @@ def _rows(agent: Agent, host: AgentHost, rules: PolicyFile) -> Rows:
 
 def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal: Journal) -> Agent:
     """The agent's party, with all that it remembers; errors as ``run_owner``."""
-    roster = read_roster(config.roster).roster
     definition = load_definition(config.study)
+    roster = read_roster(config.roster).roster
     require_parties(config.roster, roster, definition)
     if config.party not in definition.owners:
         raise SchemaError(f"{config.party!r} is no data owner of the study; there are: {', '.join(definition.owners)}", code="bad_owner")
@@ -104,7 +103,8 @@ def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal:
     )
     member = Member(identity, roster)
     if definition.keeps_epochs:
-        store = open_store(config.state / "epoch", definition, roster)
+        make_private(config.state / "epoch")
+        store = EpochStore(config.state / "epoch", study_digest(definition, roster))
         return EpochAgent(member, definition, make_planner(), secrets.token_bytes, mandate, store)
     kind = UploadAgent if definition.keeps_rows else Agent
     return kind(member, definition, make_planner(), secrets.token_bytes, mandate)
@@ -144,7 +144,7 @@ class AgentHost:
             )
         self._speaker = None
         begin()
-        self._answer()
+        self.speak()
         while self.agent.waiting:
             await self._moved.wait()
             self._moved.clear()
@@ -177,8 +177,11 @@ class AgentHost:
             self._caused.write("connection_ended", reason=reason)
 
     def speak(self) -> None:
-        """Send what the agent says of its own accord."""
-        self._answer()
+        """Send what the agent says."""
+        for event in self.agent.events():
+            for stream in self._streams if self._speaker is None else (self._speaker,):
+                stream.send(event.frame)
+        self._note()
 
     async def watch(self) -> None:
         """Let waits expire."""
@@ -186,7 +189,7 @@ class AgentHost:
             await asyncio.sleep(_LOOKS)
             if self.patience.is_over(self.agent.awaits):
                 self.agent.expire()
-                self._answer()
+                self.speak()
                 self._moved.set()
 
     def close(self) -> None:
@@ -199,20 +202,14 @@ class AgentHost:
         if not self.agent.rejected:
             # Whoever only repeats frames, or makes them up, is answered nothing and ends nothing by leaving.
             self._speaker = stream
-        self._answer()
+        self.speak()
         self._moved.set()
         malformed = any(fault.code == "malformed" for fault in self.agent.rejected)
         for fault in self.agent.rejected:
             self._caused.write("rejected", code=fault.code, culprits=fault.culprits)
         self.agent.rejected.clear()
         if malformed:
-            raise ProtocolError(Fault("ProtocolViolation", "malformed", "a frame could not be read"))
-
-    def _answer(self) -> None:
-        for event in self.agent.events():
-            for stream in self._streams if self._speaker is None else (self._speaker,):
-                stream.send(event.frame)
-        self._note()
+            raise violation("malformed", "a frame could not be read")
 
     def _note(self) -> None:
         """Write down what began and what ended."""
@@ -231,14 +228,12 @@ class AgentHost:
             self.agent.lost(
                 Fault(QUORUM, "party_lost", "the connection to the coordinator is over, and with it what ran; try again", (SERVER,))
             )
-            self._answer()
+            self.speak()
             self._moved.set()
 
 
 async def _serve(host: AgentHost, config: OwnerFile, approvals: Approvals, errands: RowsErrands, journal: Journal) -> None:
-    is_over = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, is_over.set)
+    is_over = told_to_end()
     # An error that nobody foresaw ends the group, and with it the process: a session is never resumed.
     async with asyncio.TaskGroup() as group:
         relays = await listen(config.socket, lambda stream: group.create_task(host.serve(stream)), config.relays)

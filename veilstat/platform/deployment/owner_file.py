@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from veilstat.errors import CapabilityError, SchemaError
+from veilstat.errors import SchemaError
 from veilstat.schema.schema import Schema, read_toml
 
 from ..streamed_table import Source
+from .private import check_directory
 from .table_files import open_file, open_query
+from .toml_values import beside, check_keys, seconds
 
 _NEEDED = ("party", "study", "roster", "identity", "socket", "state")
 _OPTIONAL = ("policy", "approvals", "relays", "progress", "table")
-PATIENCE = 150.0
+_PATIENCE = 150.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +48,22 @@ def load_owner(path: Path) -> OwnerFile:
         SchemaError: something is missing or wrong. CapabilityError: others can read the agent's directory.
     """
     plain = read_toml(path)
-    unknown = sorted(set(plain) - {*_NEEDED, *_OPTIONAL})
-    if unknown:
-        raise SchemaError(f"{path.name}: unknown key {unknown[0]!r}; there are {', '.join((*_NEEDED, *_OPTIONAL))}", code="unknown_key")
-    for key in _NEEDED:
-        if not isinstance(plain.get(key), str):
-            raise SchemaError(f"{path.name}: {key} is missing, or is no text", code="missing_key")
+    check_keys(path.name, plain, _NEEDED, _OPTIONAL)
     study, roster, identity, socket, state = (path.parent / plain[key] for key in _NEEDED[1:])
-    policy = path.parent / str(plain["policy"]) if "policy" in plain else None
-    approvals = path.parent / str(plain["approvals"]) if "approvals" in plain else state / "approvals.sock"
-    try:
-        progress = float(plain.get("progress", PATIENCE))
-    except (TypeError, ValueError):
-        raise SchemaError(f"{path.name}: progress is a number of seconds", code="bad_value") from None
-    check_private(state)
-    relays = str(plain["relays"]) if "relays" in plain else None
-    open_table = _opener(path, plain.get("table"), state)
-    return OwnerFile(plain["party"], study, roster, identity, socket, state, policy, approvals, relays, progress, open_table)
-
-
-def check_private(directory: Path) -> None:
-    """Refuse a directory that is missing, or that others can look into."""
-    if not directory.is_dir():
-        raise SchemaError(f"there is no directory {str(directory)!r}; run: install -d -m 700 {directory}", code="no_directory")
-    if stat.S_IMODE(directory.stat().st_mode) & 0o077:
-        raise CapabilityError(
-            f"others can look into a directory that is this account's alone; run: chmod 700 {directory}", code="readable_by_others"
-        )
+    check_directory(state)
+    return OwnerFile(
+        party=plain["party"],
+        study=study,
+        roster=roster,
+        identity=identity,
+        socket=socket,
+        state=state,
+        policy=beside(path, plain, "policy"),
+        approvals=beside(path, plain, "approvals") or state / "approvals.sock",
+        relays=str(plain["relays"]) if "relays" in plain else None,
+        progress=seconds(path.name, plain, "progress", _PATIENCE),
+        open_table=_opener(path, plain.get("table"), state),
+    )
 
 
 def _opener(path: Path, table: Any, state: Path) -> Callable[[Schema], Source]:

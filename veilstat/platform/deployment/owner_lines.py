@@ -15,8 +15,8 @@ from .switchboard import Switchboard
 
 Connect: TypeAlias = Callable[[], Awaitable[Line]]
 Room: TypeAlias = Callable[[], Awaitable[None]]
-CONNECTED_WITHIN = 20.0
-MOST_UNSENT = 1 << 28
+_CONNECTED_WITHIN = 20.0
+_MOST_UNSENT = 1 << 28
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
@@ -25,10 +25,10 @@ async def keep_line(owner: str, connect: Connect, board: Switchboard, roster: by
     pause, trouble = _SHORTEST_PAUSE, ""
     while True:
         try:
-            async with asyncio.timeout(CONNECTED_WITHIN):
+            async with asyncio.timeout(_CONNECTED_WITHIN):
                 line = await connect()
         except (Broken, TimeoutError) as error:
-            why = str(error) or f"no answer within {CONNECTED_WITHIN:g} seconds"
+            why = str(error) or f"no answer within {_CONNECTED_WITHIN:g} seconds"
         else:
             try:
                 _check(owner, line.greeting, roster)
@@ -67,7 +67,7 @@ async def _serve(owner: str, line: Line, board: Switchboard, room: Room) -> str:
         nonlocal waiting
         waiting += len(frame)
         unsent.put_nowait(frame)
-        if waiting > MOST_UNSENT:
+        if waiting > _MOST_UNSENT:
             over.set()
 
     async def send() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(slots=True)
@@ -13,7 +13,7 @@ class Patience:
     seconds: float
     clock: Callable[[], float]
     _awaited: Hashable = None
-    _since: float = field(default=0.0)
+    _since: float = 0.0
 
     def is_over(self, awaited: Hashable) -> bool:
         """Whether the same has been awaited for too long; None: nothing is. Once it is over, it begins anew."""

@@ -7,7 +7,9 @@ protocol: a vector was taken once, and its owner is asked for nothing.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
@@ -18,26 +20,16 @@ import numpy.typing as npt
 from veilstat.architectures.addition import Addition, SumHere
 from veilstat.arithmetic.rings import Elements, Ring
 
-FEWEST_LIMBS, FEWEST_BYTES = 4, 1 << 20
+_FEWEST_LIMBS, FEWEST_BYTES = 4, 1 << 20
 """Of an element, and of a vector: below, handing a vector over costs more than adding it (``python -m benchmarks.deployment --adding``)."""
 BATCH = 4
 _WITHIN = 10.0
+_ENDED_WITHIN = 60.0
+"""Seconds that the end of a sum waits for a batch, and after which a task is ended that nobody may be waiting for any more."""
 
 
 class TaskLost(Exception):
-    """A batch is not added where it was sent, or not in time."""
-
-
-class Pending(Protocol):
-    """A batch that is being added."""
-
-    def is_over(self) -> bool:
-        """Whether ``result`` will not wait."""
-        ...
-
-    def result(self, seconds: float) -> memoryview:
-        """The sum, after at most so many seconds; raises TaskLost."""
-        ...
+    """A batch is not added where it was sent."""
 
 
 Report = Callable[[int, int], None]
@@ -50,8 +42,8 @@ class Tasks(Protocol):
     @property
     def workers(self) -> int: ...
 
-    def start(self, ring: Ring, vectors: list[memoryview]) -> Pending:
-        """Begin to add; raises TaskLost."""
+    def start(self, ring: Ring, vectors: list[memoryview]) -> Future[memoryview]:
+        """Begin to add, without waiting for anybody; gives the sum to come, or TaskLost."""
         ...
 
 
@@ -59,7 +51,7 @@ def addition_in(tasks: Tasks, report: Report) -> Addition:
     """Adds large vectors of wide elements in tasks, and others here."""
     return lambda ring, length: (
         SumInTasks(tasks, ring, length, report)
-        if ring.limbs >= FEWEST_LIMBS and length * ring.element_bytes >= FEWEST_BYTES
+        if ring.limbs >= _FEWEST_LIMBS and length * ring.element_bytes >= FEWEST_BYTES
         else SumHere(ring, length)
     )
 
@@ -67,7 +59,7 @@ def addition_in(tasks: Tasks, report: Report) -> Addition:
 @dataclass(frozen=True, slots=True)
 class _Batch:
     vectors: list[memoryview] = field(repr=False)
-    pending: Pending
+    pending: Future[memoryview]
 
 
 class SumInTasks:
@@ -87,10 +79,10 @@ class SumInTasks:
         self._arrived.append(vector)
         if len(self._arrived) < BATCH:
             return
-        for batch in [batch for batch in self._running if batch.pending.is_over()]:
+        for batch in [batch for batch in self._running if batch.pending.done()]:
             self._finish(batch)
         if len(self._running) < self._free:
-            self._send(self._arrived)
+            self._running.append(_Batch(self._arrived, self._tasks.start(self._ring, self._arrived)))
         else:
             self._add_here(self._arrived)
         self._arrived = []
@@ -102,17 +94,11 @@ class SumInTasks:
         self._report(self._added, self._lost)
         return self._here.total()
 
-    def _send(self, vectors: list[memoryview]) -> None:
-        try:
-            self._running.append(_Batch(vectors, self._tasks.start(self._ring, vectors)))
-        except TaskLost:
-            self._lose(vectors)
-
     def _finish(self, batch: _Batch) -> None:
         self._running.remove(batch)
         try:
             result = batch.pending.result(_WITHIN if self._free else 0)
-        except TaskLost:
+        except (TaskLost, TimeoutError):
             self._lose(batch.vectors)
             return
         if len(result) == self._bytes:
@@ -135,43 +121,35 @@ class SumInTasks:
 class RayTasks:
     """Tasks on the node where this process is the driver, and nowhere else: whoever adds could add something else.
 
-    The node is named by Ray, not by a label that any node could carry.
+    Each is begun and awaited in a thread, since every call of Ray's blocks for as long as a head that stands still does.
     """
 
     workers: int
 
-    def start(self, ring: Ring, vectors: list[memoryview]) -> Pending:
-        import ray
-        from ray.exceptions import RayError
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    def start(self, ring: Ring, vectors: list[memoryview]) -> Future[memoryview]:
+        pending: Future[memoryview] = Future()
+        threading.Thread(target=_add_in_task, args=(pending, ring.bits, vectors), daemon=True).start()
+        return pending
 
+
+def _add_in_task(pending: Future[memoryview], bits: int, vectors: list[memoryview]) -> None:
+    """The node is named by Ray, not by a label that any node could carry."""
+    import ray
+    from ray.exceptions import RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    try:
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        task = _adding().options(num_cpus=1, max_retries=0, scheduling_strategy=here)
+        reference = task.remote(bits, *(ray.put(np.frombuffer(vector, np.uint8)) for vector in vectors))
         try:
-            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-            task = _adding().options(num_cpus=1, max_retries=0, scheduling_strategy=here)
-            return _RayPending(task.remote(ring.bits, *(ray.put(np.frombuffer(vector, np.uint8)) for vector in vectors)))
+            found: npt.NDArray[np.uint8] = ray.get(reference, timeout=_ENDED_WITHIN)
         except RayError:
-            raise TaskLost from None
-
-
-@dataclass(frozen=True, slots=True)
-class _RayPending:
-    reference: Any
-
-    def is_over(self) -> bool:
-        import ray
-
-        return bool(ray.wait([self.reference], timeout=0)[0])
-
-    def result(self, seconds: float) -> memoryview:
-        import ray
-        from ray.exceptions import RayError
-
-        try:
-            found: npt.NDArray[np.uint8] = ray.get(self.reference, timeout=seconds)
-            return found.data.cast("B")
-        except RayError:
-            ray.cancel(self.reference, force=True)
-            raise TaskLost from None
+            ray.cancel(reference, force=True)
+            raise
+        pending.set_result(found.data.cast("B"))
+    except RayError:
+        pending.set_exception(TaskLost())
 
 
 @cache

@@ -22,14 +22,20 @@ from veilstat.errors import CapabilityError, SchemaError, VeilstatError
 from veilstat.transports.address import Address
 
 from .authority import AUTHORITY
-from .coordinator_file import PORTS, RayFile, check_directory
+from .coordinator_file import PORTS, RayFile, check_ray_directory
 from .owner_lines import Connect
+from .private import check_file
 from .ray_head import head_process, temporary
 from .transport_certificates import head_certificate, node_certificate
 
 _INHERITED = frozenset(("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "OMP_NUM_THREADS", "LD_LIBRARY_PATH"))
-OBJECT_STORE_BYTES, LOG_BYTES = 256 << 20, 16 << 20
+OBJECT_STORE_BYTES, _LOG_BYTES = 256 << 20, 16 << 20
 _LOOKS, _ENDED_WITHIN = 0.5, 15.0
+_START = (sys.executable, "-m", "ray.scripts.scripts", "start")
+_OPTIONS = (f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats", "--block")
+_OWN_PORTS = (
+    "node-manager", "object-manager", "runtime-env-agent", "dashboard-agent-grpc", "dashboard-agent-listen", "metrics-export",
+)  # fmt: skip
 
 
 def plain_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -46,8 +52,8 @@ def ray_environment(certificate: Path, authority: Path, token: Path) -> dict[str
     for path, is_secret in ((certificate, True), (authority, False), (token, True)):
         if not path.is_file():
             raise SchemaError(f"there is no file {str(path)!r}; `veilstat certificates` makes it", code="no_file")
-        if is_secret and path.stat().st_mode & 0o077:
-            raise CapabilityError(f"others can read a key of the cluster; run: chmod 600 {path}", code="readable_by_others")
+        if is_secret:
+            check_file(path, "a key of the cluster")
     return {
         "RAY_USE_TLS": "1",
         "RAY_TLS_SERVER_CERT": str(certificate.resolve()),
@@ -57,7 +63,7 @@ def ray_environment(certificate: Path, authority: Path, token: Path) -> dict[str
         "RAY_AUTH_TOKEN_PATH": str(token.resolve()),
         "RAY_USAGE_STATS_ENABLED": "0",
         # Of each of Ray's logs, and of as many older ones; Ray itself keeps six of 512 MiB.
-        "RAY_ROTATION_MAX_BYTES": str(LOG_BYTES),
+        "RAY_ROTATION_MAX_BYTES": str(_LOG_BYTES),
         "RAY_ROTATION_BACKUP_COUNT": "1",
         # Nothing on a node is worth draining: a node that is told to end does so at once, even where its head is gone.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
@@ -73,7 +79,7 @@ def head_command(config: RayFile) -> list[str]:
     """Ray's head, in the foreground."""
     place = [f"--port={config.head.port}", f"--node-ip-address={config.head.host}", f"--temp-dir={temporary(config.directory)}"]
     cores = f"--num-cpus={max(1, config.workers)}"
-    return [*_ray(), "--head", *place, "--include-dashboard=false", cores, *_pinned(config.ports), *_SIZES]
+    return [*_START, "--head", *place, "--include-dashboard=false", cores, *_pinned(config.ports), *_OPTIONS]
 
 
 def node_command(owner: str, head: Address, address: str, directory: Path, ports: int | None) -> list[str]:
@@ -84,9 +90,9 @@ def node_command(owner: str, head: Address, address: str, directory: Path, ports
     Raises:
         SchemaError: the directory's path is relative, or too long for the sockets in it.
     """
-    check_directory(directory, "--directory")
+    check_ray_directory(directory, "--directory")
     place = [f"--address={head}", f"--node-ip-address={address}", f"--temp-dir={temporary(directory)}"]
-    return [*_ray(), *place, f"--labels=owner={owner}", "--num-cpus=1", *_pinned(ports), *_SIZES]
+    return [*_START, *place, f"--labels=owner={owner}", "--num-cpus=1", *_pinned(ports), *_OPTIONS]
 
 
 def _pinned(first: int | None) -> list[str]:
@@ -186,13 +192,3 @@ def _end_without(head: subprocess.Popen[bytes], is_over: threading.Event) -> Non
     head.wait()
     if not is_over.wait(_ENDED_WITHIN):
         os._exit(1)
-
-
-_OWN_PORTS = (
-    "node-manager", "object-manager", "runtime-env-agent", "dashboard-agent-grpc", "dashboard-agent-listen", "metrics-export",
-)  # fmt: skip
-_SIZES = (f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats", "--block")
-
-
-def _ray() -> list[str]:
-    return [sys.executable, "-m", "ray.scripts.scripts", "start"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import time
@@ -16,8 +16,11 @@ from pathlib import Path
 from veilstat.errors import CapabilityError
 from veilstat.transports.address import Address
 
+from .private import make_private
+
 HEAD_LOG = "head.log"
 STARTED_WITHIN = 120.0
+SESSIONS_KEPT = 3
 _LOOKS, _ANSWERS_WITHIN = 0.1, 1.0
 _CURRENT_CLUSTER = "ray_current_cluster"
 _KEEPER = "import os, signal, sys; sys.stdin.buffer.read(); os.killpg(0, signal.SIGKILL)"
@@ -29,18 +32,20 @@ def temporary(directory: Path) -> Path:
     return directory / "r"
 
 
-def make_private(directory: Path) -> None:
+def prepare_directory(directory: Path) -> None:
     """Make the directory around Ray's, which only this account may enter: who reaches Ray's sockets can run code as it.
 
+    Ray leaves a directory of logs and sockets there whenever it is started. The last few stay, since they may say why Ray ended.
+
     Raises:
-        CapabilityError: there is one that others can enter, or that is another account's.
+        SchemaError: it cannot be made. CapabilityError: there is one that others can enter, or that is another account's.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = directory.stat()
-    if found.st_uid != os.getuid():
+    make_private(directory)
+    if directory.stat().st_uid != os.getuid():
         raise CapabilityError(f"{directory} is another account's; choose another directory for Ray", code="not_own")
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        raise CapabilityError(f"others can enter Ray's directory; run: chmod 700 {directory}", code="readable_by_others")
+    sessions = sorted(path for path in temporary(directory).glob("session_*") if not path.is_symlink())
+    for session in sessions[:-SESSIONS_KEPT]:
+        shutil.rmtree(session, ignore_errors=True)
 
 
 @contextmanager
@@ -57,7 +62,7 @@ def head_process(
             f"another process listens on {address}, perhaps a head that was left behind; end it, or change head in [coordinator.ray]",
             code="head_taken",
         )
-    make_private(directory)
+    prepare_directory(directory)
     # A head that was killed leaves its address here, and Ray starts none beside any process that mentions it: a node, or
     # an agent of the old head's, which stays for a minute.
     (temporary(directory) / _CURRENT_CLUSTER).unlink(missing_ok=True)

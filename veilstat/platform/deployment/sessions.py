@@ -13,9 +13,9 @@ from veilstat.errors import QuorumLost, SchemaError
 from ..definition import ANALYST
 from .switchboard import Switchboard
 
-ID_BYTES = 16
-IDLE_SECONDS = 60.0
-MOST_WAITING = 1 << 28
+_ID_BYTES = 16
+_IDLE_SECONDS = 60.0
+_MOST_WAITING = 1 << 28
 _FETCHED_TOGETHER = 1 << 24
 
 
@@ -50,12 +50,12 @@ class Sessions:
             if self._current.holder != holder:
                 raise QuorumLost(
                     "another analyst's query runs, and the study answers one at a time; ask again once `study.status()` shows none, "
-                    f"within {IDLE_SECONDS:g} seconds if its analyst is gone",
+                    f"within {_IDLE_SECONDS:g} seconds if its analyst is gone",
                     code="coordinator_busy",
                 )
             self._replaced = self._current.identifier
             self._end("replaced")
-        session = self._current = Session(self.random(ID_BYTES).hex(), holder, self.clock())
+        session = self._current = Session(self.random(_ID_BYTES).hex(), holder, self.clock())
         self.board.plug(ANALYST, self._receive)
         return session
 
@@ -79,7 +79,7 @@ class Sessions:
 
     def tick(self) -> None:
         """Called several times a second: ends a session that nobody uses."""
-        if self._current is not None and self.clock() - self._current.used > IDLE_SECONDS:
+        if self._current is not None and self.clock() - self._current.used > _IDLE_SECONDS:
             self._end("idle")
 
     def _receive(self, frame: bytes) -> None:
@@ -88,7 +88,7 @@ class Sessions:
         session.frames.append(frame)
         session.size += len(frame)
         session.arrived.set()
-        if session.size > MOST_WAITING:
+        if session.size > _MOST_WAITING:
             self._end("unread")
 
     def _end(self, why: str) -> None:

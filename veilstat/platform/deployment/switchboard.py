@@ -44,7 +44,8 @@ class Switchboard:
             return
         self._present.discard(name)
         self.report("lost", name, why)
-        self.party.lost(Fault(QUORUM, "party_lost", f"the connection to {name!r} is over ({why}), and with it the query", (name,)))
+        words = f"the connection to {name!r} is over ({why}), and with it the query; start it again once {name!r} is connected"
+        self.party.lost(Fault(QUORUM, "party_lost", words, (name,)))
         self._uploads.pop(name, None)
         if name in self.party.definition.servers:
             for owner, root in self._uploads.items():

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import tomli_w
 
-from veilstat.errors import CapabilityError, SchemaError
+from veilstat.errors import SchemaError
 from veilstat.schema.schema import read_toml
 
 from ..durable import replace_file
+from .private import check_file
 
 _BYTES = 32
 
@@ -42,8 +43,7 @@ def read_tokens(path: Path) -> Mapping[str, str]:
         SchemaError: the file cannot be read. CapabilityError: others can read or change it.
     """
     plain = read_toml(path)
-    if path.stat().st_mode & 0o077:
-        raise CapabilityError(f"the tokens' file can be read or changed by others; run: chmod 600 {path}", code="readable_by_others")
+    check_file(path, "the tokens' file")
     hashes = plain.get("sha256")
     if not isinstance(hashes, dict) or not all(isinstance(entry, str) and len(entry) == 64 for entry in hashes.values()):
         raise SchemaError(f"{path.name}: [sha256] has the SHA-256 of a token for each name; `veilstat token` adds one", code="bad_tokens")
