@@ -147,6 +147,24 @@ def test_a_digest_has_the_promise_and_no_words(monkeypatch):
     assert plan.digest == digests[0]
 
 
+def test_a_bound_is_said_before_the_number_that_it_bounds():
+    text = str(vs.simulate(small_tables(), SCHEMA).plan(vs.Quantile("bp")))
+    assert "the analyst learns at most 11 numbers, totals over the owners who contribute, and nothing else:" in text
+    assert "at most 41 rounds; at most 38.7 kB sent and received by each owner" in text
+
+
+@pytest.mark.parametrize(("query", "what"), [(vs.Mean("age"), "the mean of age"), (vs.Crosstab("region", "smoker"), "each cell")])
+def test_what_noise_moves_has_its_article(query, what):
+    text = str(vs.simulate(small_tables(), SCHEMA).plan(query, privacy=vs.Gaussian(1.0, 1e-6)))
+    assert f"so noise moves {what} by at most" in text
+
+
+def test_what_cannot_be_computed_of_rows_is_named_as_it_was_asked():
+    study = vs.simulate(small_tables(3), SCHEMA, vs.Homomorphic(entry="rows"))
+    with pytest.raises(vs.CapabilityError, match="cannot compute 'number of rows with age < point0' on protected rows"):
+        study.plan(vs.Quantile("age"))
+
+
 def test_what_several_steps_have_in_common_is_said_once():
     study = vs.simulate(small_tables(), SCHEMA, vs.Sharing(entry="rows"))
     text = " ".join(str(study.plan(vs.LogisticRegression("smoker ~ age", method="gradient_descent"))).split())

@@ -173,7 +173,7 @@ class Circuit:
         """SHA-256 over operations, attributes, shapes, scales and outputs: equal circuits, equal digests."""
         state = hashlib.sha256(b"veilstat/circuit/1")
         for node in self.nodes:
-            state.update(_canonical(node))
+            state.update(_canonical(node, node.args))
         for name, output in sorted(self.outputs.items()):
             state.update(repr((name, output)).encode())
         return state.digest()
@@ -183,7 +183,7 @@ class Circuit:
         digests: list[bytes] = []
         for node in self.nodes:
             below = b"".join(digests[arg] for arg in node.args)
-            digests.append(hashlib.sha256(_canonical(node, with_args=False) + below).digest())
+            digests.append(hashlib.sha256(_canonical(node, ()) + below).digest())
         return tuple(digests)
 
     def needed(self, roots: tuple[int, ...], stop: frozenset[int] = frozenset()) -> frozenset[int]:
@@ -203,6 +203,6 @@ class Circuit:
         return any(self.nodes[place].op is op for place in self.needed(roots))
 
 
-def _canonical(node: Node, *, with_args: bool = True) -> bytes:
+def _canonical(node: Node, args: tuple[int, ...]) -> bytes:
     attributes = tuple((key, value.digest if isinstance(value, Circuit) else value) for key, value in sorted(node.attributes.items()))
-    return repr((str(node.op), node.args if with_args else (), attributes, node.shape, node.rows, node.scale)).encode()
+    return repr((str(node.op), args, attributes, node.shape, node.rows, node.scale)).encode()

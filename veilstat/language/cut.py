@@ -291,9 +291,9 @@ class _Cutter:
                 self.grains[place] = grain.finer(self.grains.get(place, grain))
             return
         if node.rows or node.op in (Op.STATE, Op.INNER):
-            lowest = min(below for below in self.circuit.needed((place,)) if self.private[below] and not self.protected[below])
             raise CapabilityError(
-                f"this architecture cannot protect {express(self.circuit, lowest, {})!r} on rows, and rows are never opened; let owners send totals (entry='totals')",
+                f"this architecture cannot compute {express(self.circuit, place, {})!r} on protected rows, and rows are never opened; "
+                "let owners send totals (entry='totals')",
                 code="rows_unprotected",
             )
         if node.op is Op.ITERATE:

@@ -75,7 +75,7 @@ def _opens(plan: Plan) -> list[str]:
     total, most = plan.openings, max((step.at_most for step in plan.steps), default=1)
     recipients = " and ".join(f"the {name}" for name in plan.trust.recipients)
     verb = "learns" if len(plan.trust.recipients) == 1 else "learn"
-    count = f"{total:,} number{'s' * (total != 1)}" + (", at most" if most > 1 else "")
+    count = f"{'at most ' if most > 1 else ''}{total:,} number{'s' * (total != 1)}"
     what = (
         "computed over the owners who contribute"
         if any(is_sealed(step.cut) for step in plan.steps)
@@ -111,7 +111,8 @@ def _promise(plan: Plan, privacy: Privacy) -> list[str]:
     margins = [f"{name}: noise within {margin:,.4g} in 95 of 100 releases" for name, margin in privacy.margins.items()]
     for name, expected in privacy.expected.items():
         over = " / (number of rows)" if expected.over_rows else ""
-        margins.append(f"so noise moves {name} by at most {expected.value:,.4g}{over} in 95 of 100 releases")
+        what = name if name.startswith("each ") else f"the {name}"
+        margins.append(f"so noise moves {what} by at most {expected.value:,.4g}{over} in 95 of 100 releases")
     if any(step.at_most > 1 for step in plan.steps):
         margins.append(f"all {sum(step.at_most for step in plan.steps):,} openings together cost that, and keep the promise together")
     change = "more or less" if privacy.neighbours == ADD_REMOVE else "in place of another"
@@ -139,9 +140,8 @@ def _is_never_open(step: StepPlan) -> bool:
 
 
 def _costs(plan: Plan) -> list[str]:
-    most = any(step.at_most > 1 for step in plan.steps)
-    bound = ", at most" if most else ""
-    lines = [f"{plan.rounds:,} round{'s' * (plan.rounds != 1)}{bound}; {size(plan.bytes_per_owner)} sent and received by each owner{bound}"]
+    bound = "at most " if any(step.at_most > 1 for step in plan.steps) else ""
+    lines = [f"{bound}{plan.rounds:,} round{'s' * (plan.rounds != 1)}; {bound}{size(plan.bytes_per_owner)} sent and received by each owner"]
     if plan.definition.keeps_rows:
         lines = ["owners uploaded their rows before and may be offline"]
     said: dict[str, list[str]] = {}

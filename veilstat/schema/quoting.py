@@ -15,5 +15,5 @@ def quoted(name: object) -> str:
 
 
 def quoted_unit(unit: str) -> str:
-    """The same of a unit, which may have powers, fractions and several words."""
-    return unit if re.fullmatch(r"[\w.+\-/^*%°·()' ]+", unit) else repr(unit)
+    """The same of a unit, which may have signs and several words."""
+    return unit if unit.isprintable() and "," not in unit else repr(unit)

@@ -89,7 +89,6 @@ def _check_binary(schema: Schema, design: Design) -> None:
 
 
 def _result(formula: str, design: Design, fit: Fit) -> LogisticResult:
-    size = len(design.columns)
     llnull = None
     if fit.response_sum is not None and design.constant is not None and 0 < fit.response_sum < fit.n:
         share = float(fit.response_sum) / fit.n
@@ -103,10 +102,7 @@ def _result(formula: str, design: Design, fit: Fit) -> LogisticResult:
         design=design,
         variances=None if covariance is None else np.diag(covariance),
         covariance=covariance,
-        df_model=size - (design.constant is not None),
-        df_resid=fit.n - size,
         llf=-float(fit.loss),
-        use_t=False,
         history=fit.history,
         iterations=fit.iterations,
         converged=fit.converged,

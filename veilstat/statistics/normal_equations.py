@@ -106,11 +106,10 @@ class NormalEquations:
 
     def _result(self, opened: Opened) -> LinearResult:
         design, n = self.design, int(opened.number("n"))
-        size = len(design.columns)
         matrix, shift = design.to_units()
         spans, widths = self._spans()
         beta = (matrix @ (opened["coefficients"] / spans) + shift).astype(np.float64)
-        freedom = n - size
+        freedom = n - len(design.columns)
         unit = design.response.unit**2
         rss, tss = opened.number("residual sum of squares") * unit, opened.number("total sum of squares") * unit
         covariance = None
@@ -125,13 +124,9 @@ class NormalEquations:
             design=design,
             variances=(opened["squared standard errors"] / widths**2).astype(np.float64) if freedom > 0 else None,
             covariance=covariance,
-            df_model=size - (design.constant is not None),
-            df_resid=freedom,
             llf=log_likelihood(n, float(rss)),
-            use_t=True,
             rss=float(rss),
             tss=float(tss),
-            has_constant=design.constant is not None,
         )
 
     def _require_rows(self, n: int) -> None:

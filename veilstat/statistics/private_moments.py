@@ -91,8 +91,9 @@ class NoisyMoments:
 def noisy_mean(schema: Schema, column: Centred, moments: NoisyMoments) -> Estimated:
     """The mean in units, and the error of noise and sampling; nan where no rows are left."""
     half_step, mean = column.half_step(schema), moments.mean
+    value = math.nan if mean is None else float(column.middle(schema) + half_step * mean)
     error, reason = moments.mean_error()
-    return math.nan if mean is None else float(column.middle(schema) + half_step * mean), float(half_step) * error, reason
+    return value, float(half_step) * error, reason
 
 
 def expected_in_mean(schema: Schema, noise: Noises, place: int, column: Centred) -> NoiseError:

@@ -52,7 +52,7 @@ def noisy_result(formula: str, scaled: ScaledDesign, fit: PerturbedFit, rows: fl
         reason: why there are no intervals, besides the fit's own. how: the words that end the title.
     """
     (matrix, shift), design = scaled.to_units(), scaled.design
-    size, why = len(shift), reason or fit.reason
+    why = reason or fit.reason
     covariance = None if why or fit.covariance is None else matrix @ fit.covariance @ matrix.T
     return NoisyLinearResult(
         title=f"linear regression of {formula}, {how}",
@@ -62,13 +62,9 @@ def noisy_result(formula: str, scaled: ScaledDesign, fit: PerturbedFit, rows: fl
         design=design,
         variances=None if covariance is None else np.diag(covariance).copy(),
         covariance=covariance,
-        df_model=size - (design.constant is not None),
-        df_resid=round(rows) - size,
         llf=None,
-        use_t=True,
         rss=None,
         tss=None,
-        has_constant=design.constant is not None,
         reason=why,
         ridge=fit.ridge,
     )

@@ -109,7 +109,7 @@ class LinearRegression:
 
 
 def _result(formula: str, design: Design, fit: Fit) -> LinearResult:
-    size, unit = len(design.columns), float(design.response.unit) ** 2
+    unit = float(design.response.unit) ** 2
     rss = None if fit.loss is None else float(fit.loss) * unit
     tss = None if fit.total is None else float(fit.total) * unit
     return LinearResult(
@@ -118,14 +118,10 @@ def _result(formula: str, design: Design, fit: Fit) -> LinearResult:
         n=fit.n,
         n_missing=fit.n_missing,
         design=design,
-        df_model=size - (design.constant is not None),
-        df_resid=fit.n - size,
         llf=log_likelihood(fit.n, rss),
-        use_t=True,
         history=fit.history,
         iterations=fit.iterations,
         converged=fit.converged,
         rss=rss,
         tss=tss,
-        has_constant=design.constant is not None,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,16 +44,14 @@ class RegressionResult(Result):
     """What all regressions have. ``variances`` (of the coefficients) and ``covariance`` are None where they were not
     opened; so is all that follows from them.
 
-    ``df_resid`` are residual degrees of freedom; ``use_t`` says whether tests use Student's t.
+    ``use_t`` says whether tests use Student's t.
     """
 
+    use_t: ClassVar[bool]
     design: Design
     variances: npt.NDArray[np.float64] | None = None
     covariance: npt.NDArray[np.float64] | None = None
-    df_model: int
-    df_resid: int
     llf: float | None
-    use_t: bool
     history: pd.DataFrame | None = None
     iterations: int | None = None
     converged: bool = True
@@ -62,6 +60,21 @@ class RegressionResult(Result):
     def params(self) -> pd.Series:
         """Coefficients by term."""
         return self.estimate  # type: ignore[no-any-return]
+
+    @property
+    def has_constant(self) -> bool:
+        """Whether the columns span the constant."""
+        return self.design.constant is not None
+
+    @property
+    def df_model(self) -> int:
+        """Degrees of freedom of the model, without the constant."""
+        return len(self.design.columns) - self.has_constant
+
+    @property
+    def df_resid(self) -> int:
+        """Residual degrees of freedom."""
+        return self.nobs - len(self.design.columns)
 
     @property
     def bse(self) -> pd.Series | None:
@@ -200,9 +213,9 @@ class RegressionResult(Result):
 class LinearResult(RegressionResult):
     """Least squares. Sums of squares are None where they were not opened."""
 
+    use_t: ClassVar[bool] = True
     rss: float | None
     tss: float | None
-    has_constant: bool
 
     @property
     def scale(self) -> float | None:
@@ -268,6 +281,7 @@ class LinearResult(RegressionResult):
 class LogisticResult(RegressionResult):
     """Logistic regression; ``llnull`` is the log-likelihood of the constant alone."""
 
+    use_t: ClassVar[bool] = False
     llnull: float | None
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -100,10 +101,11 @@ class Histogram:
         return {"rows": rows.ones.total(), "counts": self._bins(rows).total()}
 
     def _bins(self, rows: Trace) -> Value:
-        """For each bin, from below the edges to above them, 1 in its rows; all 0 where missing."""
-        edges = [self._first_code(rows.schema, edge) for edge in self._edges(rows.schema)]
-        edges[-1] = self._first_code(rows.schema, self._edges(rows.schema)[-1], after=True)
-        under = rows.column(self.column).less(edges) * rows.present(self.column)
+        """For each bin, from below the edges to above them, 1 in its rows; all 0 where missing. The last edge is in the bin before it."""
+        column = rows.schema[self.column]
+        places = [(exact(edge) - column.origin) / column.lattice_step for edge in self._edges(rows.schema)]
+        codes = [*map(math.ceil, places[:-1]), math.floor(places[-1]) + 1]
+        under = rows.column(self.column).less([min(max(code, 0), column.top + 1) for code in codes]) * rows.present(self.column)
         return stack(under, rows.present(self.column)) - stack(0, under)
 
     def _edges(self, schema: Schema) -> tuple[float, ...]:
@@ -112,12 +114,6 @@ class Histogram:
         column = schema[self.column]
         low, high = float(column.origin), float(column.origin + column.lattice_step * column.top)
         return tuple(float(edge) for edge in np.linspace(low, high, self.bins + 1))
-
-    def _first_code(self, schema: Schema, edge: float, *, after: bool = False) -> int:
-        column = schema[self.column]
-        place = (exact(edge) - column.origin) / column.lattice_step
-        first = place.numerator // place.denominator + 1 if after else -(-place.numerator // place.denominator)
-        return min(max(first, 0), column.top + 1)
 
 
 @dataclass(frozen=True)
