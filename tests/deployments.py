@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -111,6 +112,16 @@ class Deployment:
         deadline = time.monotonic() + seconds
         while not any(entry["event"] == event and entry.get("party") == party for entry in self.log()[after:]):
             assert time.monotonic() < deadline, (event, party, self.log()[after:], self.errors())
+            time.sleep(0.05)
+
+    def wait_for_gateway(self, seconds=90.0):
+        """Wait until somebody listens on the gateway's port."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with socket.socket() as its:
+                if its.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            assert time.monotonic() < deadline, (self.log(), self.errors())
             time.sleep(0.05)
 
     def log(self, name="coordinator"):

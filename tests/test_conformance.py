@@ -1,6 +1,7 @@
 """Every architecture passes the suite, and the suite catches architectures that leak."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from veilstat.testing import conformance
 from veilstat.testing.tables import small_schema, small_tables
 from veilstat.testing.toy import ToyArithmetic
 
+SHORT = conformance.queries(conformance.SHORT)
 PROTECTING = {
     "masking": lambda: Masking(),
     "masking_server": lambda: Masking(recipient="server"),
@@ -38,6 +40,13 @@ ALL = {
     "toy": lambda: ToyArithmetic(64),
 }
 QUERIES = {f"{query.name}-{place}": query for place, query in enumerate(conformance.queries())}
+VARIANTS = ("masking_server", "masking_three_collude", "masking_none_colludes", "sharing_two_servers", "sharing_among_owners")
+"""Who takes part differs from another architecture, what is computed does not: a few queries show it, and all do in the long suite."""
+CASES = [
+    pytest.param(name, query, marks=[pytest.mark.long] if name in VARIANTS and QUERIES[query] not in SHORT else [])
+    for name in sorted(ALL)
+    for query in QUERIES
+]
 
 
 @pytest.fixture(scope="module", params=sorted(ALL))
@@ -46,9 +55,9 @@ def make(request):
 
 
 @pytest.fixture(scope="module")
-def study(make):
-    """One study for all queries: uploading rows takes longer than asking."""
-    return vs.simulate(small_tables(), small_schema(), make())
+def study_of():
+    """By the architecture's name, one study for all queries: uploading rows takes longer than asking."""
+    return cache(lambda name: vs.simulate(small_tables(), small_schema(), ALL[name]()))
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +72,17 @@ def test_an_architecture_has_the_whole_interface(make):
         assert hasattr(make(), name), name
 
 
-@pytest.mark.parametrize("name", QUERIES)
-def test_answers_openings_and_costs(study, expected, name):
-    conformance.check_run(study, QUERIES[name], expected[name])
+@pytest.mark.parametrize(("architecture", "name"), CASES)
+def test_answers_openings_and_costs(study_of, expected, architecture, name):
+    conformance.check_run(study_of(architecture), QUERIES[name], expected[name])
 
 
-@pytest.mark.parametrize("check", ["every_order", "every_dropout", "harmless_faults", "tampering"])
+@pytest.mark.parametrize("seeds", [pytest.param(range(2), id="some"), pytest.param(range(2, 5), id="more", marks=pytest.mark.long)])
+def test_messages_may_arrive_in_any_order(make, seeds):
+    conformance.check_every_order(make, seeds)
+
+
+@pytest.mark.parametrize("check", ["every_dropout", "harmless_faults", "tampering"])
 def test_faults(make, check):
     getattr(conformance, f"check_{check}")(make)
 
@@ -109,7 +123,7 @@ class _OneMore(Masking):
 
 
 def test_an_extra_opening_is_caught():
-    query = conformance.queries(conformance.SHORT)[0]
+    query = SHORT[0]
     with pytest.raises(AssertionError, match="the plan lists"):
         conformance.check_openings(_OneMore, query)
     with pytest.raises(AssertionError, match="the plan says"):
@@ -126,7 +140,7 @@ def test_an_unmasked_entry_is_caught(monkeypatch):
 def test_a_reused_mask_is_caught(monkeypatch):
     for name in ("pair_seed", "self_seed", "pad_seed"):
         monkeypatch.setattr(bonawitz17, name, lambda *_, name=name: name.encode().ljust(28, b"."))
-    conformance.check_answer(Masking, conformance.queries(conformance.SHORT)[0])
+    conformance.check_answer(Masking, SHORT[0])
     with pytest.raises(AssertionError, match="under the same mask"):
         conformance.check_protection(Masking)
 
@@ -134,19 +148,19 @@ def test_a_reused_mask_is_caught(monkeypatch):
 def test_a_wrong_answer_is_caught(monkeypatch):
     monkeypatch.setattr(masking, "owner_totals", lambda *arguments: owner_totals(*arguments) + 1)
     with pytest.raises(AssertionError, match="instead of"):
-        conformance.check_answer(Masking, conformance.queries(conformance.SHORT)[0])
+        conformance.check_answer(Masking, SHORT[0])
 
 
 def test_masks_that_do_not_cancel_are_no_total(monkeypatch):
     monkeypatch.setattr(bonawitz17, "adds_mask", lambda me, other: True)
     with pytest.raises(vs.ProtocolViolation, match="no total of data"):
-        conformance.check_answer(Masking, conformance.queries(conformance.SHORT)[0])
+        conformance.check_answer(Masking, SHORT[0])
 
 
 def test_masked_vectors_look_uniform():
     """Chi-squared over the bytes of many masked vectors of the same small totals."""
     study = conformance._study(Masking())
-    query = conformance.queries(conformance.SHORT)[1]
+    query = SHORT[1]
     for _ in range(40):
         study.run(query)
     raw = b"".join(payload for view in conformance._by_query(study, "masked_input") for payload in view.values())

@@ -54,8 +54,16 @@ def close(found, exact):
     return np.isclose(float(found), float(exact), rtol=1e-9, atol=1e-6)
 
 
-@pytest.mark.parametrize("entry", SEALED)
-@pytest.mark.parametrize("corner", CORNERS)
+ON_ROWS = ("one owner empty, all others full", "both bounds alternate", "x hardly varies", "rows without y", "x missing at one owner")
+"""Where shared rows could give other totals than owners do; behind the totals both compute alike."""
+CASES = [
+    pytest.param(corner, entry, marks=[pytest.mark.long] if entry == "rows" and corner not in ON_ROWS else [])
+    for corner in CORNERS
+    for entry in SEALED
+]
+
+
+@pytest.mark.parametrize(("corner", "entry"), CASES)
 def test_corners_of_sealed_statistics(corner, entry):
     frames = tables(CORNERS[corner])
     x, y = pairs(frames)

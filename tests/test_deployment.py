@@ -20,7 +20,8 @@ def schema(folder):
     return Schema.from_toml(folder / "plain.toml")
 
 
-@pytest.mark.parametrize("architecture", ["masking", *(pytest.param(name, marks=pytest.mark.long) for name in ("sharing", "homomorphic"))])
+@pytest.mark.long
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_same_answers_as_in_one_process(architecture, tmp_path):
     words, embedded = ARCHITECTURES[architecture]
     with running(tmp_path, *words) as deployment:

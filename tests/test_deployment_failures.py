@@ -212,6 +212,7 @@ def restart(deployment, owner):
     deployment.wait_for("connected", owner, start)
 
 
+@pytest.mark.long
 def test_a_value_out_of_bounds_leaves_as_one_code_and_a_row_that_is_removed_again_is_not_told_by_a_difference(tmp_path):
     with running(tmp_path) as deployment:
         pd.concat([TABLES["west"], pd.DataFrame({"bp": [SECRET + 100], "age": [30]})]).to_csv(tmp_path / "west.csv", index=False)

@@ -15,6 +15,7 @@ from veilstat.platform.deployment.approvals_socket import send_errand
 from veilstat.platform.upload_store import UploadStore
 from veilstat.schema.schema import Schema
 
+pytestmark = pytest.mark.long
 OPTIONS = 'servers = 3\nentry = "rows"\nopen = "estimate"'
 SHARING = vs.Sharing(servers=3, entry="rows", open="estimate")
 SERVERS = ("compute1", "compute2", "compute3")
@@ -90,7 +91,6 @@ def test_owners_share_once_and_the_servers_answer_as_in_one_process_without_them
         assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
-@pytest.mark.long
 def test_rows_are_replaced_beside_a_query_and_withdrawn_from_one(tmp_path):
     with running(tmp_path, "sharing", OPTIONS.replace("estimate", "moments")) as deployment:
         twin = vs.simulate(TABLES, schema(tmp_path), vs.Sharing(servers=3, entry="rows"))
@@ -139,7 +139,6 @@ PLACES = (2, 5, 9, 15, 21)
 SECOND_COMMIT = 23
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("dies", ["north", "coordinator", "compute2", "line"])
 def test_whoever_is_killed_in_an_upload_leaves_the_former_one_and_the_next_one_works(intercepted, dies):
     answer = intercepted.connect().mean("bp")
@@ -161,7 +160,6 @@ def test_whoever_is_killed_in_an_upload_leaves_the_former_one_and_the_next_one_w
     assert versions(intercepted) == [max(before) + 1] * 3
 
 
-@pytest.mark.long
 def test_between_two_commits_nothing_is_answered_and_a_new_upload_mends_it(intercepted):
     intercepted.interceptor.act, intercepted.interceptor.left = (lambda: CUT), SECOND_COMMIT
     logged = len(intercepted.log())
@@ -174,7 +172,6 @@ def test_between_two_commits_nothing_is_answered_and_a_new_upload_mends_it(inter
     assert intercepted.connect().mean("bp").n == 93
 
 
-@pytest.mark.long
 def test_a_server_that_stands_still_is_named_within_the_owner_s_patience(tmp_path):
     with running(tmp_path, "sharing", OPTIONS) as deployment:
         path = tmp_path / "north.toml"
@@ -192,7 +189,6 @@ def test_a_server_that_stands_still_is_named_within_the_owner_s_patience(tmp_pat
         assert "hold version 1" in errand(deployment, "share", "north")[-1]
 
 
-@pytest.mark.long
 def test_an_owner_whose_policy_asks_a_person_cannot_share_its_rows(tmp_path):
     with running(tmp_path, "sharing", OPTIONS) as deployment:
         (tmp_path / "policy.toml").write_text('approval = ["mean"]\n')
@@ -208,7 +204,6 @@ def test_an_owner_whose_policy_asks_a_person_cannot_share_its_rows(tmp_path):
         assert code_of(errand, deployment, "share", "south") == "coordinator_lost"
 
 
-@pytest.mark.long
 def test_rows_that_do_not_fit_are_told_to_their_person_alone_and_to_no_server(tmp_path):
     with running(tmp_path, "sharing", OPTIONS) as deployment:
         TABLES["west"].assign(bp=999.0).to_csv(tmp_path / "west.csv", index=False)
@@ -221,7 +216,6 @@ def test_rows_that_do_not_fit_are_told_to_their_person_alone_and_to_no_server(tm
         assert "bp" not in (tmp_path / "coordinator.log").read_text()
 
 
-@pytest.mark.long
 def test_servers_keep_the_budget_of_an_owner_that_is_away_through_their_restart(tmp_path):
     deployment = Deployment(tmp_path, "sharing", OPTIONS)
     (tmp_path / "policy.toml").write_text("budget = [1.0, 1e-6]\n")

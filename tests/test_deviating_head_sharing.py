@@ -111,7 +111,7 @@ REFUSED = {"quorum_lost", "no_answer", "altered", "misdirected", "party_lost"}
 MOST_WAITS = 3
 
 
-@pytest.mark.parametrize("stride", [pytest.param(7, id="some"), pytest.param(1, id="every", marks=pytest.mark.long)])
+@pytest.mark.parametrize("stride", [pytest.param(13, id="some"), pytest.param(1, id="every", marks=pytest.mark.long)])
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("kind", ["totals", "rows", pytest.param("estimate", marks=pytest.mark.long)])
 def test_whatever_is_done_to_a_frame_the_answer_is_right_or_refused_and_the_next_query_works(tmp_path, kind, attack, stride):

@@ -24,7 +24,7 @@ def bits(table):
 
 
 @pytest.mark.parametrize(
-    "name", ["diabetes", "wine", "longley", pytest.param("fair", marks=pytest.mark.long), pytest.param("randhie", marks=pytest.mark.long)]
+    "name", ["wine", "longley", *(pytest.param(name, marks=pytest.mark.long) for name in ("diabetes", "fair", "randhie"))]
 )
 def test_moments_and_regressions_are_those_of_the_clear(name):
     schema, encrypted, clear = both(longley if name == "longley" else ALL[name])

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 import veilstat as vs
-from tests.deployments import Deployment, running, veilstat
+from tests.deployments import OWNERS, TABLES, Deployment, running, veilstat
 from tests.test_owner_agent import analyst, proposal
 from veilstat.platform.deployment.authority import issue_certificate
 from veilstat.platform.deployment.gateway_api import LARGEST_BODY
@@ -71,6 +71,15 @@ def test_what_it_tells_to_whom(deployment):
     assert deployment.connect().status()["connected"] == ["north", "south", "west"]
     assert code(curl(deployment, "/v1/nothing")) == (404, "not_found")
     assert curl(deployment, "/v1/study", "-X", "POST")[0] == 405
+
+
+def test_an_answer_is_that_of_the_study_in_one_process(deployment):
+    study = deployment.connect()
+    twin = vs.simulate(TABLES, study.schema)
+    ours, theirs = study.linear_regression("bp ~ age"), twin.linear_regression("bp ~ age")
+    assert ours.params.tolist() == theirs.params.tolist()
+    assert ours.plan.digest == theirs.plan.digest
+    assert (ours.contributors, ours.cost.rounds) == (OWNERS, theirs.cost.rounds)
 
 
 def test_a_body_too_large_is_refused_whether_or_not_it_is_announced(deployment, session):
@@ -205,15 +214,16 @@ def test_guessing_tokens_is_slowed_down_and_others_are_not(deployment):
 
 
 def test_an_expired_certificate_is_refused_by_the_analyst(tmp_path):
-    with running(tmp_path) as deployment:
-        private = deployment.folder / "private"
-        issue_certificate(private, private / "gateway.pem", ["127.0.0.1"], datetime(2020, 1, 1, tzinfo=UTC))
-        start = len(deployment.log())
-        deployment.kill("coordinator", 15)
-        deployment.start("coordinator")
-        deployment.wait_for("connected", "west", start)
+    its = Deployment(tmp_path)
+    private = tmp_path / "private"
+    issue_certificate(private, private / "gateway.pem", ["127.0.0.1"], datetime(2020, 1, 1, tzinfo=UTC))
+    try:
+        its.start("coordinator")
+        its.wait_for_gateway()
         with pytest.raises(vs.CapabilityError, match="expired"):
-            deployment.connect()
+            its.connect()
+    finally:
+        its.kill("coordinator")
 
 
 def test_tokens_are_kept_as_hashes_and_withdrawn_by_removing_a_line(tmp_path):

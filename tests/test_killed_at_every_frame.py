@@ -89,7 +89,7 @@ def check(folder, kind, harm, victim, stride, most_waits=0):
     return outcomes
 
 
-ROUNDS = [pytest.param(11, id="some"), pytest.param(1, id="every", marks=pytest.mark.long)]
+ROUNDS = [pytest.param(17, id="some"), pytest.param(1, id="every", marks=pytest.mark.long)]
 
 
 @pytest.mark.parametrize("stride", ROUNDS)

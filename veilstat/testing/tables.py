@@ -42,13 +42,14 @@ def small_tables(owners: int = 5, seed: int = 1) -> Mapping[str, pd.DataFrame]:
     for place in range(owners):
         count = MAX_ROWS - 7 * place
         age = random.integers(18, 96, count)
-        frame = pd.DataFrame({"age": age, "bmi": random.normal(27, 5, count).clip(12, 60).round(2)})
-        frame["bp"] = (90 + 0.4 * age + frame["bmi"] / 2 + random.normal(0, 12, count)).clip(45, 250)
-        frame["region"] = random.choice(["coast", "hills"] if place == owners - 1 else ["coast", "hills", "plain"], count)
-        frame["smoker"] = (random.random(count) < 1 / (1 + np.exp(-(age - 55) / 25))).astype(int)
-        frame["female"] = random.choice([0, 1, 9], count, p=[0.45, 0.45, 0.1])
-        frame.loc[random.random(count) < 0.1, "bmi"] = np.nan
-        tables[f"owner{place + 1}"] = frame
+        bmi = random.normal(27, 5, count).clip(12, 60).round(2)
+        bp = (90 + 0.4 * age + bmi / 2 + random.normal(0, 12, count)).clip(45, 250)
+        region = random.choice(["coast", "hills"] if place == owners - 1 else ["coast", "hills", "plain"], count)
+        smoker = (random.random(count) < 1 / (1 + np.exp(-(age - 55) / 25))).astype(int)
+        female = random.choice([0, 1, 9], count, p=[0.45, 0.45, 0.1])
+        bmi[random.random(count) < 0.1] = np.nan
+        columns = {"age": age, "bmi": bmi, "bp": bp, "region": region, "smoker": smoker, "female": female}
+        tables[f"owner{place + 1}"] = pd.DataFrame(columns)
     return tables
 
 
