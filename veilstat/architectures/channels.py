@@ -11,7 +11,7 @@ def agree(mine: KeyPair, theirs: bytes, holder: str) -> bytes:
     try:
         return mine.exchange(theirs)
     except ValueError:
-        raise violation("bad_key", f"{holder!r} sent a key that agrees with nobody", holder) from None
+        raise violation("bad_key", f"{holder!r} sent a key with which nobody can agree on a secret", holder) from None
 
 
 def channel_nonce(sender: str, recipient: str) -> bytes:

@@ -49,7 +49,9 @@ class Threshold:
             )
         wanted = 1 if self.min_owners is None else self.min_owners
         if type(self.colluding) is not int or self.colluding < 0 or type(wanted) is not int or wanted < 1:
-            raise CapabilityError("colluding must be a whole number, 0 or more, and min_owners one of 1 or more", code="bad_configuration")
+            raise CapabilityError(
+                "colluding must be a whole number, 0 or more, and min_owners a whole number, 1 or more", code="bad_configuration"
+            )
         if self.count > self.owners:
             raise CapabilityError(
                 f"{self.owners} data owners cannot reach the threshold {self.formula} = {self.count}; "

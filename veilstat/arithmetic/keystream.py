@@ -108,17 +108,17 @@ def add_keystreams(ring: Ring, total: Elements, added: Sequence[bytes], subtract
     sums = [total, *(ring.zeros(len(total)) for _ in range(workers - 1))]
     mode, chunk_bytes = fastest_mode(), CHUNK_BYTES if workers == 1 else SHARED_CHUNK_BYTES
 
-    def expand(worker: int) -> None:
+    def add_some(worker: int) -> None:
         stream = Keystream(ring, mode, chunk_bytes)
         for seed, operation in signed[worker::workers]:
             operation(stream, sums[worker], seed)
 
-    list(executor.map(expand, range(workers)))
+    list(executor.map(add_some, range(workers)))
     for part in sums[1:]:
         ring.add(total, part)
 
 
-def keystream(seed: bytes) -> CipherContext:
+def stream_of(seed: bytes) -> CipherContext:
     """The keystream of a 28-byte seed (key, nonce), from its beginning; ValueError for a seed of another length."""
     return _opened(seed, fastest_mode())
 
@@ -127,7 +127,7 @@ def expand(seed: bytes, size: int) -> memoryview:
     """The first ``size`` bytes of a seed's keystream; ValueError for a length that no keystream serves."""
     if size > _MOST_BYTES:
         raise ValueError("a seed serves at most 64 GiB")
-    return following(keystream(seed), size)
+    return following(stream_of(seed), size)
 
 
 def following(stream: CipherContext, size: int) -> memoryview:

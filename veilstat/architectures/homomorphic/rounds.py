@@ -62,5 +62,6 @@ class AllForwarded(OwnerFromServer):
         found = set(names)
         if found != set(self.owner.company):
             raise self.refuse(
-                "bad_participants", f"messages of {len(found)} owners were forwarded, the key is of {len(self.owner.company)}"
+                "bad_participants",
+                f"messages of {len(found)} owners were forwarded, all {len(self.owner.company)} who made the key are needed",
             )

@@ -147,7 +147,10 @@ class AwaitShares(_FromServer):
 
 @dataclass(frozen=True, slots=True)
 class AwaitSurvivors(_FromServer):
-    """Round 3: for each owner in U2 reveal one share: of its self-mask seed if it survived, of its mask key if not."""
+    """Round 4: for each owner in U2 reveal one share: of its self-mask seed if it survived, of its mask key if not.
+
+    The figure's round 3, the consistency check, belongs to the active variant.
+    """
 
     u2: tuple[str, ...]
     held: dict[str, bytes] = field(repr=False)

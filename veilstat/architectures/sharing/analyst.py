@@ -49,7 +49,7 @@ class AwaitParts(Releasing):
                 raise violation("survivors_differ", f"{server!r} and {self.binding.servers[0]!r} name different contributors", server)
         known = set(survivors) <= set(self.binding.participants) and list(survivors) == sorted(set(survivors))
         if not known or len(survivors) < self.threshold:
-            raise violation("malformed", "the servers named contributors that the step cannot have", *self.binding.servers)
+            raise violation("malformed", "the servers named contributors that do not take part, or too few", *self.binding.servers)
         return self.scheme.combine(survivors, [self._unsealed(server) for server in self.binding.servers])
 
     def _unsealed(self, server: str) -> bytes:

@@ -42,13 +42,14 @@ MOST_SERVERS = 16
 
 @dataclass(frozen=True, slots=True)
 class Sharing(Architecture):
-    """Data owners split their totals into shares for compute servers of different operators.
+    """Data owners split their totals, or their rows, into shares for compute servers of different operators.
 
     Args:
         servers: how many compute servers, 2 to 16, or "owners": every data owner runs one.
         threat: "curious": servers follow the protocol and try to learn from what they see.
-        open: "moments": servers add, and the totals are opened.
-        entry: "totals": what leaves an owner are shares of totals over its rows.
+        open: "moments": servers add, and the totals are opened; "estimate": three servers compute on, and answers are opened.
+        entry: "totals": what leaves an owner are shares of totals over its rows; "rows": shares of its rows, once for many
+            queries, on three servers.
         colluding: how many owners may pool what they know with servers and with the analyst; min(1, owners - 2) by
             default. The threshold follows: max(colluding + 2, min_owners).
         min_owners: the fewest owners whose total may be opened.

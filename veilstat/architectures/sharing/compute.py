@@ -72,7 +72,7 @@ class ComputeServer:
         """Another server's tally; a violation where it fits no step."""
         tally = decode(payload, Tally, sender, "a tally")
         if not set(tally.owners) <= set(self.binding.participants) or len(tally.key) != PUBLIC_KEY_BYTES:
-            raise violation("malformed", f"{sender!r} sent a tally that fits no roster", sender)
+            raise violation("malformed", f"{sender!r} counted owners that do not take part, or sent no key", sender)
         return tally
 
     def place(self, pair: KeyPair, tallies: Mapping[str, Tally]) -> Place:
@@ -82,7 +82,7 @@ class ComputeServer:
             try:
                 shared = pair.exchange(tallies[other].key)
             except ValueError:
-                raise violation("malformed", f"{other!r} sent a key that agrees with nobody", other) from None
+                raise violation("malformed", f"{other!r} sent a key with which nobody can agree on a secret", other) from None
             return derive(shared, self.binding.step, b"pair\0%d" % number, 16)
 
         before = (self.index - 1) % len(self.binding.servers)

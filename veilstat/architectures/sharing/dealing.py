@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from veilstat.architectures.interface import Random
-from veilstat.arithmetic.keystream import SEED_BYTES, expand, following, keystream
+from veilstat.arithmetic.keystream import SEED_BYTES, expand, following, stream_of
 from veilstat.arithmetic.rings import Elements, Ring
 
 _BLOCK = 1 << 13
@@ -88,7 +88,7 @@ class Dealing:
         """What each server gets."""
         group, rest = self.group, self.group.encode(integers)
         seeds = [random(SEED_BYTES) for _ in range(self.last)]
-        streams, blocks = [keystream(seed) for seed in seeds], []
+        streams, blocks = [stream_of(seed) for seed in seeds], []
         for start in range(0, len(rest), _BLOCK):
             block = rest[start : start + _BLOCK]
             for stream in streams:
@@ -104,7 +104,8 @@ class Dealing:
         for component in self.held[server]:
             part = payload[start : start + self._bytes(component, length)]
             start += len(part)
-            found.append(self.group.from_bytes(part, (length,)) if component == self.last else self._expanded(bytes(part), (length,)))
+            raw = part if component == self.last else expand(bytes(part), length * self.group.element_bytes)
+            found.append(self.group.from_bytes(raw, (length,)))
         return tuple(found)
 
     def zeros(self, length: int) -> Elements:
@@ -113,9 +114,6 @@ class Dealing:
 
     def _bytes(self, component: int, length: int) -> int:
         return length * self.group.element_bytes if component == self.last else SEED_BYTES
-
-    def _expanded(self, seed: bytes, shape: tuple[int]) -> Elements:
-        return self.group.from_bytes(expand(seed, shape[0] * self.group.element_bytes), shape)
 
 
 def additive(group: Group, servers: int) -> Dealing:

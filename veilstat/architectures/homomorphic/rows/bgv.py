@@ -40,6 +40,10 @@ class Bgv:
     ring: CyclotomicRing
     plaintext_bits: int
 
+    def secret(self, random: Random) -> Coefficients:
+        """A ternary key, as coefficients."""
+        return ternary(self.ring.degree, random)
+
     def noise(self, random: Random) -> Residues:
         """A fresh error times t."""
         return self.ring.transform(self._reduced_noise(random))

@@ -23,7 +23,6 @@ from veilstat.schema.columns import Codes
 
 from ..ring import Residues
 from ..rounds import AllForwarded
-from ..sampling import ternary
 from .answers import Kept
 from .epoch import COMMIT, DONE, KEEP, LARGEST_COMMITMENT, REVEAL, UPLOAD, Agreed, Commitment, Keep, Terms, stored
 from .pieces import PieceFromServer, split
@@ -53,8 +52,8 @@ class EncryptingOwner:
     def start(self) -> Turn:
         """Commit to shares of a fresh key, and declare what the ciphertexts will show anyway."""
         terms, scheme, random = self.terms, self.terms.scheme, self.random
-        drawn = ternary(terms.parameters.degree, random)
-        secret, ephemeral = scheme.ring.from_integers(drawn), scheme.ring.from_integers(ternary(terms.parameters.degree, random))
+        drawn = scheme.secret(random)
+        secret, ephemeral = scheme.ring.from_integers(drawn), scheme.ring.from_integers(scheme.secret(random))
         public = scheme.public_share(terms.common[0], secret, random)
         first = scheme.relinearisation_first(terms.common[1:], secret, ephemeral, random)
         shares = scheme.ring.to_bytes(np.concatenate([public[None], *first]))

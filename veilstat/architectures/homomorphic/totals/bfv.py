@@ -29,14 +29,14 @@ class Bfv:
     ring: CyclotomicRing
     plaintexts: tuple[Transform, ...] = field(repr=False)
 
+    def secret(self, random: Random) -> npt.NDArray[np.int64]:
+        """A ternary key, as coefficients."""
+        return ternary(self.parameters.degree, random)
+
     def public_share(self, common: Residues, secret: Residues, random: Random) -> Residues:
         """A share b = -(a s) + e of the public key (b, a), for the common polynomial a."""
         noise = self.ring.from_integers(error(self.parameters.degree, random))
         return self.ring.multiply_add(self.ring.negate(common), secret, noise)
-
-    def secret(self, random: Random) -> npt.NDArray[np.int64]:
-        """A ternary key, as coefficients."""
-        return ternary(self.parameters.degree, random)
 
     def encrypt(self, key: Residues, message: Residues, random: Random) -> Residues:
         """(b u + e0 + message, a u + e1) under the public key (b, a), for the reduced coefficients of a scaled message."""

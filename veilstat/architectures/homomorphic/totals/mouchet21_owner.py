@@ -23,9 +23,8 @@ from veilstat.protocol.session import Message, Turn
 from ..messages import decode_parts, parts_size, read_ciphertexts, read_share
 from ..ring import Residues
 from ..sampling import flooding
-from . import mouchet21 as paper
+from . import mouchet21
 from .bfv import Bfv
-from .mouchet21 import COMMITMENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +54,24 @@ class Owner:
         """A share of a secret key, the common polynomial, and the share of the public key that belongs to both."""
         ring = self.scheme.ring
         secret = ring.from_integers(self.scheme.secret(self.random))
-        common = ring.uniform(paper.common_label(self.context))
+        common = ring.uniform(mouchet21.common_label(self.context))
         return secret, common, ring.to_bytes(self.scheme.public_share(common, secret, self.random))
 
     def start(self) -> Turn:
         """Commit to a share of a fresh key."""
         secret, common, share = self.fresh_key()
-        committed = paper.commitment(self.context, self.name, share)
-        signature = self.identity.sign(paper.commitment_statement(self.context, committed))
+        committed = mouchet21.commitment(self.context, self.name, share)
+        signature = self.identity.sign(mouchet21.commitment_statement(self.context, committed))
         following = AwaitCommitments(self, secret, common, share, committed)
-        return Turn((Message(paper.COMMIT_KEY, self.server, committed + signature),), following)
+        return Turn((Message(mouchet21.COMMIT_KEY, self.server, committed + signature),), following)
 
     def encrypted(self, common: Residues, shares: Mapping[str, bytes | memoryview], members: Mapping[str, bytes]) -> Message:
         """Its ciphertexts under the sum of all shares of the key, signed together with whose shares these are."""
         ring = self.scheme.ring
         collective = reduce(ring.add, (read_share(ring, memoryview(raw), self.server) for raw in shares.values()))
         ciphertexts = ring.to_bytes(self.scheme.encrypt_vector(np.stack([collective, common]), self.vector, self.random))
-        signature = self.identity.sign(paper.input_statement(self.context, members, ciphertexts))
-        return Message(paper.INPUT, self.server, ciphertexts + signature)
+        signature = self.identity.sign(mouchet21.input_statement(self.context, members, ciphertexts))
+        return Message(mouchet21.INPUT, self.server, ciphertexts + signature)
 
     def decryption_shares(self, total: Residues, secret: Residues) -> Residues:
         """Its one share of the decryption of all ciphertexts of a sum."""
@@ -103,7 +102,7 @@ class Forwarded(OwnerFromServer):
 
     def _verified(self, name: str, raw: memoryview, members: Mapping[str, bytes]) -> Residues:
         owner, ciphertexts, signature = self.owner, raw[:-SIGNATURE_BYTES], bytes(raw[-SIGNATURE_BYTES:])
-        if not owner.roster.verifies(name, paper.input_statement(owner.context, members, ciphertexts), signature):
+        if not owner.roster.verifies(name, mouchet21.input_statement(owner.context, members, ciphertexts), signature):
             raise self.refuse("bad_input", f"ciphertexts in the name of {name!r} are not signed by it for this key")
         return read_ciphertexts(owner.scheme.ring, ciphertexts, owner.scheme.parameters.vector_bytes, owner.server)
 
@@ -116,17 +115,17 @@ class AwaitCommitments(Forwarded):
     common: Residues = field(repr=False)
     share: bytes = field(repr=False)
     committed: bytes
-    name: ClassVar[str] = paper.REVEAL_KEY
+    name: ClassVar[str] = mouchet21.REVEAL_KEY
 
     @property
     def part(self) -> int:
-        return COMMITMENT_BYTES
+        return mouchet21.COMMITMENT_BYTES
 
     def close(self) -> Turn:
         owner, commitments = self.owner, {}
         for name, raw in self.parts().items():
             commitments[name] = bytes(raw[:DIGEST_BYTES])
-            statement = paper.commitment_statement(owner.context, commitments[name])
+            statement = mouchet21.commitment_statement(owner.context, commitments[name])
             if name not in owner.participants or not owner.roster.verifies(name, statement, bytes(raw[DIGEST_BYTES:])):
                 raise self.refuse("bad_commitment", f"a commitment in the name of {name!r} is not signed by a participant")
         if len(commitments) < owner.threshold or commitments.get(owner.name) != self.committed:
@@ -135,7 +134,7 @@ class AwaitCommitments(Forwarded):
                 f"{len(commitments)} commitments were forwarded, at least {owner.threshold} are needed, its own among them",
             )
         following = AwaitShares(owner, self.secret, self.common, commitments)
-        return Turn((Message(paper.REVEAL_KEY, owner.server, self.share),), following)
+        return Turn((Message(mouchet21.REVEAL_KEY, owner.server, self.share),), following)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ class AwaitShares(Forwarded):
     secret: Residues = field(repr=False)
     common: Residues = field(repr=False)
     commitments: dict[str, bytes]
-    name: ClassVar[str] = paper.INPUT
+    name: ClassVar[str] = mouchet21.INPUT
 
     @property
     def part(self) -> int:
@@ -160,7 +159,7 @@ class AwaitShares(Forwarded):
                 f"shares of {len(shares)} owners were forwarded, at least {owner.threshold} of those who committed are needed, its own among them",
             )
         for name, raw in shares.items():
-            if paper.commitment(owner.context, name, raw) != self.commitments[name]:
+            if mouchet21.commitment(owner.context, name, raw) != self.commitments[name]:
                 raise self.refuse("bad_share", f"the share of {name!r} is not the one that it committed to")
         members = {name: self.commitments[name] for name in shares}
         following = AwaitCiphertexts(owner, self.secret, members)
@@ -173,7 +172,7 @@ class AwaitCiphertexts(Forwarded):
 
     secret: Residues = field(repr=False)
     commitments: dict[str, bytes]
-    name: ClassVar[str] = paper.DECRYPT
+    name: ClassVar[str] = mouchet21.DECRYPT
 
     @property
     def part(self) -> int:
@@ -190,7 +189,7 @@ class AwaitCiphertexts(Forwarded):
         members = tuple(sorted(parts))
         owner.authorise(members)
         shares = owner.scheme.ring.to_bytes(owner.decryption_shares(total, self.secret))
-        return Turn((Message(paper.DECRYPT, owner.server, shares),), None, members)
+        return Turn((Message(mouchet21.DECRYPT, owner.server, shares),), None, members)
 
 
 def switch_share(scheme: Bfv, ciphertext: Residues, secret: Residues, recipient: Residues, random: Random) -> Residues:

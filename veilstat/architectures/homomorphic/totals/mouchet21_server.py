@@ -19,9 +19,8 @@ from veilstat.protocol.session import Message, Turn
 from ..messages import check_size, encode_parts, read_ciphertexts, read_share
 from ..ring import Residues
 from ..rounds import Collecting
-from . import mouchet21 as paper
+from . import mouchet21
 from .bfv import Bfv
-from .mouchet21 import COMMITMENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +82,20 @@ class FromThreshold(Forwarding):
 class CollectCommitments(FromThreshold):
     """Who commits may go on."""
 
-    name: ClassVar[str] = paper.COMMIT_KEY
+    name: ClassVar[str] = mouchet21.COMMIT_KEY
 
     @property
     def largest(self) -> int:
-        return COMMITMENT_BYTES
+        return mouchet21.COMMITMENT_BYTES
 
     def check_content(self, sender: str, payload: memoryview) -> None:
-        statement = paper.commitment_statement(self.server.context, bytes(payload[:DIGEST_BYTES]))
+        statement = mouchet21.commitment_statement(self.server.context, bytes(payload[:DIGEST_BYTES]))
         if not self.server.roster.verifies(sender, statement, bytes(payload[DIGEST_BYTES:])):
             raise violation("bad_commitment", f"{sender!r} sent a commitment without its signature", sender)
 
     def close(self) -> Turn:
         commitments = {name: bytes(raw[:DIGEST_BYTES]) for name, raw in self.arrived.items()}
-        return Turn(self.forward(paper.REVEAL_KEY), CollectShares(self.server, frozenset(commitments), commitments))
+        return Turn(self.forward(mouchet21.REVEAL_KEY), CollectShares(self.server, frozenset(commitments), commitments))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +103,20 @@ class CollectShares(FromThreshold):
     """Who reveals a share is in the decrypting set; later losses end the query."""
 
     commitments: Mapping[str, bytes]
-    name: ClassVar[str] = paper.REVEAL_KEY
+    name: ClassVar[str] = mouchet21.REVEAL_KEY
 
     @property
     def largest(self) -> int:
         return self.server.scheme.ring.element_bytes
 
     def check_content(self, sender: str, payload: memoryview) -> None:
-        if paper.commitment(self.server.context, sender, payload) != self.commitments[sender]:
+        if mouchet21.commitment(self.server.context, sender, payload) != self.commitments[sender]:
             raise violation("bad_share", f"{sender!r} revealed a share of the key that it had not committed to", sender)
         read_share(self.server.scheme.ring, payload, sender)
 
     def close(self) -> Turn:
         members = {name: self.commitments[name] for name in self.arrived}
-        return Turn(self.forward(paper.INPUT), CollectInputs(self.server, frozenset(members), members))
+        return Turn(self.forward(mouchet21.INPUT), CollectInputs(self.server, frozenset(members), members))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,21 +124,21 @@ class CollectInputs(Forwarding):
     """Collect everybody's ciphertexts; each owner will add them for itself too."""
 
     commitments: Mapping[str, bytes]
-    name: ClassVar[str] = paper.INPUT
+    name: ClassVar[str] = mouchet21.INPUT
 
     @property
     def largest(self) -> int:
         return self.server.scheme.parameters.vector_bytes + SIGNATURE_BYTES
 
     def check_content(self, sender: str, payload: memoryview) -> None:
-        statement = paper.input_statement(self.server.context, self.commitments, payload[:-SIGNATURE_BYTES])
+        statement = mouchet21.input_statement(self.server.context, self.commitments, payload[:-SIGNATURE_BYTES])
         if not self.server.roster.verifies(sender, statement, bytes(payload[-SIGNATURE_BYTES:])):
             raise violation("bad_input", f"{sender!r} did not sign its ciphertexts for this key", sender)
         self._ciphertexts(sender, payload)
 
     def close(self) -> Turn:
         total = self.sum()
-        return Turn(self.forward(paper.DECRYPT), CollectDecryptions(self.server, self.senders, total, tuple(sorted(self.senders))))
+        return Turn(self.forward(mouchet21.DECRYPT), CollectDecryptions(self.server, self.senders, total, tuple(sorted(self.senders))))
 
     def sum(self) -> Residues:
         """The sum of all ciphertexts that arrived."""
@@ -160,7 +159,7 @@ class CollectDecryptions(Forwarding):
     total: Residues = field(repr=False)
     contributors: tuple[str, ...]
     shares: list[Residues] = field(default_factory=list, repr=False)
-    name: ClassVar[str] = paper.DECRYPT
+    name: ClassVar[str] = mouchet21.DECRYPT
 
     @property
     def largest(self) -> int:

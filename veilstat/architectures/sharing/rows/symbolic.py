@@ -167,7 +167,9 @@ class _Symbolic(RowValues[Polynomial]):
         values = next(self.value(arg) for arg in node.args if arg not in self.shared)
         if node.op is Op.MATMUL and values.ndim == weights.own.ndim == 1:
             return single(self.symbols.defined(Weighted(tuple(map(Polynomial.lifted, values)), weights)))
-        raise CapabilityError("rows are combined with protected numbers as vector @ vector only", code="not_on_rows")
+        raise CapabilityError(
+            "on shared rows numbers of rows are combined with protected numbers as vector @ vector only", code="not_on_rows"
+        )
 
     def _compared(self, node: Node) -> Polynomials:
         nodes = [self.circuit.nodes[arg] for arg in node.args]
