@@ -1,6 +1,9 @@
 """Masked vectors that are added in tasks: the same sum whatever becomes of the tasks, and few vectors kept."""
 
 import os
+import threading
+import time
+from concurrent.futures import CancelledError
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 
 from veilstat.architectures.addition import SumHere
 from veilstat.arithmetic.rings import Ring
-from veilstat.platform.deployment.ray_addition import BATCH, FEWEST_BYTES, RayTasks, SumInTasks, TaskLost, addition_in, sum_of
+from veilstat.platform.deployment.ray_addition import BATCH, FEWEST_BYTES, RayTasks, SumInTasks, addition_in, sum_of
 
 BITS, LENGTH, COUNT = 192, 5000, 23
 VECTORS = [os.urandom(LENGTH * BITS // 8) for _ in range(COUNT)]
@@ -21,7 +24,7 @@ def plain_sum(vectors):
     return b"".join((sum(entries) % (1 << BITS)).to_bytes(size, "little") for entries in zip(*parts, strict=True))
 
 
-FAILURES = {"lost": TaskLost, "late": TimeoutError}
+FAILURES = {"lost": CancelledError, "late": TimeoutError}
 
 
 class Here:
@@ -31,7 +34,7 @@ class Here:
 
     def __init__(self, wrong=(), how="lost", over=True):
         self.wrong, self.how, self.over = wrong, how, over
-        self.started, self.waits = 0, []
+        self.started, self.waits, self.cancelled = 0, [], []
 
     def start(self, ring, vectors):
         self.started += 1
@@ -44,7 +47,7 @@ class Here:
             total = sum_of(ring.bits, *(np.frombuffer(vector, np.uint8) for vector in vectors)).data
             return total[:-8] if place in self.wrong else total
 
-        return SimpleNamespace(done=lambda: self.over, result=result)
+        return SimpleNamespace(done=lambda: self.over, result=result, cancel=lambda: self.cancelled.append(place))
 
 
 def ignore(added, lost):
@@ -70,6 +73,7 @@ def test_nothing_is_sent_and_nobody_is_waited_for_after_a_loss():
     assert added(tasks) == plain_sum(VECTORS)
     assert tasks.started == 2, "both workers were busy before the loss showed"
     assert tasks.waits == [10.0, 0]
+    assert tasks.cancelled == [1], "what has failed is ended, what is done is used"
     tasks = Here((1,))
     added(tasks)
     assert tasks.started == 1
@@ -116,9 +120,16 @@ def test_ray_adds_on_this_machine_and_says_what_it_did_not_add(monkeypatch):
         pending = tasks.start(Ring(BITS), [memoryview(vector) for vector in VECTORS[:3]])
         assert bytes(pending.result(60)) == plain_sum(VECTORS[:3])
         assert added(tasks) == plain_sum(VECTORS)
-        with pytest.raises(TaskLost):
+        with pytest.raises(CancelledError):
             tasks.start(Ring(BITS), [memoryview(b"no vector")] * 2).result(60)
-        with pytest.raises(TaskLost):
-            tasks.start(Ring(BITS), [memoryview(bytes(24 << 20))] * 4).result(0)
+        before = threading.active_count()
+        abandoned = tasks.start(Ring(BITS), [memoryview(bytes(24 << 20))] * 4)
+        with pytest.raises(TimeoutError):
+            abandoned.result(0)
+        assert abandoned.cancel()
+        deadline = time.monotonic() + 60
+        while threading.active_count() > before:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
     finally:
         ray.shutdown()

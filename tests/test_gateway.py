@@ -183,9 +183,9 @@ def test_an_analyst_that_computes_between_two_requests_finds_the_gateway_again(d
     """Which has hung up on it by then."""
     client = GatewayClient(deployment.url, deployment.token, deployment.folder / "private/authority.pem")
     with closing(client):
-        assert client.get_json("/v1/status", {})["query"] is None
+        assert client.ask("GET", "/v1/status", {})["query"] is None
         time.sleep(6)
-        assert client.get_json("/v1/status", {})["query"] is None
+        assert client.ask("GET", "/v1/status", {})["query"] is None
 
 
 def test_two_analysts_at_once_get_one_answer_and_one_refusal(deployment):

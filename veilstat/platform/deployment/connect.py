@@ -64,7 +64,7 @@ class Deployment:
     def _session(self) -> Iterator[str]:
         """The path of a session at the gateway, which is closed whatever happens; one that is lost closes itself."""
         with closing(self.client):
-            path = f"/v1/sessions/{self.client.post_json('/v1/sessions', {'session': str})['session']}"
+            path = f"/v1/sessions/{self.client.ask('POST', '/v1/sessions', {'session': str})['session']}"
             try:
                 yield path
             finally:
@@ -115,7 +115,7 @@ class _Exchange:
 
 
 def _reported(client: GatewayClient) -> dict[str, Any]:
-    return client.get_json("/v1/status", {"round": str | None, "missing": list[str], "bytes": dict[str, int]})
+    return client.ask("GET", "/v1/status", {"round": str | None, "missing": list[str], "bytes": dict[str, int]})
 
 
 def connect(
@@ -141,7 +141,7 @@ def connect(
     known = read_roster(key.parent / ROSTER if roster is None else Path(roster)).roster
     client = GatewayClient(url, token, None if ca is None else Path(ca))
     with closing(client):
-        plain = client.get_json("/v1/study", {})
+        plain = client.ask("GET", "/v1/study", {})
     if plain.get("software") != __version__:
         raise CapabilityError(
             f"the gateway runs veilstat {plain.get('software')!s:.32}, this is veilstat {__version__}; install the same version on both",

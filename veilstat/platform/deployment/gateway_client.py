@@ -51,13 +51,16 @@ class GatewayClient:
         self._headers = {"authorization": f"Bearer {token}"}
         self._connection = HTTPSConnection(parts.hostname, parts.port or 443, timeout=_SECONDS, context=context)
 
-    def get_json(self, path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, method: str, path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """A plain answer with at least these fields, of these types; errors as ``request``."""
-        return self._json(self.request("GET", path), fields)
-
-    def post_json(self, path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """A plain answer with at least these fields, of these types; errors as ``request``."""
-        return self._json(self.request("POST", path), fields)
+        _, answer = self.request(method, path)
+        try:
+            plain = msgspec.json.decode(answer, type=dict[str, Any])
+            for name, its in fields.items():
+                msgspec.convert(plain.get(name), its)
+        except msgspec.MsgspecError:
+            raise self.not_one() from None
+        return plain
 
     def request(self, method: str, path: str, body: bytes = b"") -> tuple[HTTPResponse, bytes]:
         """One request, never repeated.
@@ -98,15 +101,6 @@ class GatewayClient:
     def not_one(self) -> CapabilityError:
         """What answers does not answer as a gateway does."""
         return CapabilityError(f"what answers at {self.where} is no veilstat gateway", code="no_gateway")
-
-    def _json(self, answer: tuple[HTTPResponse, bytes], fields: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            plain = msgspec.json.decode(answer[1], type=dict[str, Any])
-            for name, its in fields.items():
-                msgspec.convert(plain.get(name), its)
-        except msgspec.MsgspecError:
-            raise self.not_one() from None
-        return plain
 
 
 def _refusal(status: int, answer: bytes) -> VeilstatError:

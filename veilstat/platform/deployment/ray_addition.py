@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
@@ -23,13 +23,7 @@ from veilstat.arithmetic.rings import Elements, Ring
 _FEWEST_LIMBS, FEWEST_BYTES = 4, 1 << 20
 """Of an element, and of a vector: below, handing a vector over costs more than adding it (``python -m benchmarks.deployment --adding``)."""
 BATCH = 4
-_WITHIN = 10.0
-_ENDED_WITHIN = 60.0
-"""Seconds that the end of a sum waits for a batch, and after which a task is ended that nobody may be waiting for any more."""
-
-
-class TaskLost(Exception):
-    """A batch is not added where it was sent."""
+_WITHIN, _LOOKS = 10.0, 0.5
 
 
 Report = Callable[[int, int], None]
@@ -43,7 +37,7 @@ class Tasks(Protocol):
     def workers(self) -> int: ...
 
     def start(self, ring: Ring, vectors: list[memoryview]) -> Future[memoryview]:
-        """Begin to add, without waiting for anybody; gives the sum to come, or TaskLost."""
+        """Begin to add, without waiting for anybody; gives the sum to come, which is cancelled once it is lost, or nobody waits for it any more."""
         ...
 
 
@@ -98,7 +92,8 @@ class SumInTasks:
         self._running.remove(batch)
         try:
             result = batch.pending.result(_WITHIN if self._free else 0)
-        except (TaskLost, TimeoutError):
+        except (CancelledError, TimeoutError):
+            batch.pending.cancel()
             self._lose(batch.vectors)
             return
         if len(result) == self._bytes:
@@ -142,14 +137,16 @@ def _add_in_task(pending: Future[memoryview], bits: int, vectors: list[memoryvie
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         task = _adding().options(num_cpus=1, max_retries=0, scheduling_strategy=here)
         reference = task.remote(bits, *(ray.put(np.frombuffer(vector, np.uint8)) for vector in vectors))
-        try:
-            found: npt.NDArray[np.uint8] = ray.get(reference, timeout=_ENDED_WITHIN)
-        except RayError:
-            ray.cancel(reference, force=True)
-            raise
-        pending.set_result(found.data.cast("B"))
+        while not ray.wait([reference], timeout=_LOOKS)[0]:
+            if pending.cancelled():
+                ray.cancel(reference, force=True)
+                return
+        total: npt.NDArray[np.uint8] = ray.get(reference)
     except RayError:
-        pending.set_exception(TaskLost())
+        pending.cancel()
+        return
+    if pending.set_running_or_notify_cancel():
+        pending.set_result(total.data.cast("B"))
 
 
 @cache
