@@ -129,8 +129,11 @@ def _inferences(plan: Plan) -> tuple[str, ...]:
     if not sealed:
         return plan.inferences
     # a statistic speaks of its totals, where it can be answered by opening them
-    known = plan.inferences if all(_is_never_open(step) for step in sealed) else ()
-    return ("what follows from these numbers", *known)
+    known = plan.inferences if all(step.at_most > 1 or _is_never_open(step) for step in sealed) else ()
+    between = (
+        ("two iterations, one after the other, give away the totals between them",) if any(step.at_most > 1 for step in sealed) else ()
+    )
+    return ("what follows from these numbers", *between, *known)
 
 
 def _is_never_open(step: StepPlan) -> bool:
