@@ -7,12 +7,13 @@ import textwrap
 from fractions import Fraction
 from itertools import chain
 
+from veilstat.architectures.interface import NoiseSite, NoiseSource
+from veilstat.dp.mechanism import LOCAL
 from veilstat.dp.sensitivity import ADD_REMOVE
 from veilstat.language.wording import written
 from veilstat.statistics.table import Table
 
 from .disclosure import Disclosure, behind, is_sealed
-from .noise_source import placement_words
 from .plan import Plan, StepPlan
 from .private_plan import Privacy
 
@@ -117,11 +118,31 @@ def _promise(plan: Plan, privacy: Privacy) -> list[str]:
     change = "more or less" if privacy.neighbours == ADD_REMOVE else "in place of another"
     return [
         f"(epsilon {privacy.epsilon:g}, delta {privacy.delta:g})-differential privacy: one {privacy.unit} {change} hardly changes what is opened",
-        placement_words(privacy.placement, source),
+        _placement(privacy.placement, source),
         privacy.mechanism,
         f"it costs rho = {float(privacy.rho):.4g} (zCDP) of each owner's budget; sigma {privacy.sigma:.4g} for each unit of sensitivity",
         *margins,
     ]
+
+
+def _placement(placement: str, source: NoiseSource) -> str:
+    """Who adds noise, and against whom the promise holds."""
+    if source.site is NoiseSite.RECIPIENT:
+        return (
+            "weaker: noise enters after opening. Whoever is named above learns the exact totals and adds the noise itself; "
+            "the promise holds for what is passed on, and not against whoever opened it"
+        )
+    if placement == LOCAL:
+        return (
+            "local: every owner adds noise that keeps the promise alone, whoever else colludes; "
+            f"with all {source.count} the error is sqrt({source.count}) = {math.sqrt(source.count):.3g} times that of a single noise"
+        )
+    who = "owner" if source.site is NoiseSite.OWNERS else "compute server"
+    excess = source.count / source.honest
+    return (
+        f"every {who} adds its own noise before anything is opened, enough that {source.honest} honest ones keep the promise; nobody ever holds "
+        f"an exact total. With all {source.count} the error is sqrt({source.count}/{source.honest}) = {math.sqrt(excess):.3g} times that of a single noise"
+    )
 
 
 def _inferences(plan: Plan) -> tuple[str, ...]:

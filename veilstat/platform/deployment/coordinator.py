@@ -24,7 +24,7 @@ from ..definition import SERVER, Definition
 from ..epoch_store import EpochStore
 from ..identity_file import read_identity
 from ..planner import make_planner
-from ..roster_file import read_roster, require_parties
+from ..roster_file import read_roster
 from ..study_file import load_published
 from ..threads import executor_of
 from .compute_lines import ComputeLines
@@ -67,7 +67,10 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
     definition = published.definition()
     directory = read_roster(config.roster)
     roster = directory.roster
-    require_parties(config.roster, roster, definition)
+    if dict(roster.roles) != definition.roles:
+        raise SchemaError(
+            f"{config.roster.name} lists other parties than {config.study.name}; make the certificates anew", code="roster_differs"
+        )
     identity = read_identity(config.identity, SERVER, roster.keys[SERVER])
     party = Coordinator(
         Member(identity, roster),

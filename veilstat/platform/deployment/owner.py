@@ -28,7 +28,7 @@ from ..plan import Plan
 from ..planner import make_planner
 from ..policy import Policy
 from ..policy_file import PolicyFile, load_policy
-from ..roster_file import read_roster, require_parties
+from ..roster_file import read_roster
 from ..session_file import SessionFile
 from ..streamed_table import StreamedTable
 from ..study_file import load_definition
@@ -80,7 +80,10 @@ def make_agent(config: OwnerFile, policy: Policy, approvals: Approvals, journal:
     """The agent's party, with all that it remembers; errors as ``run_owner``."""
     roster = read_roster(config.roster).roster
     definition = load_definition(config.study)
-    require_parties(config.roster, roster, definition)
+    if dict(roster.roles) != definition.roles:
+        raise SchemaError(
+            f"{config.roster.name} lists other parties than {config.study.name}; make the certificates anew", code="roster_differs"
+        )
     if config.party not in definition.owners:
         raise SchemaError(f"{config.party!r} is no data owner of the study; there are: {', '.join(definition.owners)}", code="bad_owner")
     if definition.policies.get(config.party) != policy.digest:
