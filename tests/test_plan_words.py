@@ -201,9 +201,19 @@ def test_what_is_computed_behind_the_wall_goes_by_its_name_and_says_from_which_t
         (vs.MeanBy("age", "region", min_cell=3), "which levels are hidden; other queries may narrow down what they hold", None),
         (vs.Quantile("age", 0.5), "each quantile is the value of some row", None),
         (vs.Covariance(["age", "bp"]), "what follows from these numbers", "every regression"),
+        (
+            vs.LogisticRegression("smoker ~ age", method="gradient_descent"),
+            "two iterations, one after the other, give away the totals between them",
+            None,
+        ),
+        (
+            vs.LogisticRegression("smoker ~ age", method="gradient_descent"),
+            "each iteration opens the gradient at a known point; many of them describe the joint distribution of the design in ever more detail",
+            None,
+        ),
     ],
 )
-def test_a_sealed_plan_still_says_what_hidden_cells_and_quantiles_tell(query, said, unsaid):
+def test_a_sealed_plan_still_says_what_hidden_cells_quantiles_and_iterations_tell(query, said, unsaid):
     plan = vs.simulate(small_tables(), SCHEMA, vs.Sharing(servers=3, open="estimate")).plan(query)
     words = dict(sections(plan))["What can be inferred besides"]
     assert said in words

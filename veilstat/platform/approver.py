@@ -9,17 +9,17 @@ from collections.abc import Callable
 from typing import Protocol
 
 from veilstat.architectures.interface import StepBinding
-from veilstat.errors import VeilstatError
+from veilstat.errors import PolicyDenied, VeilstatError
 from veilstat.protocol.codec import decode
 from veilstat.protocol.context import proposal_message, session_root
 from veilstat.protocol.envelope import Envelope
-from veilstat.protocol.faults import Fault, ProtocolError, violation
+from veilstat.protocol.faults import Fault, violation
 from veilstat.protocol.member import Member
 from veilstat.protocol.session import ABORT, Session, encode_fault
 
 from . import messages
 from .definition import ANALYST, SERVER, Definition
-from .gate import ReleaseGate, denied
+from .gate import ReleaseGate
 from .messages import Approval, Proposal, StepRequest
 from .party import Party
 from .plan import Plan, StepPlan
@@ -55,7 +55,7 @@ class Approver(Party):
         raise NotImplementedError
 
     def consider(self, plan: Plan) -> None:
-        """Refuse a plan by raising."""
+        """Refuse a plan by raising a VeilstatError."""
         raise NotImplementedError
 
     def holds(self) -> list[str]:
@@ -104,23 +104,17 @@ class Approver(Party):
         try:
             plan = self.planner(proposal.query, self.definition)
             if bytes.fromhex(plan.digest) != proposal.plan:
-                raise denied(
-                    "plan_differs",
+                raise PolicyDenied(
                     "another plan follows here from the query; compare versions, installed statistics, schema and study definition",
+                    code="plan_differs",
                 )
             self.consider(plan)
         except VeilstatError as error:
-            self._refuse(Fault.of(error.at(self.title), self.name))
-            return
-        except ProtocolError as error:
-            self._refuse(Fault(error.fault.kind, error.fault.code, f"{self.title}: {error.fault.message}", (self.name,)))
+            self.send(ABORT, SERVER, encode_fault(Fault.of(error.at(self.title), self.name)))
+            self.root = None
             return
         self.gate = ReleaseGate(plan, root)
         self.send(messages.APPROVE, SERVER, messages.encode(Approval(self.holds())))
-
-    def _refuse(self, fault: Fault) -> None:
-        self.send(ABORT, SERVER, encode_fault(fault))
-        self.root, self.gate = None, None
 
     def _answer(self, envelope: Envelope, gate: ReleaseGate) -> None:
         if gate.hears_again(envelope.frame):

@@ -29,8 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Statistics over several owners' joint data; nobody sees a row.",
 )
-StudyFile = Annotated[Path, typer.Argument(help="a study in TOML: schema, architecture, owners")]
-Query = Annotated[str, typer.Argument(help="""such as 'mean("age")' or 'linear_regression("bp ~ age + bmi")'""")]
+_StudyFile = Annotated[Path, typer.Argument(help="a study in TOML: schema, architecture, owners")]
+_Query = Annotated[str, typer.Argument(help="""such as 'mean("age")' or 'linear_regression("bp ~ age + bmi")'""")]
 
 
 @app.command()
@@ -42,15 +42,15 @@ def demo() -> None:
 
 
 @app.command()
-def plan(study: StudyFile, query: Query) -> None:
+def plan(study: _StudyFile, query: _Query) -> None:
     """Show what a query would reveal to whom and what it would cost. Nothing is run."""
     typer.echo(str(load_study(study).plan(parse_query(query, registry()))))
 
 
 @app.command()
 def run(
-    study: StudyFile,
-    query: Query,
+    study: _StudyFile,
+    query: _Query,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
     certificates: Annotated[Path | None, typer.Option(help="compute servers run elsewhere; the directory that `certificates` made")] = None,
 ) -> None:

@@ -14,7 +14,7 @@ from veilstat.schema.schema import Schema
 
 SERVER, ANALYST = "server", "analyst"
 PARTIES = "parties"
-LONGEST_OWNER = 32
+_LONGEST_OWNER = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,8 +35,8 @@ class Definition:
 
     def __post_init__(self) -> None:
         for name in self.owners:
-            if not isinstance(name, str) or not name.isprintable() or not 0 < len(name.encode()) <= LONGEST_OWNER:
-                raise SchemaError(f"a data owner's name has 1 to {LONGEST_OWNER} printable bytes; {name!r} does not", code="bad_owner")
+            if not isinstance(name, str) or not name.isprintable() or not 0 < len(name.encode()) <= _LONGEST_OWNER:
+                raise SchemaError(f"a data owner's name has 1 to {_LONGEST_OWNER} printable bytes; {name!r} does not", code="bad_owner")
             if name in (SERVER, ANALYST, PARTIES):
                 raise SchemaError(f"a data owner cannot be called {name!r}; the name belongs to another party", code="bad_owner")
         if len(set(self.owners)) != len(self.owners):

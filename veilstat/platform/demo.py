@@ -30,8 +30,8 @@ from .simulation import simulate
 from .study import Study
 
 OWNERS = ("alder", "birch", "cedar", "dogwood", "elm")
-COVARIATES = ("lncoins", "idp", "lpi", "fmde", "physlm", "disea", "hlthg", "hlthf", "hlthp")
-FORMULA = "mdvis ~ " + " + ".join(COVARIATES)
+_COVARIATES = ("lncoins", "idp", "lpi", "fmde", "physlm", "disea", "hlthg", "hlthf", "hlthp")
+FORMULA = "mdvis ~ " + " + ".join(_COVARIATES)
 WIDTH = 116
 
 
@@ -151,7 +151,7 @@ def _regression(console: Console, study: Study, rows: pd.DataFrame) -> None:
     _title(console, "A regression on nine covariates, from one secure sum of all moments")
     result = study.linear_regression(FORMULA)
     _show(console, str(result))
-    design = np.column_stack([np.ones(len(rows)), rows[list(COVARIATES)].to_numpy(dtype=float)])
+    design = np.column_stack([np.ones(len(rows)), rows[list(_COVARIATES)].to_numpy(dtype=float)])
     pooled = np.linalg.lstsq(design, rows["mdvis"].to_numpy(dtype=float), rcond=None)[0]
     table = _beside("coefficient")
     for term, private, reference in zip(result.params.index, result.params, pooled, strict=True):

@@ -13,8 +13,8 @@ import numpy as np
 from veilstat.arithmetic.keystream import Keystream, fastest_mode, galois_mode
 from veilstat.arithmetic.rings import Ring
 
-NEEDED = ("numpy", "pandas", "scipy", "cryptography", "msgspec", "python-flint", "rich", "typer", "tomli-w")
-EXTRAS = {
+_NEEDED = ("numpy", "pandas", "scipy", "cryptography", "msgspec", "python-flint", "rich", "typer", "tomli-w")
+_EXTRAS = {
     "ray": "deploy",
     "starlette": "deploy",
     "uvicorn": "deploy",
@@ -24,7 +24,7 @@ EXTRAS = {
     "dp-accounting": "dp",
     "matplotlib": "plot",
 }
-OLDEST_PYTHON = (3, 11)
+_OLDEST_PYTHON = (3, 11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,10 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at everything; takes less than a second."""
     python = ".".join(map(str, sys.version_info[:3]))
-    oldest = ".".join(map(str, OLDEST_PYTHON))
-    findings = [Finding("Python", python, "" if sys.version_info >= OLDEST_PYTHON else f"install Python {oldest} or later")]
-    findings += [_package(name, f"pip install {name}", essential=True) for name in NEEDED]
-    findings += [_package(name, f"for the extra: pip install 'veilstat[{extra}]'", essential=False) for name, extra in EXTRAS.items()]
+    oldest = ".".join(map(str, _OLDEST_PYTHON))
+    findings = [Finding("Python", python, "" if sys.version_info >= _OLDEST_PYTHON else f"install Python {oldest} or later")]
+    findings += [_package(name, f"pip install {name}", essential=True) for name in _NEEDED]
+    findings += [_package(name, f"for the extra: pip install 'veilstat[{extra}]'", essential=False) for name, extra in _EXTRAS.items()]
     return [*findings, _openssl(), _keystream(), _processors()]
 
 

@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from veilstat.errors import VeilstatError
+
+
+@contextmanager
+def disk_failures(what: str) -> Iterator[None]:
+    """What the disk refuses here is a VeilstatError: ``what`` could not be done, and why. It names no directory: others may be told."""
+    try:
+        yield
+    except OSError as error:
+        raise VeilstatError(f"{what}: {error.strerror}", code="disk_failed") from None
 
 
 def sync_directory(directory: Path) -> None:

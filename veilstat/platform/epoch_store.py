@@ -22,7 +22,7 @@ import numpy as np
 from veilstat.architectures.homomorphic.rows.answers import Kept, Record
 from veilstat.errors import PolicyDenied, SchemaError, VeilstatError
 
-from .durable import part_of, replace_file, sync_directory
+from .durable import disk_failures, part_of, replace_file, sync_directory
 from .key_consent import KeyConsent
 
 _MAGIC = b"veilstat-epoch01"
@@ -98,13 +98,11 @@ class EpochStore:
         Raises:
             VeilstatError: the disk refused.
         """
-        try:
+        with disk_failures("encrypted rows could not be removed"):
             for place in (self._secret, self._used, self._record):
                 part_of(place).unlink(missing_ok=True)
                 place.unlink(missing_ok=True)
             sync_directory(self.directory)
-        except OSError as error:
-            raise VeilstatError(f"encrypted rows could not be removed: {error.strerror}", code="disk_failed") from None
 
     def withdraw(self) -> None:
         """Forget, and take part in no epoch until the owner consents again, across restarts too."""
@@ -199,10 +197,8 @@ class EpochStore:
 
 
 def _replace(place: Path, *parts: bytes | memoryview) -> None:
-    try:
+    with disk_failures("encrypted rows could not be written"):
         replace_file(place, *parts)
-    except OSError as error:
-        raise VeilstatError(f"encrypted rows could not be written: {error.strerror}", code="disk_failed") from None
 
 
 def _replace_checked(place: Path, content: bytes) -> None:

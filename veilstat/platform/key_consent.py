@@ -13,7 +13,7 @@ import msgspec
 
 from veilstat.errors import VeilstatError
 
-from .durable import replace_file, sync_directory
+from .durable import disk_failures, replace_file, sync_directory
 
 MOST_ATTEMPTS = 5
 """Keys that may be begun on one word; the first one that is made uses the word up."""
@@ -89,18 +89,10 @@ class KeyConsent:
             ) from None
 
     def _write(self, place: Path, content: bytes) -> None:
-        try:
+        with disk_failures(f"the file {place.name!r} of encrypted rows could not be written"):
             replace_file(place, content)
-        except OSError as error:
-            raise VeilstatError(
-                f"the file {place.name!r} of encrypted rows could not be written: {error.strerror}", code="disk_failed"
-            ) from None
 
     def _remove(self, place: Path) -> None:
-        try:
+        with disk_failures(f"the file {place.name!r} of encrypted rows could not be removed"):
             place.unlink(missing_ok=True)
             sync_directory(self.directory)
-        except OSError as error:
-            raise VeilstatError(
-                f"the file {place.name!r} of encrypted rows could not be removed: {error.strerror}", code="disk_failed"
-            ) from None

@@ -19,8 +19,7 @@ from veilstat.statistics.interface import Form, HasForms, Statistic
 from . import messages
 from .definition import ANALYST, PARTIES, SERVER, Definition
 from .disclosure import Disclosure, disclosures
-from .noise_source import noise_source
-from .private_plan import Privacy, calibrate_noise, describe_privacy, private_form
+from .private_plan import Privacy, calibrate_noise, describe_privacy, noise_source, private_form
 from .query import describe_query, encode_query
 
 

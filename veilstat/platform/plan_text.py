@@ -7,12 +7,13 @@ import textwrap
 from fractions import Fraction
 from itertools import chain
 
+from veilstat.architectures.interface import NoiseSite, NoiseSource
+from veilstat.dp.mechanism import LOCAL
 from veilstat.dp.sensitivity import ADD_REMOVE
 from veilstat.language.wording import written
 from veilstat.statistics.table import Table
 
 from .disclosure import Disclosure, behind, is_sealed
-from .noise_source import placement_words
 from .plan import Plan, StepPlan
 from .private_plan import Privacy
 
@@ -118,11 +119,31 @@ def _promise(plan: Plan, privacy: Privacy) -> list[str]:
     change = "more or less" if privacy.neighbours == ADD_REMOVE else "in place of another"
     return [
         f"(epsilon {privacy.epsilon:g}, delta {privacy.delta:g})-differential privacy: one {privacy.unit} {change} hardly changes what is opened",
-        placement_words(privacy.placement, source),
+        _placement(privacy.placement, source),
         privacy.mechanism,
         f"it costs rho = {float(privacy.rho):.4g} (zCDP) of each owner's budget; sigma {privacy.sigma:.4g} for each unit of sensitivity",
         *margins,
     ]
+
+
+def _placement(placement: str, source: NoiseSource) -> str:
+    """Who adds noise, and against whom the promise holds."""
+    if source.site is NoiseSite.RECIPIENT:
+        return (
+            "weaker: noise enters after opening. Whoever is named above learns the exact totals and adds the noise itself; "
+            "the promise holds for what is passed on, and not against whoever opened it"
+        )
+    if placement == LOCAL:
+        return (
+            "local: every owner adds noise that keeps the promise alone, whoever else colludes; "
+            f"with all {source.count} the error is sqrt({source.count}) = {math.sqrt(source.count):.3g} times that of a single noise"
+        )
+    who = "owner" if source.site is NoiseSite.OWNERS else "compute server"
+    excess = source.count / source.honest
+    return (
+        f"every {who} adds its own noise before anything is opened, enough that {source.honest} honest ones keep the promise; nobody ever holds "
+        f"an exact total. With all {source.count} the error is sqrt({source.count}/{source.honest}) = {math.sqrt(excess):.3g} times that of a single noise"
+    )
 
 
 def _inferences(plan: Plan) -> tuple[str, ...]:
@@ -130,8 +151,11 @@ def _inferences(plan: Plan) -> tuple[str, ...]:
     if not sealed:
         return plan.inferences
     # a statistic speaks of its totals, where it can be answered by opening them
-    known = plan.inferences if all(_is_never_open(step) for step in sealed) else ()
-    return ("what follows from these numbers", *known)
+    known = plan.inferences if all(step.at_most > 1 or _is_never_open(step) for step in sealed) else ()
+    between = (
+        ("two iterations, one after the other, give away the totals between them",) if any(step.at_most > 1 for step in sealed) else ()
+    )
+    return ("what follows from these numbers", *between, *known)
 
 
 def _is_never_open(step: StepPlan) -> bool:

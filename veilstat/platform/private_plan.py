@@ -1,4 +1,4 @@
-"""The part of a plan that differential privacy adds: which form is run, how much noise, and what that does to the answer."""
+"""The part of a plan that differential privacy adds: which form is run, who adds how much noise, and what that does to the answer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from veilstat.architectures.interface import NoiseSource
-from veilstat.dp.mechanism import Gaussian, NoiseShare, calibrate, calibrate_openings
+from veilstat.architectures.interface import NoiseSite, NoiseSource
+from veilstat.dp.mechanism import AFTER_OPENING, LOCAL, Gaussian, NoiseShare, calibrate, calibrate_openings
 from veilstat.dp.sensitivity import Block, owner_blocks, row_blocks
 from veilstat.errors import CapabilityError, SchemaError
 from veilstat.language.answers import answers
@@ -22,6 +22,7 @@ from veilstat.language.cut import Cut
 from veilstat.schema.schema import Schema
 from veilstat.statistics.interface import Form, HasExpectedErrors, HasPrivateForm, Statistic
 
+from .definition import Definition
 from .disclosure import describe
 
 _NORMAL_95 = 1.959964
@@ -93,6 +94,32 @@ def private_form(statistic: Statistic[Any], schema: Schema) -> Form[Any]:
             code="no_private_form",
         )
     return statistic.private(schema)
+
+
+def noise_source(promise: Gaussian, definition: Definition) -> NoiseSource:
+    """Who adds noise where a promise has it enter, and how many of them surely do: the architecture's choice, every owner alone, or the recipient.
+
+    Raises:
+        CapabilityError: the architecture has nobody who could add it there.
+    """
+    if promise.placement == AFTER_OPENING:
+        return NoiseSource(NoiseSite.RECIPIENT, 1, 1)
+    source = definition.trust.noise
+    if promise.placement == LOCAL:
+        if source is not None and source.site is NoiseSite.SERVERS:
+            raise CapabilityError(
+                "owners whose rows are with the compute servers add no noise of their own (placement='local'); leave placement out, "
+                "or let owners send totals (entry='totals')",
+                code="no_local_noise",
+            )
+        return NoiseSource(NoiseSite.OWNERS, len(definition.owners), 1)
+    if source is None:
+        raise CapabilityError(
+            f"on the architecture {definition.architecture.name!r} as it is configured, nobody is sure to add noise before anything is opened; "
+            "use another one, or placement='local' or 'after_opening'",
+            code="no_noise_site",
+        )
+    return source
 
 
 def calibrate_noise(

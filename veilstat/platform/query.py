@@ -12,7 +12,7 @@ from veilstat.dp.mechanism import Gaussian
 from veilstat.errors import SchemaError
 from veilstat.statistics.interface import Statistic
 
-LONGEST_QUERY = 1 << 16
+_LONGEST_QUERY = 1 << 16
 
 
 def encode_query(statistic: Statistic[Any], privacy: Gaussian | None = None) -> bytes:
@@ -21,9 +21,9 @@ def encode_query(statistic: Statistic[Any], privacy: Gaussian | None = None) -> 
     plain = {"statistic": statistic.name, "parameters": parameters, **({} if privacy is None else {"privacy": asdict(privacy)})}
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     encoded = text.encode()
-    if len(encoded) > LONGEST_QUERY:
+    if len(encoded) > _LONGEST_QUERY:
         raise SchemaError(
-            f"the query has {len(encoded):,} bytes, at most {LONGEST_QUERY:,} are possible; ask for less at once", code="query_too_long"
+            f"the query has {len(encoded):,} bytes, at most {_LONGEST_QUERY:,} are possible; ask for less at once", code="query_too_long"
         )
     return encoded
 

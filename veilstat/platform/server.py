@@ -32,9 +32,9 @@ from .server_log import log, log_occurrence
 from .study_file import load_definition
 from .upload_store import UploadStore
 
-EVERYBODY = frozenset(("owner", "server", "analyst", "compute"))
+_EVERYBODY = frozenset(("owner", "server", "analyst", "compute"))
 # In a deployment owners and analyst have no connection of their own: the coordinator passes their signed frames on.
-THROUGH_COORDINATOR = frozenset(("server", "compute"))
+_THROUGH_COORDINATOR = frozenset(("server", "compute"))
 
 
 def compute_server(member: Member, definition: Definition, config: ServerFile) -> ComputeServer:
@@ -77,7 +77,7 @@ def run_server(path: Path, make: Callable[[Member, Definition, ServerFile], Host
     credential = Credential(config.party, str(config.identity))
     listen = {} if config.listen is None else {config.party: config.listen}
     try:
-        talks_with = EVERYBODY if config.through is None else THROUGH_COORDINATOR
+        talks_with = _EVERYBODY if config.through is None else _THROUGH_COORDINATOR
         endpoint = Endpoint(directory, [credential], talks_with, config.timeouts, secrets.token_bytes, time.monotonic, listen)
     except ProtocolError as error:
         raise as_error(error.fault) from None

@@ -22,7 +22,7 @@ from .simulation import simulate
 from .study import Study
 
 _KEYS = ("architecture", "schema", "owners", "addresses", "policies", "coordinator")
-MISSING_WORDS = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
+_MISSING_WORDS = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None")
 """What means a missing value in a CSV file, unless it is an agreed level of its column."""
 
 
@@ -39,9 +39,10 @@ def load_study(path: str | Path, certificates: Path | None = None) -> Study:
     plain = _checked(place)
     if not isinstance(plain["owners"], dict):
         raise SchemaError(f"{place.name}: [owners] names no files; an embedded study needs one for each data owner", code="missing_key")
-    definition, policies = load_definition(path), _policies(plain, place)
-    tables = {name: read_table(place.parent / str(file), definition.schema) for name, file in plain["owners"].items()}
-    return simulate(tables, definition.schema, definition.architecture, policies=policies, certificates=certificates)
+    schema = _schema(plain, place)
+    tables = {name: _read_table(place.parent / str(file), schema) for name, file in plain["owners"].items()}
+    architecture = load_definition(path).architecture
+    return simulate(tables, schema, architecture, policies=_policies(plain, place), certificates=certificates)
 
 
 def load_definition(path: str | Path) -> Definition:
@@ -118,7 +119,7 @@ def _schema(plain: Mapping[str, Any], path: Path) -> Schema:
     raise SchemaError(f"{path.name}: schema is the name of a TOML file, or a table with [[schema.columns]]", code="missing_key")
 
 
-def read_table(path: Path, schema: Schema) -> pd.DataFrame:
+def _read_table(path: Path, schema: Schema) -> pd.DataFrame:
     """A table in a CSV or Parquet file; SchemaError where it cannot be read."""
     if path.suffix not in READERS:
         raise SchemaError(f"{path.name}: tables are {' or '.join(READERS)} files", code="wrong_type")
@@ -139,7 +140,7 @@ def csv_options(schema: Schema) -> dict[str, Any]:
     return {
         "dtype": {name: str for name, its in levels.items() if its and all(isinstance(level, str) for level in its)},
         "keep_default_na": False,
-        "na_values": {name: [word for word in MISSING_WORDS if word not in its] for name, its in levels.items()},
+        "na_values": {name: [word for word in _MISSING_WORDS if word not in its] for name, its in levels.items()},
     }
 
 

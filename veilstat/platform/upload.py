@@ -115,7 +115,7 @@ class SendPlanes(_AwaitKept):
         payloads, servers = next(self.planes, None), self.roster.with_role("compute")
         if payloads is None:
             return Turn(tuple(Message(COMMIT, server, b"") for server in servers), _AwaitKept(self.roster, self.number + 1))
-        label = plane_label(self.identity.name, self.number)
+        label = _plane_label(self.identity.name, self.number)
         sent = [
             Message(f"{PLANE}/{self.number}", server, seal_to(self.roster.sealing[server], self.root, label, payload, self.random))
             for server, payload in zip(servers, payloads, strict=True)
@@ -180,7 +180,7 @@ class CollectPlanes(_FromOwner):
 
     def take(self, sender: str, payload: memoryview) -> None:
         pair = KeyPair.from_secret(self.identity.sealing_secret)
-        plane = unseal_with(pair, self.root, plane_label(self.owner, self.number), bytes(payload))
+        plane = unseal_with(pair, self.root, _plane_label(self.owner, self.number), bytes(payload))
         if plane is None:
             raise violation("malformed", f"{sender!r} sent rows that were not sealed to {self.identity.name!r}", sender)
         with _told(self.identity.name):
@@ -192,12 +192,12 @@ class CollectPlanes(_FromOwner):
             return Turn((self.ready(following),), replace(self, number=following))
         with _told(self.identity.name):
             self.incoming.finish()
-        last = AwaitCommit(self.identity, self.owner, self.root, self.count, self.size, self.incoming)
+        last = _AwaitCommit(self.identity, self.owner, self.root, self.count, self.size, self.incoming)
         return Turn((self.ready(following),), last)
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitCommit(_FromOwner):
+class _AwaitCommit(_FromOwner):
     """All planes are on disk here; whether they are everywhere, the owner says."""
 
     name: ClassVar[str] = COMMIT
@@ -232,7 +232,7 @@ def planes_kept(session: Session | None) -> int:
     return max(0, int(number) - 1) if kept == KEPT else 0
 
 
-def plane_label(owner: str, number: int) -> bytes:
+def _plane_label(owner: str, number: int) -> bytes:
     """What a sealed plane is bound to besides its upload."""
     return b"plane\0" + owner.encode() + b"\0%d" % number
 

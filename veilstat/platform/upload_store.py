@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,13 @@ from veilstat.architectures.sharing.uploads import Header, UploadedRows, expand,
 from veilstat.errors import PolicyDenied, ProtocolViolation, SchemaError, VeilstatError
 from veilstat.schema.schema import Schema
 
-from .durable import replace_file, sync_directory
+from .durable import disk_failures, replace_file, sync_directory
 
 _MAGIC = b"veilstat-upload1"
 _DIGEST = 32
 _TRAILER = len(_MAGIC) + 8 + 1 + _DIGEST
 _CHUNK = 1 << 22
+_NOT_WRITTEN = "an upload or its withdrawal could not be written"
 
 
 class _Withdrawal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,7 +55,7 @@ class Incoming:
             return
         words = expand(self.header, self.server, payload).data.cast("B")
         self._data.update(words)
-        with _written(), self.temporary.open("ab") as file:
+        with disk_failures(_NOT_WRITTEN), self.temporary.open("ab") as file:
             file.write(words)
 
     def finish(self) -> None:
@@ -67,14 +66,14 @@ class Incoming:
             )
         plain = self.header.to_bytes()
         footer = plain + self._data.digest() + bytes((self.server,)) + len(plain).to_bytes(8, "little") + _MAGIC
-        with _written(), self.temporary.open("ab") as file:
+        with disk_failures(_NOT_WRITTEN), self.temporary.open("ab") as file:
             file.write(footer + hashlib.sha256(footer).digest())
             file.flush()
             os.fsync(file.fileno())
 
     def commit(self) -> None:
         """Take the former upload's place."""
-        with _written():
+        with disk_failures(_NOT_WRITTEN):
             self.temporary.rename(self.place)
             sync_directory(self.place.parent)
 
@@ -117,7 +116,7 @@ class UploadStore:
         """
         self._check(sender, header)
         place, temporary = self._place(header.owner), self._place(header.owner).with_suffix(".part")
-        with _written():
+        with disk_failures(_NOT_WRITTEN):
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         return Incoming(header, self.server, len(planes(self.schema, header.complete)), place, temporary)
 
@@ -161,7 +160,7 @@ class UploadStore:
         """
         if self._stored_version(owner) > version:
             raise SchemaError(f"data owner {owner!r} has replaced the upload that it withdraws", code="upload_unknown")
-        with _written():
+        with disk_failures(_NOT_WRITTEN):
             if self._withdrawn_version(owner) < version:
                 replace_file(self._withdrawn(owner), msgspec.json.encode(_Withdrawal(owner, version)))
             self._place(owner).unlink(missing_ok=True)
@@ -232,15 +231,6 @@ class UploadStore:
 
     def _withdrawn(self, owner: str) -> Path:
         return self._place(owner).with_suffix(".withdrawn")
-
-
-@contextmanager
-def _written() -> Iterator[None]:
-    """What the disk does not take is an error that its owner understands."""
-    try:
-        yield
-    except OSError as error:
-        raise VeilstatError(f"an upload or its withdrawal could not be written: {error.strerror}", code="disk_failed") from None
 
 
 def _data_digest(place: Path, size: int) -> bytes:
