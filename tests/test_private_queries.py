@@ -55,20 +55,20 @@ def covers(interval, truth):
 
 
 def test_a_count_carries_noise_of_the_stated_size(study):
-    errors = np.array([study.count(privacy=PROMISE).estimate - 6000 for _ in range(150)])
+    errors = np.array([study.count(privacy=PROMISE).estimate - 6000 for _ in range(75)])
     spread = study.count(privacy=PROMISE).std_error
     assert spread == pytest.approx(4.2316 * math.sqrt(2), rel=2e-3)  # four survive where two honest ones must be enough
-    assert 0.82 < errors.std() / spread < 1.18
+    assert 0.75 < errors.std() / spread < 1.25
     assert abs(errors.mean()) < 4 * spread / math.sqrt(len(errors))
 
 
 def test_intervals_cover_as_often_as_they_say(study, data):
     pooled = pd.concat(data.values())
     hits = {"count": 0, "sum": 0}
-    for _ in range(100):
+    for _ in range(50):
         hits["count"] += covers(study.count("age", privacy=PROMISE).conf_int(), pooled["age"].notna().sum())
         hits["sum"] += covers(study.sum("bmi", privacy=PROMISE).conf_int(), pooled["bmi"].sum())
-    assert all(88 <= count <= 100 for count in hits.values())
+    assert all(43 <= count <= 50 for count in hits.values())
 
 
 def test_a_mean_and_its_interval_hold_noise_and_sampling(study, data):

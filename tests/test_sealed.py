@@ -69,7 +69,7 @@ def test_other_sealed_statistics_open_the_exact_answer(query):
     assert_same(small_tables(), small_schema(), query)
 
 
-@pytest.mark.parametrize("name", ["diabetes", "wine"])
+@pytest.mark.parametrize("name", ["diabetes", pytest.param("wine", marks=pytest.mark.long)])
 def test_sealed_gradient_descent_equals_the_public_one_bit_for_bit(name):
     formula = {"diabetes": "target ~ age + bmi", "wine": "proline ~ alcohol + ash"}[name]
     _, schema, tables = ALL[name]()
