@@ -88,14 +88,13 @@ class Dealing:
         """What each server gets."""
         group, rest = self.group, self.group.encode(integers)
         seeds = [random(SEED_BYTES) for _ in range(self.last)]
-        streams, blocks = [stream_of(seed) for seed in seeds], []
+        streams = [stream_of(seed) for seed in seeds]
         for start in range(0, len(rest), _BLOCK):
             block = rest[start : start + _BLOCK]
             for stream in streams:
                 mask = following(stream, len(block) * group.element_bytes)
-                block = group.subtract(block, group.from_bytes(mask, (len(block),)))
-            blocks.append(group.to_bytes(block))
-        parts = [*seeds, b"".join(blocks)]
+                block[:] = group.subtract(block, group.from_bytes(mask, (len(block),)))
+        parts = [*seeds, group.to_bytes(rest)]
         return tuple(b"".join(parts[component] for component in held) for held in self.held)
 
     def components(self, server: int, payload: bytes | memoryview, length: int) -> tuple[Elements, ...]:
