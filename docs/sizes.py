@@ -68,4 +68,4 @@ def table(package: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(table(Path(sys.argv[1]) if len(sys.argv) > 1 else PACKAGE)))  # noqa: T201
+    print("\n".join(table(Path(sys.argv[1]) if len(sys.argv) > 1 else PACKAGE)))

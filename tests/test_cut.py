@@ -87,7 +87,7 @@ def test_a_constant_is_added_after_the_wall():
 
 
 def test_a_stronger_architecture_opens_the_answer_alone():
-    ratio = lambda t, p: {"x": Answer(t["a"] / t["b"], Fraction(1, 1000))}  # noqa: E731
+    ratio = lambda t, p: {"x": Answer(t["a"] / t["b"], Fraction(1, 1000))}
     assert cut_of(ratio).size == 2
     chosen = cut_of(ratio, everything, Entry.ROWS)
     assert [opening.resolution for opening in chosen.openings] == [Fraction(1, 1000)]
@@ -99,7 +99,7 @@ def test_a_rational_without_a_declared_resolution_is_never_opened():
 
 
 def test_determined_answers_are_given_only_where_they_follow():
-    combine = lambda t, p: {"x": Answer(t["a"] * t["b"], Fraction(1)), "y": Answer(t["a"], determined=True)}  # noqa: E731
+    combine = lambda t, p: {"x": Answer(t["a"] * t["b"], Fraction(1)), "y": Answer(t["a"], determined=True)}
     assert cut_of(combine).answers == ("x", "y")
     assert cut_of(combine, everything, Entry.ROWS).answers == ("x",)
 

@@ -40,9 +40,9 @@ def test_beside_what_any_epoch_takes_nobody_holds_two_copies_of_all_uploads(tmp_
         answer = deployment.connect().covariance(names).estimate
         assert np.allclose(answer, np.cov(np.concatenate(list(tables.values())).T), rtol=1e-9)
         with capsys.disabled():
-            print(f"\nuploads {uploads:.0f} MiB; peak before and after, MiB:")  # noqa: T201
+            print(f"\nuploads {uploads:.0f} MiB; peak before and after, MiB:")
             for name in after:
-                print(f"{name}: {before[name]:.0f} {after[name]:.0f}, {(after[name] - before[name]) / uploads:.1f} times the uploads")  # noqa: T201
+                print(f"{name}: {before[name]:.0f} {after[name]:.0f}, {(after[name] - before[name]) / uploads:.1f} times the uploads")
         assert all(after[name] - before[name] < 1.3 * uploads + 350 for name in after)
     finally:
         for name in list(deployment.processes):

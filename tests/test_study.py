@@ -218,7 +218,7 @@ def test_a_study_offers_its_statistics_by_name(study):
         study.median("age")
     assert {"Mean", "LinearRegression", "simulate"} <= set(dir(vs))
     with pytest.raises(AttributeError):
-        vs.Median  # noqa: B018
+        vs.Median
 
 
 @pytest.mark.parametrize(

@@ -142,5 +142,5 @@ def following(stream: CipherContext, size: int) -> memoryview:
 def _opened(seed: bytes, mode: Mode) -> CipherContext:
     if len(seed) != SEED_BYTES:
         raise ValueError("a seed has 28 bytes")
-    cipher: Cipher[modes.CTR] = Cipher(algorithms.AES(seed[:KEY_BYTES]), mode(seed[KEY_BYTES:]))  # type: ignore[arg-type]
+    cipher: Cipher[modes.CTR] = Cipher(algorithms.AES(seed[:KEY_BYTES]), mode(seed[KEY_BYTES:]))  # type: ignore[arg-type]  # either mode encrypts alike
     return cipher.encryptor()

@@ -63,9 +63,14 @@ class Interval:
         return int(self.upper.max()) if self.upper.size else 0
 
     @property
+    def magnitude(self) -> int:
+        """The largest absolute value."""
+        return max(abs(self.low), abs(self.high))
+
+    @property
     def magnitude_bits(self) -> int:
         """Bits of the largest absolute value, plus one for the sign."""
-        return max(abs(self.low), abs(self.high)).bit_length() + 1
+        return self.magnitude.bit_length() + 1
 
     def combine(self, other: Interval, operation: Callable[[Any, Any], Any]) -> Interval:
         """Bounds of a monotone-in-each-argument operation such as ``+``, ``-`` or ``*``."""

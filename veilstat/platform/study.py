@@ -147,7 +147,7 @@ class Study:
             return self.run(kind(*args, **options), progress=progress, privacy=privacy)
 
         ask.__name__, ask.__doc__ = name, kind.__doc__
-        ask.__signature__ = inspect.signature(kind)  # type: ignore[attr-defined]
+        ask.__signature__ = inspect.signature(kind)  # type: ignore[attr-defined]  # what notebooks show of a function; unknown to typeshed
         return ask
 
     def __dir__(self) -> list[str]:

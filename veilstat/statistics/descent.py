@@ -176,7 +176,9 @@ class Descent:
         _, _, linear = self._residual(rows, public["coefficients"])
         weight = rows.all_present(self.design.used)
         _, y = self.design.trace(rows)
-        top = Fraction(max(abs(linear.node.bounds.low), abs(linear.node.bounds.high))) * linear.node.scale + 1  # type: ignore[union-attr, operator]
+        bounds, scale = linear.node.bounds, linear.node.scale
+        assert bounds is not None and scale is not None
+        top = bounds.magnitude * scale + 1
         loss = linear.apply("softplus", LATTICE, Fraction(0), top) * weight
         probability = linear.apply("logistic", COARSE, Fraction(0), Fraction(1))
         spread = probability * (1 - probability) * weight

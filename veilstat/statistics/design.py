@@ -106,7 +106,7 @@ class Design:
         """The largest magnitude that a column's integer can have, at least 1."""
         bounds = self.integers(Trace(self.schema, 1), column).node.bounds
         assert bounds is not None
-        return max(abs(bounds.low), abs(bounds.high), 1)
+        return max(bounds.magnitude, 1)
 
     def to_units(self) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.object_]]:
         """(A, d): coefficients in units are A b + d for coefficients b in integers."""

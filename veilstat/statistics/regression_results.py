@@ -59,7 +59,8 @@ class RegressionResult(Result):
     @property
     def params(self) -> pd.Series:
         """Coefficients by term."""
-        return self.estimate  # type: ignore[no-any-return]
+        coefficients: pd.Series = self.estimate
+        return coefficients
 
     @property
     def has_constant(self) -> bool:

@@ -114,7 +114,7 @@ class MemoryNetwork:
         self._late: list[tuple[str, str, bytes]] = []
         self._silent: set[tuple[str, bytes]] = set()
         self._queries: dict[bytes, int] = {}
-        self._order = next((Random(fault.seed) for fault in self.faults if isinstance(fault, Reorder)), None)  # noqa: S311
+        self._order = next((Random(fault.seed) for fault in self.faults if isinstance(fault, Reorder)), None)  # noqa: S311  # an order to repeat, no secret
 
     def settle(self) -> None:
         """Deliver, and expire what is awaited in vain, until nothing moves."""

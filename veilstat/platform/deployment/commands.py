@@ -59,10 +59,10 @@ def node(
     from .ray_cluster import node_command, node_environment, plain_environment
     from .ray_head import prepare_directory
 
-    place = Path(f"/tmp/veilstat-{owner}") if directory is None else directory  # noqa: S108
+    place = Path(f"/tmp/veilstat-{owner}") if directory is None else directory  # noqa: S108  # made 0700 and checked
     command = node_command(owner, Address.parse(head), address, place, ports)
     prepare_directory(place)
-    os.execve(command[0], command, plain_environment(os.environ) | node_environment(owner, certificates, cluster, agent))  # noqa: S606
+    os.execve(command[0], command, plain_environment(os.environ) | node_environment(owner, certificates, cluster, agent))
 
 
 def token(

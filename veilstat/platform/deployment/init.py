@@ -26,7 +26,7 @@ class Layout:
     head: int = 6390
     ports: int = 20_000
     servers: int = 7401
-    directory: str = "/tmp/veilstat-ray"  # noqa: S108
+    directory: str = "/tmp/veilstat-ray"  # noqa: S108  # made 0700 and checked; short, for the names of sockets
     tables: Mapping[str, str] = field(default_factory=dict)
     schema: str = templates.SCHEMA
 

@@ -66,11 +66,11 @@ def head_process(
     # A head that was killed leaves its address here, and Ray starts none beside any process that mentions it: a node, or
     # an agent of the old head's, which stays for a minute.
     (temporary(directory) / _CURRENT_CLUSTER).unlink(missing_ok=True)
-    keeper = subprocess.Popen([sys.executable, "-I", "-c", _KEEPER], stdin=subprocess.PIPE, process_group=0)  # noqa: S603
+    keeper = subprocess.Popen([sys.executable, "-I", "-c", _KEEPER], stdin=subprocess.PIPE, process_group=0)
     head = None
     try:
         with (directory / HEAD_LOG).open("wb") as log:
-            head = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=keeper.pid)  # noqa: S603
+            head = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=keeper.pid)
         _await(head, address, directory / HEAD_LOG)
         yield head
     finally:
