@@ -81,19 +81,21 @@ def test_quotients_are_exact(a, b):
     divide(integers(numerators), divisors, Precision(a, b))
 
 
-def test_every_small_quotient():
-    n, d = (part.reshape(-1) for part in np.meshgrid(np.arange(-15, 16), np.arange(-7, 8)))
-    divide(integers(n), integers(d), Precision(4, 3))
-    divide(integers(n), integers(d), Precision(4, 3, low=-4, high=3))
-    divide(integers(n), integers(d), Precision(4, 3, low=0, high=0))
-    divide_by_public(integers(n), integers(d), Precision(4, 3))
-    divide_by_public(integers(n), integers(d), Precision(4, 3, low=-4, high=3))
+@pytest.mark.parametrize("bits", [4, pytest.param(5, marks=pytest.mark.long)])
+def test_every_small_quotient(bits):
+    most, divisors = (1 << bits) - 1, (1 << bits - 1) - 1
+    n, d = (part.reshape(-1) for part in np.meshgrid(np.arange(-most, most + 1), np.arange(-divisors, divisors + 1)))
+    for limits in ({}, {"low": -4, "high": 3}, {"low": 0, "high": 0}):
+        divide(integers(n), integers(d), Precision(bits, bits - 1, **limits))
+    for limits in ({}, {"low": -4, "high": 3}):
+        divide_by_public(integers(n), integers(d), Precision(bits, bits - 1, **limits))
 
 
 @pytest.mark.parametrize("b", [3, 140, 600])
-def test_quotients_just_inside_and_just_outside_the_limit(b):
+@pytest.mark.parametrize("count", [8, pytest.param(40, marks=pytest.mark.long)])
+def test_quotients_just_inside_and_just_outside_the_limit(b, count):
     numerators, divisors = [], []
-    for d in signed(b, 8, 2):
+    for d in signed(b, count, 2):
         for quotient in (HIGHEST, HIGHEST + 1, LOWEST, LOWEST - 1):
             numerators += [quotient * int(d) + off for off in (-1, 0, 1, abs(int(d)) - 1)]
             divisors += [d] * 4
