@@ -3,8 +3,11 @@
 import os
 import shutil
 import signal
+import socket
+import ssl
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -130,21 +133,36 @@ def test_tasks_add_long_vectors_and_a_killed_one_changes_nothing(deployment):
     wait_until(deployment.workers)
     for worker in deployment.workers():
         worker.suspend()
-    killer = threading.Thread(target=kill_workers_in_the_query, args=(deployment, len(deployment.log())))
+    killed = []
+    killer = threading.Thread(target=kill_workers_in_the_query, args=(deployment, len(deployment.log()), killed))
     killer.start()
     assert study.run(WidePowers()).estimate == expected()
     killer.join()
     assert deployment.added() == [(4, 0), (0, 4)]
+    noticed = next(entry["time"] for entry in reversed(deployment.log()) if entry["event"] == "added_in_tasks")
+    assert datetime.fromisoformat(noticed) - killed[0] < timedelta(seconds=4)
 
     mean = study.mean("age")
     assert mean.estimate == pytest.approx(pd.concat(TABLES.values())["age"].mean(), rel=1e-14)
     assert mean.n == sum(map(len, TABLES.values()))
 
 
-def kill_workers_in_the_query(deployment, before):
-    """While the coordinator waits for the task, which is stopped: it has everybody's vector, and asks nobody for more."""
+def kill_workers_in_the_query(deployment, before, killed):
+    """While the coordinator waits for the task, which is stopped: it answers nobody meanwhile, for ten seconds at most."""
     deployment.wait_for("query", "server", before)
-    watching = deployment.connect()
-    wait_until(lambda: all(watching.status()["bytes"].get(owner, 0) >= LENGTH * 32 for owner in OWNERS))
+    wait_until(lambda: not answers(deployment.port))
+    assert deployment.added() == [(4, 0)]
     for worker in deployment.workers():
         worker.kill()
+    killed.append(datetime.now(UTC))
+
+
+def answers(port):
+    """Whether the coordinator's gateway says anything within a second."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as its, context.wrap_socket(its):
+            return True
+    except TimeoutError:
+        return False

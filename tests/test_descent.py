@@ -11,19 +11,22 @@ from tests.datasets import ALL, pooled
 from veilstat.testing.tables import small_schema, small_tables
 from veilstat.testing.toy import ToyArithmetic
 
+ARCHITECTURES = pytest.mark.parametrize("architecture", ["clear", pytest.param("masking", marks=pytest.mark.long)])
+"""That all open the same numbers in every iteration is shown below and by the conformance suite, on smaller data."""
 
-def study_of(name):
-    """In the clear: that others open the same numbers in every iteration is shown below and by the conformance suite."""
+
+def study_of(name, architecture="clear"):
     _, schema, tables = ALL[name]()
-    return vs.simulate(tables, schema, "clear")
+    return vs.simulate(tables, schema, architecture)
 
 
 @pytest.mark.parametrize(
     ("name", "formula"),
     [("diabetes", "target ~ age + bmi + bp"), ("wine", "proline ~ alcohol + C(kind)"), ("fair", "age ~ yrs_married + children")],
 )
-def test_linear_descent_converges_to_least_squares(name, formula):
-    result = study_of(name).linear_regression(formula, method="gradient_descent")
+@ARCHITECTURES
+def test_linear_descent_converges_to_least_squares(name, formula, architecture):
+    result = study_of(name, architecture).linear_regression(formula, method="gradient_descent")
     rows = pooled(name)
     theirs = smf.ols(formula, rows.assign(kind=rows["kind"].astype(str)) if "kind" in rows else rows).fit()
     assert result.converged
@@ -56,8 +59,9 @@ def test_plain_descent_on_bounds_needs_thousands_of_iterations_and_converges():
 
 
 @pytest.mark.parametrize(("name", "formula"), [("fair", "any ~ age + yrs_married + religious"), ("randhie", "idp ~ disea + physlm")])
-def test_logistic_descent_converges_to_maximum_likelihood(name, formula):
-    result = study_of(name).logistic_regression(formula, method="gradient_descent")
+@ARCHITECTURES
+def test_logistic_descent_converges_to_maximum_likelihood(name, formula, architecture):
+    result = study_of(name, architecture).logistic_regression(formula, method="gradient_descent")
     theirs = smf.logit(formula, pooled(name)).fit(disp=0)
     assert np.allclose(result.params, theirs.params, rtol=1e-5)
     assert np.allclose(result.bse, theirs.bse, rtol=1e-6)
@@ -86,7 +90,8 @@ def test_held_and_opened_iterations_end_in_the_same_bits(standardise):
     assert opened.contributors == held.contributors
 
 
-def test_the_answer_does_not_depend_on_how_rows_are_split():
+@ARCHITECTURES
+def test_the_answer_does_not_depend_on_how_rows_are_split(architecture):
     frame, schema, _ = ALL["fair"]()
     wide = vs.Schema(*schema.columns, max_rows=7000)
     query = vs.LogisticRegression("any ~ age + religious", method="gradient_descent")
@@ -95,7 +100,7 @@ def test_the_answer_does_not_depend_on_how_rows_are_split():
     for cut in cuts:
         edges = [0, *cut, len(frame)]
         tables = {f"o{place}": frame.iloc[a:b] for place, (a, b) in enumerate(pairwise(edges))}
-        answers.append(vs.simulate(tables, wide, "clear").run(query).params)
+        answers.append(vs.simulate(tables, wide, architecture).run(query).params)
     assert all(np.array_equal(answers[0], answer) for answer in answers)
 
 

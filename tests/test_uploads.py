@@ -170,8 +170,15 @@ def test_only_larger_versions_are_taken_and_a_withdrawn_one_never_returns(store,
 
 def test_a_crash_between_the_record_of_a_withdrawal_and_the_removal_leaves_it_withdrawn(store, tmp_path, monkeypatch):
     upload(store, header())
+    unlink = type(tmp_path).unlink
+
+    def crash(path, missing_ok=False):
+        if path.suffix == ".shares":
+            raise OSError("crash")
+        unlink(path, missing_ok)
+
     with monkeypatch.context() as patch:
-        patch.setattr(type(tmp_path), "unlink", lambda path, missing_ok=False: (_ for _ in ()).throw(OSError("crash")))
+        patch.setattr(type(tmp_path), "unlink", crash)
         assert code_of(lambda: store.withdraw("owner1", 1)) == "disk_failed"
     assert any(path.suffix == ".shares" for path in tmp_path.iterdir())
     restarted = UploadStore(tmp_path, SCHEMA, 0)

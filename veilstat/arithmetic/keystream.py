@@ -118,16 +118,16 @@ def add_keystreams(ring: Ring, total: Elements, added: Sequence[bytes], subtract
         ring.add(total, part)
 
 
-def stream_of(seed: bytes) -> CipherContext:
-    """The keystream of a 28-byte seed (key, nonce), from its beginning; ValueError for a seed of another length."""
+def stream_of(seed: bytes, most: int) -> CipherContext:
+    """The keystream of a 28-byte seed (key, nonce), from its beginning, for ``most`` bytes; ValueError for lengths that no keystream serves."""
+    if most > _MOST_BYTES:
+        raise ValueError("a seed serves at most 64 GiB")
     return _opened(seed, fastest_mode())
 
 
 def expand(seed: bytes, size: int) -> memoryview:
     """The first ``size`` bytes of a seed's keystream; ValueError for a length that no keystream serves."""
-    if size > _MOST_BYTES:
-        raise ValueError("a seed serves at most 64 GiB")
-    return following(stream_of(seed), size)
+    return following(stream_of(seed, size), size)
 
 
 def following(stream: CipherContext, size: int) -> memoryview:

@@ -63,7 +63,8 @@ def part_of(path: Path) -> Path:
 def replace_file(path: Path, *parts: bytes | memoryview) -> None:
     """Replace a file (0600) as a whole with all parts, durably: a crash leaves the former content or the new one. OSError if it could not be written."""
     part = part_of(path)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "wb") as file:
             file.writelines(parts)

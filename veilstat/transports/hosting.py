@@ -60,7 +60,7 @@ def serve(
 
 
 def _is_from(awaited: frozenset[str], occurrence: Occurrence) -> bool:
-    """Whether a frame is of somebody who is awaited, or whose frames somebody else brings: what others send makes nobody patient."""
+    """Whether a frame is of somebody who is awaited, or says so where somebody else brings it: a name that nobody has verified can still delay."""
     if not isinstance(occurrence, Arrived) or not awaited:
         return False
     try:

@@ -88,7 +88,8 @@ class Dealing:
         """What each server gets."""
         group, rest = self.group, self.group.encode(integers)
         seeds = [random(SEED_BYTES) for _ in range(self.last)]
-        streams = [stream_of(seed) for seed in seeds]
+        size = len(rest) * group.element_bytes
+        streams = [stream_of(seed, size) for seed in seeds]
         for start in range(0, len(rest), _BLOCK):
             block = rest[start : start + _BLOCK]
             for stream in streams:

@@ -66,12 +66,13 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
     roster = directory.roster
     require_parties(config.roster, roster, definition)
     identity = read_identity(config.identity, SERVER, roster.keys[SERVER])
+    tasks_of_ray = RayTasks(0 if config.ray is None else config.ray.workers)
     party = Coordinator(
         Member(identity, roster),
         definition,
         make_planner(),
         _epoch_store(config, definition, roster),
-        _addition(config, journal),
+        _addition(tasks_of_ray, journal),
         executor_of(config.threads),
     )
     board = Switchboard(party, Patience(config.progress, time.monotonic), _reporter(journal))
@@ -90,8 +91,9 @@ async def _serve(config: CoordinatorFile, journal: Journal) -> None:
         lines = _sockets(config, definition.owners)
         tasks = []
         far = [owner for owner in definition.owners if owner not in lines]
-        if far or _workers(config):
+        if far or tasks_of_ray.workers:
             cluster = _cluster(config, far, stack)
+            stack.callback(tasks_of_ray.close)
             lines |= cluster.connects
             tasks.append(group.create_task(cluster.watch()))
         room: Room = always_room
@@ -123,15 +125,11 @@ def _epoch_store(config: CoordinatorFile, definition: Definition, roster: Roster
     return EpochStore(config.epoch, study_digest(definition, roster))
 
 
-def _workers(config: CoordinatorFile) -> int:
-    return 0 if config.ray is None else config.ray.workers
-
-
-def _addition(config: CoordinatorFile, journal: Journal) -> Addition:
+def _addition(tasks_of_ray: RayTasks, journal: Journal) -> Addition:
     """In Ray's tasks where its head has workers for them."""
-    if not _workers(config):
+    if not tasks_of_ray.workers:
         return SumHere
-    return addition_in(RayTasks(_workers(config)), lambda added, lost: journal.write("added_in_tasks", vectors=added, lost=lost))
+    return addition_in(tasks_of_ray, lambda added, lost: journal.write("added_in_tasks", vectors=added, lost=lost))
 
 
 def _reporter(journal: Journal) -> Callable[[str, str, str], None]:

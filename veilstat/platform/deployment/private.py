@@ -8,13 +8,13 @@ from veilstat.errors import CapabilityError, SchemaError
 
 
 def make_private(directory: Path) -> None:
-    """Make a directory that this account alone can look into, where there is none.
+    """Make a directory that this account alone can look into, where there is none, in one that there is.
 
     Raises:
         SchemaError: it cannot be made. CapabilityError: there is one that others can look into.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise SchemaError(f"the directory {str(directory)!r} cannot be made: {error.strerror}", code="no_directory") from None
     check_directory(directory)

@@ -8,6 +8,7 @@ protocol: a vector was taken once, and its owner is asked for nothing.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
@@ -120,11 +121,24 @@ class RayTasks:
     """
 
     workers: int
+    _begun: dict[threading.Thread, Future[memoryview]] = field(default_factory=dict, init=False, repr=False)
 
     def start(self, ring: Ring, vectors: list[memoryview]) -> Future[memoryview]:
+        for thread in [thread for thread in self._begun if not thread.is_alive()]:
+            del self._begun[thread]
         pending: Future[memoryview] = Future()
-        threading.Thread(target=_add_in_task, args=(pending, ring.bits, vectors), daemon=True).start()
+        thread = threading.Thread(target=_add_in_task, args=(pending, ring.bits, vectors), daemon=True)
+        self._begun[thread] = pending
+        thread.start()
         return pending
+
+    def close(self) -> None:
+        """End all that runs, before Ray ends under it; waits for no longer than Ray usually takes to let go."""
+        for pending in self._begun.values():
+            pending.cancel()
+        deadline = time.monotonic() + 2 * _LOOKS
+        for thread in self._begun:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _add_in_task(pending: Future[memoryview], bits: int, vectors: list[memoryview]) -> None:
@@ -136,17 +150,21 @@ def _add_in_task(pending: Future[memoryview], bits: int, vectors: list[memoryvie
     try:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         task = _adding().options(num_cpus=1, max_retries=0, scheduling_strategy=here)
-        reference = task.remote(bits, *(ray.put(np.frombuffer(vector, np.uint8)) for vector in vectors))
+        parts = [ray.put(np.frombuffer(vector, np.uint8)) for vector in vectors]
+        if pending.cancelled():
+            return
+        reference = task.remote(bits, *parts)
         while not ray.wait([reference], timeout=_LOOKS)[0]:
             if pending.cancelled():
                 ray.cancel(reference, force=True)
                 return
-        total: npt.NDArray[np.uint8] = ray.get(reference)
+        total: npt.NDArray[np.uint8] = ray.get(reference, timeout=_WITHIN)
+        if pending.set_running_or_notify_cancel():
+            pending.set_result(total.data.cast("B"))
     except RayError:
-        pending.cancel()
         return
-    if pending.set_running_or_notify_cancel():
-        pending.set_result(total.data.cast("B"))
+    finally:
+        pending.cancel()
 
 
 @cache

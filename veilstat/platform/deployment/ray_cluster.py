@@ -62,6 +62,8 @@ def ray_environment(certificate: Path, authority: Path, token: Path) -> dict[str
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token.resolve()),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # A call of Ray's that comes after its end begins no other cluster.
+        "RAY_ENABLE_AUTO_CONNECT": "0",
         # Of each of Ray's logs, and of as many older ones; Ray itself keeps six of 512 MiB.
         "RAY_ROTATION_MAX_BYTES": str(_LOG_BYTES),
         "RAY_ROTATION_BACKUP_COUNT": "1",

@@ -40,6 +40,8 @@ def prepare_directory(directory: Path) -> None:
     Raises:
         SchemaError: it cannot be made. CapabilityError: there is one that others can enter, or that is another account's.
     """
+    for missing in [parent for parent in reversed(directory.parents) if not parent.exists()]:
+        make_private(missing)
     make_private(directory)
     if directory.stat().st_uid != os.getuid():
         raise CapabilityError(f"{directory} is another account's; choose another directory for Ray", code="not_own")
