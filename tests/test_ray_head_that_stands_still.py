@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -100,3 +101,38 @@ def test_a_head_that_stands_still_holds_no_sum_of_masked_vectors_up(monkeypatch)
     assert time.monotonic() - began < STALL / 2
     assert reports == [(0, BATCH)]
     thaw.set()
+
+
+def test_what_adds_in_tasks_is_ended_before_ray_and_waits_for_no_frozen_head(monkeypatch):
+    thaw, adding, placed = threading.Event(), threading.Event(), threading.Event()
+
+    def stand_still():
+        adding.set()
+        thaw.wait(STALL)
+        raise lines.RayError
+
+    monkeypatch.setattr(lines.ray, "get_runtime_context", stand_still)
+    monkeypatch.setattr(ray_addition, "_LOOKS", WITHIN)
+    monkeypatch.setattr(ray_addition, "_adding", placed.set)
+    tasks = RayTasks(1)
+    pending = tasks.start(Ring(64), [memoryview(bytes(8))] * BATCH)
+    assert adding.wait(STALL)
+    began = time.monotonic()
+    tasks.close()
+    assert pending.cancelled()
+    assert time.monotonic() - began < STALL / 2
+    thaw.set()
+    tasks.close()
+    assert not placed.is_set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_fails_in_another_way_gives_its_sum_up_at_once(monkeypatch):
+    def fail():
+        raise RuntimeError("no error of Ray's")
+
+    monkeypatch.setattr(lines.ray, "get_runtime_context", fail)
+    tasks = RayTasks(1)
+    with pytest.raises(CancelledError):
+        tasks.start(Ring(64), [memoryview(bytes(8))] * BATCH).result(STALL)
+    tasks.close()
